@@ -1,0 +1,142 @@
+//! The settings as used: total, validated, with every default filled in.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::route::Flavour;
+use crate::route::label::Labels;
+
+/// Everything that `corelane serve` was told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub listen: Listen,
+    pub workers: Workers,
+    pub admin: Admin,
+    pub login: Login,
+    pub probe: Probe,
+    pub relay: Relay,
+    pub shutdown: Shutdown,
+    pub cns: Vec<CnSetting>,
+    pub users: Vec<UserSetting>,
+}
+
+/// `[listen]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    /// Where clients connect. Default `127.0.0.1:6009`.
+    pub sql: Vec<ListenAddress>,
+    /// Connections that wait to be accepted, per listener (the kernel caps it at `somaxconn`). Default 4096.
+    pub backlog: u32,
+    /// Sessions over all workers; one more gets ERR 1040. Default 20000.
+    pub max_sessions: u32,
+    /// What the greeting says instead of the CNs' own version. Default none.
+    pub server_version: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// `[workers]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workers {
+    /// CPUs to run a worker on; `None` is `"auto"`: all that the process may use, but for the coordinator's
+    /// where there are more than two.
+    pub cpus: Option<Vec<usize>>,
+    /// The coordinator's CPU; `None` is `"auto"`.
+    pub coordinator_cpu: Option<usize>,
+    /// How long a worker spins before it blocks. Default 0.
+    pub spin: Duration,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Default `127.0.0.1:6032`.
+    pub listen: SocketAddr,
+    pub users: Vec<AdminUser>,
+    /// Admin connections at the same time. Default 32.
+    pub max_connections: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminUser {
+    pub name: String,
+    pub password: String,
+}
+
+/// `[login]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Login {
+    /// From accept to a finished login, as far as the client is waited for. Default 10 s.
+    pub client_timeout: Duration,
+    /// TCP connect to a CN and its greeting. Default 3 s.
+    pub connect_timeout: Duration,
+    /// Each answer of a CN during login. Default 10 s.
+    pub cn_timeout: Duration,
+    /// CNs tried for one login. Default 3.
+    pub attempts: u32,
+}
+
+/// `[probe]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// Between two probes of a CN. Default 1 s.
+    pub interval: Duration,
+    /// Connect and greeting. Default 2 s.
+    pub timeout: Duration,
+    /// Failed probes in a row before a CN is down. Default 2.
+    pub fall: u32,
+    /// Good probes in a row before a CN works again. Default 2.
+    pub rise: u32,
+}
+
+/// `[relay]`: bounds of what a worker holds in flight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Relay {
+    /// Memory that a worker's receive buffers may take, in MiB. Default 64.
+    pub buffers_mib: u32,
+}
+
+/// `[shutdown]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shutdown {
+    /// How long running statements and transactions may take to end after SIGTERM. Default 30 s.
+    pub grace: Duration,
+}
+
+/// `[[cn]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct CnSetting {
+    pub id: String,
+    /// `host:port` or `unix:/path`
+    pub address: String,
+    pub flavour: Flavour,
+    pub labels: Labels,
+    pub weight: u32,
+    /// The data set that it serves, if the file names one.
+    pub data: Option<String>,
+}
+
+/// `[[user]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserSetting {
+    pub name: String,
+    pub secret: UserSecret,
+}
+
+#[derive(Clone, PartialEq)]
+pub enum UserSecret {
+    Password(String),
+    /// SHA1(SHA1(password)), from `native_hash = "*HEX"`.
+    NativeHash([u8; 20]),
+}
+
+impl std::fmt::Debug for UserSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("UserSecret(..)")
+    }
+}

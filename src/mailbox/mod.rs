@@ -1,0 +1,3 @@
+//! The typed, bounded ends between the coordinator and each worker.
+
+pub mod message;
