@@ -102,12 +102,9 @@ impl Placement {
     /// Lets time pass.
     pub fn tick(&mut self, now: Duration) -> Decision {
         let (mut all, as_of) = (Decision::default(), self.table.epoch());
-        let due: Vec<_> = self
-            .health
-            .iter()
-            .filter(|(_, health)| health.due() <= Some(now) && health.due().is_some())
-            .collect();
-        let due: Vec<_> = due.into_iter().map(|(slot, _)| *slot).collect();
+        let is_due = |health: &Health| health.due().is_some_and(|due| due <= now);
+        let due: Vec<_> =
+            self.health.iter().filter(|(_, health)| is_due(health)).map(|(slot, _)| *slot).collect();
         for slot in due {
             let one = self.judge(slot, as_of, |health| health.tick(now));
             all.changed |= one.changed;
