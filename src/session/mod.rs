@@ -1,2 +1,3 @@
+pub mod dialog;
 pub mod face;
 pub mod user;

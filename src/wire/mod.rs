@@ -1,1 +1,3 @@
 pub mod capability;
+pub mod command;
+pub mod status;

@@ -1,0 +1,498 @@
+//! Whose turn it is to speak, and where each reply ends.
+//!
+//! The relay forwards every chunk whole and unmodified and shows it to the dialog just before. The dialog reads
+//! frame headers and the few bytes it needs, keeps no payload and never waits for a whole packet.
+//!
+//! ```text
+//!   client                                   CN
+//!   Commands --- command, seq 0 ---> queue --- first packet ---> Reply ... ended ---> next in the queue
+//!      ^                                          |  |
+//!      |   empty packet                           |  | 0xFB, LOCAL INFILE
+//!      +------------------ Infile <---------------)--+
+//!      |                                          | COM_CHANGE_USER: a plugin asks
+//!      +------------------ answers, seq goes on --+
+//! ```
+//!
+//! Its invariant: it either knows exactly how many replies are owed and where both streams stand, or it is
+//! [`Opaque`], for good, and says why. An opaque session is relayed on and never quiet. It does not read SQL, it does
+//! not decide on holds, and it changes no byte.
+
+mod reply;
+mod scanner;
+
+use std::collections::VecDeque;
+
+use crate::wire::capability::Capabilities;
+use crate::wire::command::{Command, Shape};
+use crate::wire::status::Status;
+use reply::{Outcome, Reply, Terms};
+use scanner::{FULL, HEADER, Scanner, Start, read_header};
+
+/// Commands in flight from which on the relay stops reading the client. One chunk may begin more of them, so the queue is
+/// bounded by this and by the commands that fit in a chunk.
+pub const PIPELINE_MAX: usize = 64;
+
+/// Header, command byte and statement id.
+const CLIENT_HEAD: usize = HEADER + 5;
+const CN_HEAD: usize = HEADER + reply::PAYLOAD_HEAD;
+
+/// What a chunk of the client's bytes brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientNews {
+    /// Commands begun, the silent ones too.
+    pub commands: u32,
+    /// COM_QUIT was among them.
+    pub quit: bool,
+}
+
+/// What a chunk of the CN's bytes brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CnNews {
+    /// Replies ended.
+    pub replies: u32,
+}
+
+/// Why the dialog gave up following.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Opaque {
+    #[error("the client asked for a binary log stream")]
+    BinlogDump,
+    #[error("the client asked for a table dump")]
+    TableDump,
+    #[error("the client began to clone the CN")]
+    Clone,
+    #[error("the client joined a group replication stream")]
+    GroupReplication,
+    #[error("the client sent several commands in one packet (COM_MULTI)")]
+    Multi,
+    #[error("the client's packets are out of order")]
+    ClientOutOfOrder,
+    #[error("the CN's packets are out of order")]
+    CnOutOfOrder,
+    #[error("the CN sent a reply that nobody asked for")]
+    Unasked,
+    #[error("the CN replied to a command before it was complete")]
+    EarlyReply,
+    #[error("the CN sent a packet that does not fit the reply")]
+    MalformedReply,
+    #[error("the client sent commands on after one that asks for a local file")]
+    PipelinedPastInfile,
+    #[error("the client sent commands on after COM_CHANGE_USER, which the CN answered with a question")]
+    PipelinedPastAuth,
+}
+
+/// Follows the two byte streams of a relayed session after its login.
+pub struct Dialog {
+    client: Scanner<CLIENT_HEAD>,
+    cn: Scanner<CN_HEAD>,
+    terms: Terms,
+    reply: Reply,
+    /// The oldest command in flight; `reply` is about it.
+    front: Option<Pending>,
+    behind: VecDeque<Pending>,
+    /// What the client's present packet is.
+    speech: Speech,
+    /// What the end of the CN's present packet brings about.
+    outcome: Outcome,
+    turn: Turn,
+    /// A silent command was sent while replies were owed.
+    overtaken: bool,
+    quit: bool,
+    long_data: LongData,
+    status: Status,
+    opaque: Option<Opaque>,
+}
+
+/// A command that is owed a reply.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    command: Command,
+    /// The sequence number of the reply's first packet; none while the command is not complete.
+    seq: Option<u8>,
+}
+
+/// What the client may send next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Commands,
+    /// Answers to an authentication plugin, or commands once that is content.
+    Answers,
+    /// The parts of a local file, up to an empty packet.
+    File,
+}
+
+/// What the client's present packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speech {
+    /// The newest command in flight.
+    Command,
+    /// A command without a reply.
+    Silent,
+    /// An answer to an authentication plugin.
+    Answer,
+    /// A part of a local file.
+    File,
+    /// The empty packet after a local file.
+    FileEnd,
+}
+
+/// Statements with parameter data on the CN that no execution has used yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LongData {
+    None,
+    One(u32),
+    /// More than is counted; only a reset of the session is known to drop them all.
+    Several,
+}
+
+impl Dialog {
+    /// `capabilities` are those agreed with both legs, `status` the flags of the login's OK.
+    #[must_use]
+    pub fn new(capabilities: Capabilities, status: Status) -> Self {
+        Self {
+            client: Scanner::new(),
+            cn: Scanner::new(),
+            terms: Terms::from(capabilities),
+            reply: Reply::new(Command::Sleep),
+            front: None,
+            behind: VecDeque::new(),
+            speech: Speech::Silent,
+            outcome: Outcome::More,
+            turn: Turn::Commands,
+            overtaken: false,
+            quit: false,
+            long_data: LongData::None,
+            status,
+            opaque: None,
+        }
+    }
+
+    /// Follows bytes of the client that are about to be forwarded.
+    #[inline]
+    pub fn client_bytes(&mut self, mut chunk: &[u8]) -> ClientNews {
+        let mut news = ClientNews::default();
+        while !chunk.is_empty() && self.opaque.is_none() {
+            if self.client.within_frame() {
+                chunk = self.client.skip(chunk);
+            } else if let Some(start) = self.client.peek(chunk) {
+                self.client_frame(&start, &mut news);
+                self.client.enter(start.length, 0);
+                chunk = self.client.skip(&chunk[HEADER..]);
+            } else {
+                let (kept, rest) = self.client.keep(chunk);
+                chunk = rest;
+                let Some(kept) = kept else { break };
+                let start = kept.start();
+                self.client_frame(&start, &mut news);
+                self.client.enter(start.length, start.payload.len());
+            }
+            if self.client.between_packets() {
+                self.client_packet_end();
+            }
+        }
+        news
+    }
+
+    /// Follows bytes of the CN that are about to be forwarded.
+    #[inline]
+    pub fn cn_bytes(&mut self, mut chunk: &[u8]) -> CnNews {
+        let mut news = CnNews::default();
+        while !chunk.is_empty() && self.opaque.is_none() {
+            if self.cn.within_frame() {
+                chunk = self.cn.skip(chunk);
+            } else if let Some(start) = self.cn.peek(chunk) {
+                self.cn_frame(&start);
+                self.cn.enter(start.length, 0);
+                chunk = self.cn.skip(&chunk[HEADER..]);
+            } else {
+                let (kept, rest) = self.cn.keep(chunk);
+                chunk = rest;
+                let Some(kept) = kept else { break };
+                let start = kept.start();
+                self.cn_frame(&start);
+                self.cn.enter(start.length, start.payload.len());
+            }
+            if self.cn.between_packets() {
+                news.replies += self.cn_packet_end();
+                chunk = self.pass_rows(chunk);
+            }
+        }
+        news
+    }
+
+    /// Nothing is owed and nothing is half said: no command in flight, no partial packet in either direction, no
+    /// file on its way, no long data that waits for its execution. Never true of an opaque dialog or after COM_QUIT.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.opaque.is_none()
+            && !self.quit
+            && self.front.is_none()
+            && self.turn == Turn::Commands
+            && self.long_data == LongData::None
+            && self.client.between_packets()
+            && self.cn.between_packets()
+    }
+
+    /// Whether the relay shall go on reading the client.
+    #[inline]
+    #[must_use]
+    pub fn may_speak(&self) -> bool {
+        self.behind.len() + 1 < PIPELINE_MAX
+    }
+
+    /// The server status last seen; an ERR carries none and leaves it.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    #[must_use]
+    pub fn in_transaction(&self) -> bool {
+        self.status.has(Status::IN_TRANS)
+    }
+
+    /// The oldest command in flight.
+    #[must_use]
+    pub fn current(&self) -> Option<Command> {
+        self.front.map(|pending| pending.command)
+    }
+
+    /// Commands in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.behind.len() + usize::from(self.front.is_some())
+    }
+
+    /// Whether statement parameters sent by COM_STMT_SEND_LONG_DATA wait on the CN for an execution.
+    #[must_use]
+    pub fn long_data(&self) -> bool {
+        self.long_data != LongData::None
+    }
+
+    /// The sequence number of an ERR put in the CN's place: only where a reply is owed to a complete command and the CN's
+    /// bytes end exactly at a packet's end, and not while the client is still sending a local file.
+    #[must_use]
+    pub fn cn_boundary(&self) -> Option<u8> {
+        let complete = self.front.is_some_and(|pending| pending.seq.is_some());
+        let here = self.opaque.is_none() && self.cn.between_packets() && self.turn != Turn::File;
+        (complete && here).then_some(self.cn.seq)
+    }
+
+    /// Why the dialog gave up, if it did.
+    #[must_use]
+    pub fn opaque(&self) -> Option<Opaque> {
+        self.opaque
+    }
+
+    #[cold]
+    fn give_up(&mut self, why: Opaque) {
+        self.opaque = self.opaque.or(Some(why));
+    }
+
+    #[inline]
+    fn client_frame(&mut self, start: &Start<'_>, news: &mut ClientNews) {
+        let in_order = start.seq == self.client.seq;
+        if self.client.continues {
+            if !in_order {
+                self.give_up(Opaque::ClientOutOfOrder);
+            }
+            return;
+        }
+        match self.turn {
+            Turn::File if in_order => {
+                self.speech = if start.length == 0 { Speech::FileEnd } else { Speech::File };
+            }
+            Turn::File if start.seq == 0 => self.give_up(Opaque::PipelinedPastInfile),
+            Turn::Answers if start.seq != 0 && in_order => self.speech = Speech::Answer,
+            Turn::Commands | Turn::Answers if start.seq == 0 => {
+                self.client.seq = 0;
+                self.command(start.payload, news);
+            }
+            _ => self.give_up(Opaque::ClientOutOfOrder),
+        }
+    }
+
+    #[inline]
+    fn command(&mut self, payload: &[u8], news: &mut ClientNews) {
+        // Servers take an empty packet for COM_SLEEP.
+        let command = Command::from_byte(payload.first().copied().unwrap_or(0));
+        news.commands += 1;
+        if self.long_data != LongData::None || command == Command::StmtSendLongData {
+            self.note_long_data(command, payload);
+        }
+        match command.shape() {
+            Shape::None => {
+                self.speech = Speech::Silent;
+                self.overtaken |= self.front.is_some();
+                self.quit |= command == Command::Quit;
+                news.quit |= command == Command::Quit;
+            }
+            Shape::Opaque => self.give_up(foreign(command)),
+            _ => {
+                self.speech = Speech::Command;
+                self.ask(command);
+            }
+        }
+    }
+
+    #[inline]
+    fn ask(&mut self, command: Command) {
+        let pending = Pending { command, seq: None };
+        if self.front.is_none() {
+            self.reply = Reply::new(command);
+            self.front = Some(pending);
+        } else {
+            self.behind.push_back(pending);
+        }
+    }
+
+    #[cold]
+    fn note_long_data(&mut self, command: Command, payload: &[u8]) {
+        if matches!(command, Command::ResetConnection | Command::ChangeUser) {
+            self.long_data = LongData::None;
+        }
+        let Some(id) = payload.get(1..5).and_then(|id| id.first_chunk()) else { return };
+        let id = u32::from_le_bytes(*id);
+        self.long_data = match (command, self.long_data) {
+            (Command::StmtSendLongData, LongData::None) => LongData::One(id),
+            (Command::StmtSendLongData, LongData::One(other)) if other != id => LongData::Several,
+            (
+                Command::StmtExecute | Command::StmtBulkExecute | Command::StmtReset | Command::StmtClose,
+                LongData::One(used),
+            ) if used == id => LongData::None,
+            (_, unchanged) => unchanged,
+        };
+    }
+
+    #[inline]
+    fn client_packet_end(&mut self) {
+        let next = self.client.seq;
+        match self.speech {
+            Speech::Command => self.command_end(next),
+            Speech::Answer => self.cn.seq = next,
+            Speech::FileEnd => {
+                self.turn = Turn::Commands;
+                self.cn.seq = next;
+            }
+            Speech::File | Speech::Silent => {}
+        }
+    }
+
+    /// The newest command is complete, its reply begins with `seq`.
+    #[inline]
+    fn command_end(&mut self, seq: u8) {
+        if let Some(newest) = self.behind.back_mut() {
+            newest.seq = Some(seq);
+        } else if let Some(front) = &mut self.front {
+            front.seq = Some(seq);
+            self.cn.seq = seq;
+        }
+    }
+
+    #[inline]
+    fn cn_frame(&mut self, start: &Start<'_>) {
+        let in_order = start.seq == self.cn.seq;
+        if self.cn.continues {
+            if !in_order {
+                self.give_up(Opaque::CnOutOfOrder);
+            }
+            return;
+        }
+        match self.front {
+            None => return self.give_up(Opaque::Unasked),
+            Some(Pending { seq: None, .. }) => return self.give_up(Opaque::EarlyReply),
+            Some(_) => {}
+        }
+        // The CN may refuse a local file at any point of it.
+        if !in_order && !self.reply.in_infile() {
+            return self.give_up(Opaque::CnOutOfOrder);
+        }
+        self.cn.seq = start.seq;
+        self.outcome = self.reply.packet(self.terms, start, &mut self.status);
+        if self.outcome == Outcome::Malformed {
+            self.give_up(Opaque::MalformedReply);
+        }
+    }
+
+    /// Acts on the packet that ended; replies ended by it.
+    #[inline]
+    fn cn_packet_end(&mut self) -> u32 {
+        match self.outcome {
+            Outcome::More | Outcome::Malformed => 0,
+            Outcome::Ended => {
+                self.next_reply();
+                1
+            }
+            Outcome::Infile => {
+                self.give_turn(Turn::File, Opaque::PipelinedPastInfile);
+                0
+            }
+            Outcome::Asked => {
+                self.give_turn(Turn::Answers, Opaque::PipelinedPastAuth);
+                0
+            }
+        }
+    }
+
+    #[inline]
+    fn next_reply(&mut self) {
+        if self.turn == Turn::Answers {
+            self.turn = Turn::Commands;
+        }
+        self.front = self.behind.pop_front();
+        let Some(front) = self.front else {
+            self.overtaken = false;
+            if self.behind.capacity() > 2 * PIPELINE_MAX {
+                self.behind = VecDeque::new();
+            }
+            return;
+        };
+        self.reply = Reply::new(front.command);
+        self.cn.seq = front.seq.unwrap_or(0);
+    }
+
+    /// The CN asks the client for more of the same command; what the client sent behind it would be taken for that.
+    #[cold]
+    fn give_turn(&mut self, turn: Turn, otherwise: Opaque) {
+        if self.overtaken || !self.behind.is_empty() || !self.client.between_packets() {
+            return self.give_up(otherwise);
+        }
+        self.turn = turn;
+        self.client.seq = self.cn.seq;
+    }
+
+    /// The fast path of large results: skips the rows that lie whole in `chunk`; the rest of it.
+    #[inline]
+    fn pass_rows<'c>(&mut self, mut chunk: &'c [u8]) -> &'c [u8] {
+        if self.outcome != Outcome::More || !self.reply.in_rows() {
+            return chunk;
+        }
+        let mut seq = self.cn.seq;
+        while let Some(&[a, b, c, number, first]) = chunk.first_chunk() {
+            let (length, _) = read_header(&[a, b, c, number]);
+            let row = first < 0xfe && length != 0 && length != FULL && number == seq;
+            match chunk.get(HEADER + length as usize..) {
+                Some(rest) if row => chunk = rest,
+                _ => break,
+            }
+            seq = seq.wrapping_add(1);
+        }
+        self.cn.seq = seq;
+        chunk
+    }
+}
+
+/// Which foreign stream a command opens.
+#[cold]
+fn foreign(command: Command) -> Opaque {
+    match command {
+        Command::TableDump => Opaque::TableDump,
+        Command::Clone => Opaque::Clone,
+        Command::SubscribeGroupReplicationStream => Opaque::GroupReplication,
+        Command::Multi => Opaque::Multi,
+        _ => Opaque::BinlogDump,
+    }
+}
+
+#[cfg(test)]
+mod replay;

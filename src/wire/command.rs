@@ -1,0 +1,187 @@
+//! COM_* bytes and the shape of the reply that each one expects.
+//!
+//! Sources: the MySQL page "Command Phase" and `my_command.h`, the MariaDB page "Server Protocol: Commands".
+//! A command is the first byte of a packet whose sequence number is 0. This page knows how a reply is built
+//! in outline only; what its packets mean is told by the pages of the packets.
+
+/// The first byte of a client's packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    Sleep,
+    Quit,
+    InitDb,
+    Query,
+    FieldList,
+    CreateDb,
+    DropDb,
+    Refresh,
+    Shutdown,
+    Statistics,
+    ProcessInfo,
+    Connect,
+    ProcessKill,
+    Debug,
+    Ping,
+    Time,
+    DelayedInsert,
+    ChangeUser,
+    BinlogDump,
+    TableDump,
+    ConnectOut,
+    RegisterReplica,
+    StmtPrepare,
+    StmtExecute,
+    StmtSendLongData,
+    StmtClose,
+    StmtReset,
+    SetOption,
+    StmtFetch,
+    Daemon,
+    BinlogDumpGtid,
+    ResetConnection,
+    /// MySQL 8.0.17.
+    Clone,
+    /// MySQL 8: a member's stream of group replication.
+    SubscribeGroupReplicationStream,
+    /// MariaDB.
+    StmtBulkExecute,
+    /// MariaDB 10.2, several commands in one packet; later releases refuse it.
+    Multi,
+    /// A byte that no known server takes for a command; the answer is an ERR.
+    Unknown(u8),
+}
+
+/// How the reply to a command is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// The server says nothing.
+    None,
+    /// One packet: OK, EOF or ERR.
+    OkOrErr,
+    /// One packet: EOF (an OK with the header 0xFE under DEPRECATE_EOF; some servers send a plain OK) or ERR.
+    EofOrErr,
+    /// One packet of text.
+    Statistics,
+    /// OK, ERR, a request for a local file, or a result set; several in a row while MORE_RESULTS_EXISTS is set.
+    ResultSet,
+    /// COM_STMT_PREPARE_OK with the definitions of parameters and columns, or ERR.
+    Prepare,
+    /// Column definitions up to a terminal packet.
+    FieldList,
+    /// Rows up to a terminal packet.
+    Rows,
+    /// Questions of an authentication plugin, answered by the client, up to OK or ERR.
+    Auth,
+    /// A stream of another protocol: nobody can tell where it ends.
+    Opaque,
+}
+
+impl Command {
+    /// The command that a first byte stands for.
+    #[inline]
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Self {
+        match byte {
+            0x00 => Self::Sleep,
+            0x01 => Self::Quit,
+            0x02 => Self::InitDb,
+            0x03 => Self::Query,
+            0x04 => Self::FieldList,
+            0x05 => Self::CreateDb,
+            0x06 => Self::DropDb,
+            0x07 => Self::Refresh,
+            0x08 => Self::Shutdown,
+            0x09 => Self::Statistics,
+            0x0a => Self::ProcessInfo,
+            0x0b => Self::Connect,
+            0x0c => Self::ProcessKill,
+            0x0d => Self::Debug,
+            0x0e => Self::Ping,
+            0x0f => Self::Time,
+            0x10 => Self::DelayedInsert,
+            0x11 => Self::ChangeUser,
+            0x12 => Self::BinlogDump,
+            0x13 => Self::TableDump,
+            0x14 => Self::ConnectOut,
+            0x15 => Self::RegisterReplica,
+            0x16 => Self::StmtPrepare,
+            0x17 => Self::StmtExecute,
+            0x18 => Self::StmtSendLongData,
+            0x19 => Self::StmtClose,
+            0x1a => Self::StmtReset,
+            0x1b => Self::SetOption,
+            0x1c => Self::StmtFetch,
+            0x1d => Self::Daemon,
+            0x1e => Self::BinlogDumpGtid,
+            0x1f => Self::ResetConnection,
+            0x20 => Self::Clone,
+            0x21 => Self::SubscribeGroupReplicationStream,
+            0xfa => Self::StmtBulkExecute,
+            0xfe => Self::Multi,
+            unknown => Self::Unknown(unknown),
+        }
+    }
+
+    /// The shape of the reply. Commands that a server keeps to itself (COM_SLEEP, COM_CONNECT ..) get an ERR.
+    #[inline]
+    #[must_use]
+    pub const fn shape(self) -> Shape {
+        match self {
+            Self::Quit | Self::StmtSendLongData | Self::StmtClose => Shape::None,
+            Self::Query | Self::StmtExecute | Self::StmtBulkExecute | Self::ProcessInfo => Shape::ResultSet,
+            Self::StmtPrepare => Shape::Prepare,
+            Self::StmtFetch => Shape::Rows,
+            Self::FieldList => Shape::FieldList,
+            Self::Statistics => Shape::Statistics,
+            Self::ChangeUser => Shape::Auth,
+            Self::SetOption | Self::Debug | Self::Shutdown => Shape::EofOrErr,
+            Self::BinlogDump
+            | Self::BinlogDumpGtid
+            | Self::TableDump
+            | Self::Clone
+            | Self::SubscribeGroupReplicationStream
+            | Self::Multi => Shape::Opaque,
+            Self::Sleep
+            | Self::InitDb
+            | Self::CreateDb
+            | Self::DropDb
+            | Self::Refresh
+            | Self::Connect
+            | Self::ProcessKill
+            | Self::Ping
+            | Self::Time
+            | Self::DelayedInsert
+            | Self::ConnectOut
+            | Self::RegisterReplica
+            | Self::StmtReset
+            | Self::Daemon
+            | Self::ResetConnection
+            | Self::Unknown(_) => Shape::OkOrErr,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silent_commands() {
+        let silent: Vec<u8> =
+            (0..=0xff).filter(|byte| Command::from_byte(*byte).shape() == Shape::None).collect();
+        assert_eq!(silent, [0x01, 0x18, 0x19]);
+    }
+
+    #[test]
+    fn streams_of_other_protocols() {
+        let opaque: Vec<u8> =
+            (0..=0xff).filter(|byte| Command::from_byte(*byte).shape() == Shape::Opaque).collect();
+        assert_eq!(opaque, [0x12, 0x13, 0x1e, 0x20, 0x21, 0xfe]);
+    }
+
+    #[test]
+    fn a_byte_nobody_knows_is_answered_by_one_packet() {
+        assert_eq!(Command::from_byte(0x77), Command::Unknown(0x77));
+        assert_eq!(Command::from_byte(0x77).shape(), Shape::OkOrErr);
+    }
+}
