@@ -1,7 +1,7 @@
 //! corelane: a thread-per-core, io_uring proxy for clusters that speak the MySQL protocol.
-pub mod admin;
+//pub mod admin;
 pub mod config;
-pub mod coordinator;
+//pub mod coordinator;
 pub mod ident;
 pub mod mailbox;
 pub mod metrics;

@@ -1,1 +1,223 @@
+//! One worker, one core: it owns its listeners and its sessions, and obeys the coordinator's orders.
+//!
+//! Its life: [`run`] pins the thread and makes the ring; one task accepts on each listener and
+//! starts a session task for each connection ([`tunnel`]); one task reads the orders; the root task turns the
+//! ring until a stop was ordered and the last session has ended.
 
+mod forward;
+mod leg;
+mod listener;
+mod login;
+mod roster;
+mod tunnel;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use crate::config::settings::{Login, Settings};
+use crate::ident::{CnSlot, WorkerId};
+use crate::mailbox::WorkerEnd;
+use crate::mailbox::message::{CnFailure, Event, Order, Picture, Report};
+use crate::metrics::{Counters, SeatBook, Tally};
+use crate::reactor::executor::{self, ExecutorError};
+use crate::reactor::{self, Bell, Reactor, Socket};
+use crate::route::pick::Turns;
+use roster::{Card, Entry, Roster};
+
+/// What a worker is made of. Built by `boot`, used on the worker's own thread.
+pub struct Parts {
+    pub id: WorkerId,
+    pub cpu: usize,
+    pub settings: Arc<Settings>,
+    pub listeners: Vec<OwnedFd>,
+    pub mailbox: WorkerEnd,
+    /// The counters of all workers; its own are at its number.
+    pub counters: Vec<Arc<Counters>>,
+    pub tally: Tally,
+}
+
+/// Why a worker could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    #[error("worker {worker}: the ring cannot be made: {cause}")]
+    Ring { worker: WorkerId, cause: io::Error },
+}
+
+/// What the tasks of a worker share.
+struct Worker {
+    id: WorkerId,
+    reactor: Reactor,
+    login: Login,
+    max_sessions: u32,
+    counters: Arc<Counters>,
+    all_counters: Vec<Arc<Counters>>,
+    tally: Tally,
+    seats: SeatBook,
+    turns: RefCell<Turns>,
+    roster: Rc<Roster>,
+    mailbox: WorkerEnd,
+    picture: RefCell<Option<Picture>>,
+    stopping: Cell<Option<Instant>>,
+    /// Who waits for the stop.
+    stop_wakers: RefCell<Vec<Waker>>,
+    out_of_patience: Cell<bool>,
+}
+
+/// Runs a worker on this thread until it is ordered to stop.
+pub fn run(parts: Parts) -> Result<(), WorkerError> {
+    let (id, cpu) = (parts.id, parts.cpu);
+    executor::run(cpu, work(parts))?.map_err(|cause| WorkerError::Ring { worker: id, cause })
+}
+
+async fn work(parts: Parts) -> io::Result<()> {
+    let config = reactor::Config {
+        buffer_bytes: parts.settings.relay.buffers_mib as usize * 1024 * 1024,
+        spin: parts.settings.workers.spin,
+    };
+    let reactor = Reactor::new(&config)?;
+    let bell = Bell::new(&reactor, parts.mailbox.eventfd().try_clone_to_owned()?);
+    let worker = Rc::new(Worker {
+        id: parts.id,
+        reactor: reactor.clone(),
+        login: parts.settings.login.clone(),
+        max_sessions: parts.settings.listen.max_sessions,
+        counters: parts.counters[parts.id.index()].clone(),
+        all_counters: parts.counters,
+        seats: SeatBook::new(parts.tally.clone(), parts.id),
+        tally: parts.tally,
+        turns: RefCell::new(Turns::new(parts.id)),
+        roster: Rc::new(Roster::new(parts.id)),
+        mailbox: parts.mailbox,
+        picture: RefCell::default(),
+        stopping: Cell::default(),
+        stop_wakers: RefCell::default(),
+        out_of_patience: Cell::default(),
+    });
+    reactor.spawn(obey(worker.clone(), bell, parts.listeners));
+    let (turning, watched) = (reactor.clone(), worker.clone());
+    turning
+        .run(move || {
+            watched.count_turn();
+            watched.is_stopping() && watched.roster.is_empty()
+        })
+        .await;
+    worker.report(Event::Stopped);
+    Ok(())
+}
+
+/// Follows orders. Accepts from the first picture on, as nobody could be routed before.
+async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
+    let mut waiting = Some(listeners);
+    loop {
+        let orders: Vec<Order> = worker.mailbox.orders().collect();
+        for order in orders {
+            match order {
+                Order::Publish(picture) => {
+                    worker.picture.replace(Some(picture));
+                    for fd in waiting.take().into_iter().flatten() {
+                        worker.reactor.spawn(listener::accept(worker.clone(), fd));
+                    }
+                }
+                Order::ListSessions { ticket } => {
+                    worker.report(Event::Sessions { ticket, rows: worker.roster.rows(Instant::now()) });
+                }
+                Order::Stop { grace } => worker.stop(Instant::now() + grace),
+            }
+        }
+        bell.rung().await;
+    }
+}
+
+impl Worker {
+    fn is_stopping(&self) -> bool {
+        self.stopping.get().is_some()
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        self.out_of_patience.get()
+    }
+
+    /// Begins to stop, or stops sooner. Sessions notice when they are woken.
+    fn stop(self: &Rc<Self>, at: Instant) {
+        if self.stopping.get().is_some_and(|earlier| earlier <= at) {
+            return;
+        }
+        self.stopping.set(Some(at));
+        self.reactor.wake_all();
+        for waker in self.stop_wakers.take() {
+            self.reactor.wake(&waker);
+        }
+        let worker = self.clone();
+        self.reactor.spawn(async move {
+            worker.reactor.sleep_until(at).await;
+            worker.out_of_patience.set(true);
+            worker.reactor.wake_all();
+        });
+    }
+
+    /// Waits for the order to stop.
+    async fn stopped(&self) {
+        std::future::poll_fn(|cx| {
+            if self.is_stopping() {
+                return Poll::Ready(());
+            }
+            self.stop_wakers.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Sessions on all workers, this one's newest included.
+    fn sessions_everywhere(&self) -> u64 {
+        self.all_counters.iter().map(|counters| counters.sessions.get()).sum()
+    }
+
+    fn report_failure(&self, slot: CnSlot, failure: CnFailure) {
+        self.report(Event::CnFailed { slot, failure });
+    }
+
+    fn report(&self, event: Event) {
+        let epoch = self.picture.borrow().as_ref().map_or_else(Default::default, |p| p.view.epoch);
+        if self.mailbox.report(Report { worker: self.id, epoch, event }).is_err() {
+            self.counters.reports_dropped.add(1);
+        }
+    }
+
+    fn count_turn(&self) {
+        self.counters.turns.set(self.reactor.turns());
+        self.counters.starved.set(self.reactor.starvations());
+    }
+}
+
+/// A session's share of the worker's books, for as long as it lives.
+struct SessionGuard {
+    worker: Rc<Worker>,
+    entry: Entry,
+}
+
+impl SessionGuard {
+    fn begin(worker: &Rc<Worker>, client: &Socket) -> Self {
+        worker.counters.accepted.add(1);
+        worker.counters.sessions.add(1);
+        let address = client.peer().map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
+        let entry = worker.roster.enter(address, Instant::now());
+        Self { worker: worker.clone(), entry }
+    }
+
+    fn card(&self) -> &Rc<Card> {
+        self.entry.card()
+    }
+}
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        self.worker.counters.sessions.sub(1);
+    }
+}

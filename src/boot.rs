@@ -1,0 +1,210 @@
+//! The only place that builds: it binds, makes the mailboxes, starts the workers and runs the coordinator.
+//!
+//! Everything that can fail for an operator's reasons (the kernel, a limit, an address in use, a CPU that is not
+//! there) fails here, before the first client is accepted. It stops in reverse: the coordinator ends when
+//! every worker has, then the threads are joined.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use tracing::{info, warn};
+
+use crate::config::settings::{Settings, Workers};
+use crate::coordinator::{self, CoordinatorError, CoordinatorParts};
+use crate::ident::{WORKERS_MAX, WorkerId};
+use crate::mailbox::{self, CoordinatorEnd, WorkerEnd};
+use crate::metrics::{Counters, Tally};
+use crate::net::listen::{self, ListenError, Listeners};
+use crate::reactor::limits::{self, OpenFiles};
+use crate::reactor::probe::{self, Unfit};
+use crate::worker::{self, WorkerError};
+
+/// Files that corelane opens apart from two for each session: rings, listeners, probes, logs, libraries.
+const OTHER_FILES: u64 = 256;
+const FILES_PER_WORKER: u64 = 16;
+
+/// Why corelane could not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    #[error("the limit of open files cannot be read or raised: {0}")]
+    Files(io::Error),
+    #[error("[workers] cpus: CPU {cpu} is not one that this process may use ({usable})")]
+    NoSuchCpu { cpu: usize, usable: String },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("cannot listen on {address} for the admin door: {cause}")]
+    AdminListen { address: String, cause: io::Error },
+    #[error("cannot make a mailbox: {0}")]
+    Mailbox(io::Error),
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    #[error(transparent)]
+    Coordinator(#[from] CoordinatorError),
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    #[error("worker {0} ended by a bug of corelane")]
+    WorkerPanic(WorkerId),
+}
+
+/// Serves until told to stop.
+pub fn serve(settings: Settings, config_path: Option<PathBuf>) -> Result<(), BootError> {
+    probe::check()?;
+    let placement = Cpus::choose(&settings.workers)?;
+    let files = raise_files(&settings, placement.workers.len())?;
+    let listen = &settings.listen;
+    let listeners = listen::bind(&listen.sql, placement.workers.len(), listen.backlog)?;
+    let admin_listener = bind_admin(&settings)?;
+    let counters: Vec<Arc<Counters>> = placement.workers.iter().map(|_| Arc::default()).collect();
+    let tally = Tally::new(placement.workers.len());
+    info!(
+        workers = ?placement.workers, coordinator = placement.coordinator, open_files = files.limit,
+        "corelane {} starts", env!("CARGO_PKG_VERSION")
+    );
+    let settings = Arc::new(settings);
+    let (mailboxes, workers) = make_mailboxes(placement.workers.len())?;
+    let Listeners { by_worker, files: socket_files } = listeners;
+    let mut threads = Vec::new();
+    for ((mailbox, own), &cpu) in workers.into_iter().zip(by_worker).zip(&placement.workers) {
+        let parts = worker::Parts {
+            id: mailbox.worker(),
+            cpu,
+            settings: settings.clone(),
+            listeners: own,
+            mailbox,
+            counters: counters.clone(),
+            tally: tally.clone(),
+        };
+        threads.push((parts.id, start_worker(parts)?));
+    }
+    let parts = CoordinatorParts {
+        settings: (*settings).clone(),
+        config_path,
+        mailboxes,
+        counters,
+        cpus: placement.workers.clone(),
+        tally,
+        admin_listener,
+    };
+    let coordinated = coordinate(placement.coordinator, parts);
+    for (id, thread) in threads {
+        thread.join().map_err(|_| BootError::WorkerPanic(id))??;
+    }
+    drop(socket_files);
+    coordinated
+}
+
+/// Which CPUs do what.
+#[derive(Debug, PartialEq, Eq)]
+struct Cpus {
+    workers: Vec<usize>,
+    coordinator: usize,
+}
+
+impl Cpus {
+    fn choose(wanted: &Workers) -> Result<Self, BootError> {
+        let usable = core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id);
+        Self::among(wanted, &usable.collect())
+    }
+
+    /// `auto`: the coordinator takes the first CPU, and the workers all others, but for machines of one or two
+    /// CPUs, where it shares.
+    fn among(wanted: &Workers, usable: &BTreeSet<usize>) -> Result<Self, BootError> {
+        let named = wanted.cpus.iter().flatten().chain(&wanted.coordinator_cpu);
+        if let Some(&cpu) = named.into_iter().find(|cpu| !usable.contains(cpu)) {
+            let usable = usable.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(BootError::NoSuchCpu { cpu, usable });
+        }
+        let taken: &[usize] = wanted.cpus.as_deref().unwrap_or_default();
+        let free = usable.iter().copied().find(|cpu| !taken.contains(cpu));
+        let coordinator =
+            wanted.coordinator_cpu.or(free).or(usable.first().copied()).unwrap_or_default();
+        let workers = match &wanted.cpus {
+            Some(cpus) => cpus.clone(),
+            None if usable.len() > 2 => usable.iter().copied().filter(|&cpu| cpu != coordinator).collect(),
+            None => usable.iter().copied().collect(),
+        };
+        Ok(Self { workers: workers.into_iter().take(WORKERS_MAX).collect(), coordinator })
+    }
+}
+
+fn raise_files(settings: &Settings, workers: usize) -> Result<OpenFiles, BootError> {
+    let sessions = u64::from(settings.listen.max_sessions);
+    let needed = 2 * sessions + FILES_PER_WORKER * workers as u64 + OTHER_FILES;
+    let files = limits::raise_open_files(needed).map_err(BootError::Files)?;
+    if !files.suffice() {
+        warn!(
+            "the limit of open files is {}, but {sessions} sessions (listen.max_sessions) need {needed}: \
+             raise it (ulimit -n, or LimitNOFILE= of the service) or lower max_sessions",
+            files.limit
+        );
+    }
+    Ok(files)
+}
+
+fn bind_admin(settings: &Settings) -> Result<TcpListener, BootError> {
+    let address = settings.admin.listen;
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|cause| BootError::AdminListen { address: address.to_string(), cause })
+}
+
+fn make_mailboxes(workers: usize) -> Result<(Vec<CoordinatorEnd>, Vec<WorkerEnd>), BootError> {
+    let pairs: io::Result<Vec<_>> = (0..workers).map(|n| mailbox::pair(WorkerId(n as u16))).collect();
+    Ok(pairs.map_err(BootError::Mailbox)?.into_iter().unzip())
+}
+
+fn start_worker(parts: worker::Parts) -> Result<thread::JoinHandle<Result<(), WorkerError>>, BootError> {
+    thread::Builder::new()
+        .name(format!("worker-{}", parts.id))
+        .spawn(move || worker::run(parts))
+        .map_err(BootError::Thread)
+}
+
+/// Runs the coordinator on this thread, pinned to its CPU, until all workers have stopped.
+fn coordinate(cpu: usize, parts: CoordinatorParts) -> Result<(), BootError> {
+    if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
+        warn!(cpu, "the coordinator could not be pinned");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+        .map_err(BootError::Thread)?;
+    Ok(runtime.block_on(coordinator::start(parts))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn choose(cpus: Option<&[usize]>, coordinator_cpu: Option<usize>, usable: &[usize]) -> Cpus {
+        let wanted =
+            Workers { cpus: cpus.map(<[usize]>::to_vec), coordinator_cpu, spin: Duration::ZERO };
+        Cpus::among(&wanted, &usable.iter().copied().collect()).expect("all are usable")
+    }
+
+    #[test]
+    fn auto_gives_the_coordinator_a_cpu_of_its_own_where_there_are_enough() {
+        assert_eq!(choose(None, None, &[0, 1, 2, 3]), Cpus { workers: vec![1, 2, 3], coordinator: 0 });
+        assert_eq!(choose(None, Some(3), &[0, 1, 2, 3]), Cpus { workers: vec![0, 1, 2], coordinator: 3 });
+        assert_eq!(choose(None, None, &[0, 1]), Cpus { workers: vec![0, 1], coordinator: 0 });
+        assert_eq!(choose(Some(&[0]), None, &[0, 1]), Cpus { workers: vec![0], coordinator: 1 });
+        assert_eq!(choose(Some(&[0, 1]), None, &[0, 1]), Cpus { workers: vec![0, 1], coordinator: 0 });
+    }
+
+    #[test]
+    fn a_cpu_that_may_not_be_used_is_named() {
+        let wanted = Workers { cpus: Some(vec![1, 7]), coordinator_cpu: None, spin: Duration::ZERO };
+        let refusal = Cpus::among(&wanted, &BTreeSet::from([0, 1])).expect_err("no CPU 7").to_string();
+        assert_eq!(refusal, "[workers] cpus: CPU 7 is not one that this process may use (0, 1)");
+    }
+}

@@ -1,0 +1,560 @@
+//! A connected stream socket on the ring: received bytes in lent buffers, one send at a time.
+//!
+//! **Receiving.** In ordinary traffic one multishot receive stays armed and the kernel puts bytes into small
+//! buffers as they come. Once more than [`BULK_BYTES`] wait unread the socket goes into *bulk*: the
+//! multishot is cancelled, and from then on one receive at a time is armed, into one large buffer, and only
+//! when somebody asks for bytes. So a peer that does not read stops its sender through TCP, and a
+//! stalled session holds a buffer or two, not the worker's pool. A short receive ends the bulk.
+//!
+//! **Sending.** The kernel does not order two sends on one socket, so there is never more than one. What is
+//! sent is a chain of received buffers, forwarded without a copy, or bytes of our own; either belongs to the
+//! slot until the send has completed.
+//!
+//! **Closing.** Dropping a [`Socket`] cancels what is in flight; the descriptor is closed, and buffers come
+//! back, with the last completion.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use io_uring::{cqueue, opcode, types};
+use socket2::SockAddr;
+
+use super::buffers::{Buffers, Chain, Group, SMALL_BYTES};
+use super::wake::Wakers;
+use super::{Core, Op, Reactor, Slot};
+
+/// Bytes that may wait unread before a socket goes into bulk.
+pub const BULK_BYTES: usize = 64 * 1024;
+/// Buffers that one `sendmsg` takes.
+const GATHER_MAX: usize = 16;
+/// `sendmsg` blocks kept for reuse.
+const GATHERS_KEPT: usize = 64;
+
+/// A socket of this worker.
+pub struct Socket {
+    reactor: Reactor,
+    slot: usize,
+}
+
+/// What there is to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Bytes wait to be read.
+    Data,
+    /// The peer has sent its last byte, and all were read.
+    End,
+    /// The connection is broken: an `errno`.
+    Broken(i32),
+}
+
+impl Received {
+    /// The broken connection as an error; an end as `UnexpectedEof`.
+    pub fn into_result(self) -> io::Result<()> {
+        match self {
+            Self::Data => Ok(()),
+            Self::End => Err(io::ErrorKind::UnexpectedEof.into()),
+            Self::Broken(errno) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+/// A socket's slot in the reactor.
+pub(super) struct State {
+    fd: OwnedFd,
+    received: Chain,
+    receiving: Receiving,
+    bulk: bool,
+    /// Why nothing more will be received.
+    ended: Option<Received>,
+    sending: Sending,
+    /// The `errno` of a send that failed; all later ones fail with it.
+    send_error: Option<i32>,
+    connecting: Option<Box<Connecting>>,
+    waker: Option<Waker>,
+    /// The task waits for bytes, or for the send to end.
+    wants_receive: bool,
+    wants_sent: bool,
+    /// Operations whose last completion has not come.
+    in_flight: u8,
+    closing: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Receiving {
+    Idle,
+    /// Armed, or waiting to be armed again because there was no buffer.
+    Armed,
+    /// Cancelled, its last completion is awaited.
+    Stopping,
+}
+
+enum Sending {
+    Nothing,
+    Chain {
+        chain: Chain,
+        gather: Option<Box<Gather>>,
+    },
+    Bytes(Box<Bytes>),
+}
+
+struct Connecting {
+    address: SockAddr,
+    outcome: Option<i32>,
+}
+
+/// What `sendmsg` reads while it is in flight.
+pub(super) struct Gather {
+    header: libc::msghdr,
+    parts: [libc::iovec; GATHER_MAX],
+}
+
+impl Default for Gather {
+    fn default() -> Self {
+        // SAFETY: both are plain C structures for which all zeroes means empty.
+        unsafe { std::mem::zeroed() }
+    }
+}
+
+impl Socket {
+    /// Takes over a connected socket.
+    pub fn adopt(reactor: &Reactor, fd: OwnedFd) -> Self {
+        let slot = reactor.core.borrow_mut().slots.insert(Slot::Socket(State::new(fd)));
+        Self { reactor: reactor.clone(), slot }
+    }
+
+    /// Connects a fresh socket. No time limit: the caller sets one, and drops this when it has passed.
+    pub async fn connect(reactor: &Reactor, fd: OwnedFd, address: SockAddr) -> io::Result<Self> {
+        let socket = Self::adopt(reactor, fd);
+        reactor.core.borrow_mut().connect(socket.slot, address);
+        poll_fn(|cx| {
+            let mut core = reactor.core.borrow_mut();
+            let state = core.socket(socket.slot);
+            match state.connecting.as_ref().and_then(|connecting| connecting.outcome) {
+                Some(0) => Poll::Ready(Ok(())),
+                Some(errno) => Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
+                None => {
+                    state.wait(cx);
+                    Poll::Pending
+                }
+            }
+        })
+        .await?;
+        reactor.core.borrow_mut().socket(socket.slot).connecting = None;
+        Ok(socket)
+    }
+
+    /// Whether there is something to read, and arms the receive that will bring it if not.
+    #[inline]
+    pub fn poll_received(&self, cx: &mut Context<'_>) -> Poll<Received> {
+        let mut core = self.reactor.core.borrow_mut();
+        let state = core.socket(self.slot);
+        if !state.received.is_empty() {
+            return Poll::Ready(Received::Data);
+        }
+        if let Some(ended) = state.ended {
+            return Poll::Ready(ended);
+        }
+        state.wants_receive = true;
+        state.wait(cx);
+        if state.receiving == Receiving::Idle {
+            core.arm(self.slot);
+        }
+        Poll::Pending
+    }
+
+    /// Waits for something to read.
+    pub async fn received(&self) -> Received {
+        poll_fn(|cx| self.poll_received(cx)).await
+    }
+
+    /// The `errno` with which the connection broke, even if bytes are still unread.
+    #[inline]
+    pub fn broken(&self) -> Option<i32> {
+        let mut core = self.reactor.core.borrow_mut();
+        let state = core.socket(self.slot);
+        match (state.send_error, state.ended) {
+            (Some(errno), _) | (None, Some(Received::Broken(errno))) => Some(errno),
+            _ => None,
+        }
+    }
+
+    /// Copies up to `limit` unread bytes to the end of `into` and counts them as read. For the few small
+    /// packets of a login, not for the relay.
+    pub fn read_into(&self, into: &mut Vec<u8>, limit: usize) -> usize {
+        let core = &mut *self.reactor.core.borrow_mut();
+        let Some(Slot::Socket(state)) = core.slots.get_mut(self.slot) else { return 0 };
+        let mut left = limit.min(state.received.bytes());
+        let taken = left;
+        while left > 0 {
+            let front = core.buffers.front(&state.received);
+            let n = front.len().min(left);
+            into.extend_from_slice(&front[..n]);
+            core.buffers.consume(&mut state.received, n);
+            left -= n;
+        }
+        taken
+    }
+
+    /// Shows the unread bytes, piece by piece, without reading them.
+    #[inline]
+    pub fn look(&self, f: impl FnMut(&[u8])) {
+        let core = &mut *self.reactor.core.borrow_mut();
+        if let Some(Slot::Socket(state)) = core.slots.get(self.slot) {
+            core.buffers.each(&state.received, f);
+        }
+    }
+
+    /// Reads and forgets all unread bytes.
+    pub fn discard(&self) {
+        let core = &mut *self.reactor.core.borrow_mut();
+        if let Some(Slot::Socket(state)) = core.slots.get_mut(self.slot) {
+            core.buffers.release(state.received.take());
+        }
+    }
+
+    /// Whether a send may be started. If not, the task is woken when it may.
+    #[inline]
+    pub fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<Result<(), i32>> {
+        let mut core = self.reactor.core.borrow_mut();
+        let state = core.socket(self.slot);
+        match (&state.sending, state.send_error) {
+            (_, Some(errno)) => Poll::Ready(Err(errno)),
+            (Sending::Nothing, None) => Poll::Ready(Ok(())),
+            _ => {
+                state.wants_sent = true;
+                state.wait(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Starts sending all that is unread on `from`, without copying it. Nothing may be in flight.
+    #[inline]
+    pub fn forward(&self, from: &Self) {
+        let core = &mut *self.reactor.core.borrow_mut();
+        let chain = core.socket(from.slot).received.take();
+        core.send_chain(self.slot, chain);
+    }
+
+    /// Sends bytes of our own, to the last one.
+    pub async fn send(&self, bytes: impl Into<Bytes>) -> io::Result<()> {
+        poll_fn(|cx| self.poll_sent(cx)).await.map_err(io::Error::from_raw_os_error)?;
+        self.reactor.core.borrow_mut().send_bytes(self.slot, bytes.into());
+        poll_fn(|cx| self.poll_sent(cx)).await.map_err(io::Error::from_raw_os_error)
+    }
+
+    /// Tells the peer that nothing more will come.
+    pub fn shutdown_write(&self) {
+        let core = self.reactor.core.borrow();
+        if let Some(Slot::Socket(state)) = core.slots.get(self.slot) {
+            // A peer that has gone already is no error here.
+            let _ = socket2::SockRef::from(&state.fd).shutdown(std::net::Shutdown::Write);
+        }
+    }
+
+    /// The peer's address; none for a Unix socket or a peer that has gone.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        let core = self.reactor.core.borrow();
+        match core.slots.get(self.slot) {
+            Some(Slot::Socket(state)) => socket2::SockRef::from(&state.fd).peer_addr().ok()?.as_socket(),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.reactor.core.borrow_mut().close(self.slot);
+    }
+}
+
+impl State {
+    fn new(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            received: Chain::EMPTY,
+            receiving: Receiving::Idle,
+            bulk: false,
+            ended: None,
+            sending: Sending::Nothing,
+            send_error: None,
+            connecting: None,
+            waker: None,
+            wants_receive: false,
+            wants_sent: false,
+            in_flight: 0,
+            closing: false,
+        }
+    }
+
+    fn fd(&self) -> types::Fd {
+        types::Fd(self.fd.as_raw_fd())
+    }
+
+    #[inline]
+    fn wait(&mut self, cx: &Context<'_>) {
+        match &self.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            _ => self.waker = Some(cx.waker().clone()),
+        }
+    }
+
+    pub(super) fn wake(&mut self, wakers: &Wakers) {
+        if let Some(waker) = &self.waker {
+            wakers.wake(waker);
+        }
+    }
+}
+
+impl Core {
+    #[inline]
+    fn socket(&mut self, slot: usize) -> &mut State {
+        match self.slots.get_mut(slot) {
+            Some(Slot::Socket(state)) => state,
+            _ => unreachable!("slot {slot} is not a socket"),
+        }
+    }
+
+    fn connect(&mut self, slot: usize, address: SockAddr) {
+        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
+        let fd = state.fd();
+        let connecting = state.connecting.insert(Box::new(Connecting { address, outcome: None }));
+        let address = &connecting.address;
+        let connect = opcode::Connect::new(fd, address.as_ptr().cast(), address.len())
+            .build()
+            .user_data(Op::Connect.tag(slot));
+        state.in_flight += 1;
+        // SAFETY: the address is boxed and its slot is kept until the operation has completed.
+        unsafe { self.ring.push(&connect) };
+    }
+
+    pub(super) fn connected(&mut self, slot: usize, completion: &cqueue::Entry, wakers: &Wakers) {
+        let state = self.socket(slot);
+        state.in_flight -= 1;
+        if let Some(connecting) = &mut state.connecting {
+            connecting.outcome = Some(-completion.result());
+        }
+        state.wake(wakers);
+        self.free_if_closed(slot);
+    }
+
+    /// Arms the receive that fits the socket's mode.
+    fn arm(&mut self, slot: usize) {
+        let state = self.socket(slot);
+        state.receiving = Receiving::Armed;
+        state.in_flight += 1;
+        let group = if state.bulk { Group::Large } else { Group::Small };
+        self.push_receive(slot, group);
+    }
+
+    /// Arms a receive again that ended for want of a buffer.
+    pub(super) fn rearm(&mut self, slot: usize, group: Group) {
+        if self.socket(slot).closing {
+            self.socket(slot).in_flight -= 1;
+            self.free_if_closed(slot);
+        } else {
+            self.push_receive(slot, group);
+        }
+    }
+
+    #[inline]
+    fn push_receive(&mut self, slot: usize, group: Group) {
+        let fd = self.socket(slot).fd();
+        let receive = match group {
+            Group::Small => {
+                opcode::RecvMulti::new(fd, group as u16).build().user_data(Op::Receive.tag(slot))
+            }
+            Group::Large => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+                .buf_group(group as u16)
+                .build()
+                .flags(io_uring::squeue::Flags::BUFFER_SELECT)
+                .user_data(Op::ReceiveLarge.tag(slot)),
+        };
+        // SAFETY: the kernel picks lent buffers; the operation refers to no other memory.
+        unsafe { self.ring.push(&receive) };
+    }
+
+    #[inline]
+    pub(super) fn received(
+        &mut self,
+        slot: usize,
+        group: Group,
+        completion: &cqueue::Entry,
+        wakers: &Wakers,
+    ) {
+        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
+        let (result, more) = (completion.result(), cqueue::more(completion.flags()));
+        if result > 0 {
+            let number = cqueue::buffer_select(completion.flags()).expect("a receive has taken a buffer");
+            self.buffers.received(&mut state.received, group, number, result as u32);
+            if group == Group::Large {
+                state.bulk = result as usize > SMALL_BYTES;
+            }
+        }
+        if !more && result == -libc::ENOBUFS && !state.closing && state.receiving == Receiving::Armed {
+            self.starvations += 1;
+            self.starved.push((slot, group));
+            return;
+        }
+        if result == 0 {
+            state.ended = Some(Received::End);
+        } else if result < 0 && ![-libc::ECANCELED, -libc::ENOBUFS].contains(&result) {
+            state.ended = Some(Received::Broken(-result));
+        }
+        if !more {
+            state.receiving = Receiving::Idle;
+            state.in_flight -= 1;
+        }
+        if std::mem::take(&mut state.wants_receive) || (!more && state.ended.is_some()) {
+            state.wake(wakers);
+        }
+        let stop = more && state.receiving == Receiving::Armed && state.received.bytes() > BULK_BYTES;
+        let closing = state.closing;
+        if stop {
+            self.stop_multishot(slot);
+        }
+        if closing {
+            self.free_if_closed(slot);
+        }
+    }
+
+    /// Too much waits unread: goes into bulk.
+    fn stop_multishot(&mut self, slot: usize) {
+        let state = self.socket(slot);
+        state.bulk = true;
+        state.receiving = Receiving::Stopping;
+        let cancel = opcode::AsyncCancel::new(Op::Receive.tag(slot)).build().user_data(Op::Cancel.tag(0));
+        // SAFETY: a cancellation refers to no memory.
+        unsafe { self.ring.push(&cancel) };
+    }
+
+    fn send_bytes(&mut self, slot: usize, bytes: Bytes) {
+        let state = self.socket(slot);
+        if bytes.is_empty() || state.send_error.is_some() {
+            return;
+        }
+        debug_assert!(matches!(state.sending, Sending::Nothing));
+        state.sending = Sending::Bytes(Box::new(bytes));
+        state.in_flight += 1;
+        self.push_send(slot);
+    }
+
+    #[inline]
+    fn send_chain(&mut self, slot: usize, chain: Chain) {
+        let state = self.socket(slot);
+        if chain.is_empty() || state.send_error.is_some() {
+            self.buffers.release(chain);
+            return;
+        }
+        debug_assert!(matches!(state.sending, Sending::Nothing));
+        state.sending = Sending::Chain { chain, gather: None };
+        state.in_flight += 1;
+        self.push_send(slot);
+    }
+
+    /// Hands the next bytes of what is being sent to the kernel.
+    #[inline]
+    fn push_send(&mut self, slot: usize) {
+        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
+        let fd = state.fd();
+        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let entry = match &mut state.sending {
+            Sending::Nothing => return,
+            Sending::Bytes(bytes) => {
+                opcode::Send::new(fd, bytes.as_ptr(), bytes.len() as u32).flags(flags).build()
+            }
+            Sending::Chain { chain, gather } => {
+                let front = self.buffers.front(chain);
+                if front.len() == chain.bytes() {
+                    opcode::Send::new(fd, front.as_ptr(), front.len() as u32).flags(flags).build()
+                } else {
+                    let block = gather.get_or_insert_with(|| self.gathers.pop().unwrap_or_default());
+                    block.fill(&self.buffers, chain);
+                    opcode::SendMsg::new(fd, &raw const block.header).flags(flags as u32).build()
+                }
+            }
+        };
+        // SAFETY: what is sent belongs to the slot, which is kept until the send has completed; a chain's
+        // buffers and the gather block are not touched until then.
+        unsafe { self.ring.push(&entry.user_data(Op::Send.tag(slot))) };
+    }
+
+    #[inline]
+    pub(super) fn sent(&mut self, slot: usize, completion: &cqueue::Entry, wakers: &Wakers) {
+        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
+        let result = completion.result();
+        if result <= 0 {
+            state.send_error = Some(if result == 0 { libc::EPIPE } else { -result });
+        }
+        let n = result.max(0) as usize;
+        let done = match &mut state.sending {
+            Sending::Nothing => true,
+            Sending::Bytes(bytes) => {
+                bytes::Buf::advance(&mut **bytes, n);
+                bytes.is_empty()
+            }
+            Sending::Chain { chain, .. } => {
+                self.buffers.consume(chain, n);
+                chain.is_empty()
+            }
+        };
+        if !done && state.send_error.is_none() && !state.closing {
+            self.push_send(slot);
+            return;
+        }
+        state.in_flight -= 1;
+        if let Sending::Chain { chain, gather } = std::mem::replace(&mut state.sending, Sending::Nothing)
+        {
+            self.buffers.release(chain);
+            if let Some(gather) = gather.filter(|_| self.gathers.len() < GATHERS_KEPT) {
+                self.gathers.push(gather);
+            }
+        }
+        if std::mem::take(&mut state.wants_sent) || state.send_error.is_some() {
+            state.wake(wakers);
+        }
+        if state.closing {
+            self.free_if_closed(slot);
+        }
+    }
+
+    /// The session has dropped the socket.
+    fn close(&mut self, slot: usize) {
+        let state = self.socket(slot);
+        state.closing = true;
+        state.waker = None;
+        if state.in_flight > 0 {
+            let all = types::CancelBuilder::fd(state.fd()).all();
+            let cancel = opcode::AsyncCancel2::new(all).build().user_data(Op::Cancel.tag(0));
+            // SAFETY: a cancellation refers to no memory.
+            unsafe { self.ring.push(&cancel) };
+        }
+        if let Some(at) = self.starved.iter().position(|(starved, _)| *starved == slot) {
+            self.starved.swap_remove(at);
+            self.socket(slot).in_flight -= 1;
+        }
+        self.free_if_closed(slot);
+    }
+
+    fn free_if_closed(&mut self, slot: usize) {
+        let Some(Slot::Socket(state)) = self.slots.get(slot) else { return };
+        if !state.closing || state.in_flight > 0 {
+            return;
+        }
+        if let Slot::Socket(state) = self.slots.remove(slot) {
+            self.buffers.release(state.received);
+        }
+    }
+}
+
+impl Gather {
+    /// Points at the first buffers of `chain`.
+    fn fill(&mut self, buffers: &Buffers, chain: &Chain) {
+        self.header.msg_iovlen = buffers.gather(chain, &mut self.parts);
+        self.header.msg_iov = self.parts.as_mut_ptr();
+    }
+}

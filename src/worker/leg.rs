@@ -1,0 +1,81 @@
+//! One side of a session while it logs in: whole packets in and out, with their sequence numbers.
+//!
+//! For the few small packets before the relay takes over; it copies, and has a limit. Bytes behind the
+//! packet that was read stay in the socket.
+
+use std::io;
+
+use crate::reactor::{Received, Socket};
+use crate::wire::frame;
+
+/// The largest packet of a login, in bytes: 64 KiB of connection attributes and some.
+pub(super) const LOGIN_PACKET_MAX: usize = 128 * 1024;
+
+const HEADER: usize = 4;
+
+/// Why no packet could be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LegError {
+    #[error("the connection was closed")]
+    Closed,
+    #[error("{0}")]
+    Broken(io::Error),
+    #[error("a packet of {found} bytes, at most {LOGIN_PACKET_MAX} are expected during login")]
+    TooLong { found: usize },
+    #[error("packet {found} came out of order, number {expected} was expected")]
+    OutOfOrder { found: u8, expected: u8 },
+}
+
+/// A socket and the number of the next packet on it.
+pub(super) struct Leg {
+    pub socket: Socket,
+    seq: u8,
+}
+
+impl Leg {
+    pub fn new(socket: Socket) -> Self {
+        Self { socket, seq: 0 }
+    }
+
+    /// The number that the next packet in either direction will carry.
+    pub fn seq(&self) -> u8 {
+        self.seq
+    }
+
+    /// Reads the payload of the next packet.
+    pub async fn read(&mut self) -> Result<Vec<u8>, LegError> {
+        let mut bytes = Vec::new();
+        self.fill(&mut bytes, HEADER).await?;
+        let length = usize::from(bytes[0]) | usize::from(bytes[1]) << 8 | usize::from(bytes[2]) << 16;
+        if length > LOGIN_PACKET_MAX {
+            return Err(LegError::TooLong { found: length });
+        }
+        if bytes[3] != self.seq {
+            return Err(LegError::OutOfOrder { found: bytes[3], expected: self.seq });
+        }
+        self.seq = self.seq.wrapping_add(1);
+        bytes.clear();
+        self.fill(&mut bytes, length).await?;
+        Ok(bytes)
+    }
+
+    /// Writes `payload` as the next packet.
+    pub async fn write(&mut self, payload: &[u8]) -> Result<(), LegError> {
+        let mut bytes = Vec::with_capacity(HEADER + payload.len());
+        frame::write_packet(&mut bytes, &mut self.seq, payload);
+        self.socket.send(bytes).await.map_err(LegError::Broken)
+    }
+
+    async fn fill(&self, bytes: &mut Vec<u8>, length: usize) -> Result<(), LegError> {
+        while bytes.len() < length {
+            match self.socket.received().await {
+                Received::Data => {
+                    self.socket.read_into(bytes, length - bytes.len());
+                }
+                Received::End => return Err(LegError::Closed),
+                Received::Broken(errno) => return Err(LegError::Broken(io::Error::from_raw_os_error(errno))),
+            }
+        }
+        Ok(())
+    }
+}

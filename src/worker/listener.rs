@@ -1,0 +1,43 @@
+//! Accepts connections on one listener and starts a session for each.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_lite::FutureExt;
+use tracing::{error, warn};
+
+use super::{Worker, tunnel};
+use crate::reactor::Acceptor;
+
+/// How long to wait after the kernel could not give a connection (no files left, no memory).
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts until the worker stops.
+pub(super) async fn accept(worker: Rc<Worker>, listener: OwnedFd) {
+    let acceptor = Acceptor::new(&worker.reactor, listener);
+    let accepting = async {
+        loop {
+            match acceptor.accept().await {
+                Ok(fd) => start(&worker, fd),
+                Err(cause) => {
+                    warn!(worker = worker.id.0, "cannot accept a connection: {cause}");
+                    worker.reactor.sleep_until(Instant::now() + PAUSE).await;
+                }
+            }
+        }
+    };
+    worker.stopped().or(accepting).await;
+}
+
+/// A panic ends the session that it happened in, and no other.
+fn start(worker: &Rc<Worker>, fd: OwnedFd) {
+    let worker = worker.clone();
+    worker.reactor.clone().spawn(async move {
+        let session = std::panic::AssertUnwindSafe(tunnel::serve(&worker, fd));
+        if session.catch_unwind().await.is_err() {
+            worker.counters.panics.add(1);
+            error!(worker = worker.id.0, "a session ended by a bug of corelane");
+        }
+    });
+}
