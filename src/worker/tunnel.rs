@@ -36,7 +36,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd) {
     let session = SessionGuard::begin(worker, &client.socket);
     if worker.sessions_everywhere() > u64::from(worker.max_sessions) {
         worker.counters.refused.add(1);
-        refuse(worker, client, &Refusal::TooManySessions, Capabilities::default()).await;
+        refuse(worker, client, &Refusal::TooManySessions.packet(Capabilities::default())).await;
         return;
     }
     let Some((client, seated)) = Box::pin(login::log_in(worker, session.card(), client)).await else {
@@ -68,10 +68,9 @@ async fn relay(worker: &Rc<Worker>, card: &Card, client: Leg, seated: Seated) {
 }
 
 /// Sends the one ERR of a session that never began, and closes.
-pub(super) async fn refuse(worker: &Worker, mut client: Leg, refusal: &Refusal, capabilities: Capabilities) {
+pub(super) async fn refuse(worker: &Worker, mut client: Leg, err: &[u8]) {
     let until = Instant::now() + LINGER;
-    let packet = refusal.packet(capabilities);
-    let sent = worker.reactor.until(until, client.write(&packet)).await;
+    let sent = worker.reactor.until(until, client.write(err)).await;
     if matches!(sent, Some(Ok(()))) {
         hang_up(worker, &client.socket, until).await;
     }
@@ -111,7 +110,8 @@ impl Parting<'_> {
             _ => "it closed the connection".to_owned(),
         };
         let idle = dialog.current().is_none();
-        let refusal = Refusal::CnLost { cn: cn.id.to_string(), address: cn.address.to_string(), cause, idle };
+        let during = if idle { "an idle moment" } else { "a statement" };
+        let refusal = Refusal::CnLost { cn: cn.id.to_string(), address: cn.address.to_string(), cause, during };
         if idle && !self.next_command(&mut dialog).await {
             return;
         }
