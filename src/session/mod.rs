@@ -1,3 +1,5 @@
 pub mod dialog;
 pub mod face;
+pub mod login;
+pub mod refusal;
 pub mod user;
