@@ -1,7 +1,23 @@
 //! corelane: a thread-per-core, io_uring proxy for clusters that speak the MySQL protocol.
-//pub mod admin;
+//!
+//! The floors, from the top; a module may use any floor below its own:
+//!
+//! ```text
+//! 6 entry       main  cli  boot
+//! 5 doors       admin  ->  config
+//! 4 actors      coordinator   |   worker
+//! 3 reach       reactor  net  |   mailbox
+//! ------------------------------------------ waterline: no I/O, no clock below
+//! 2 judgement   session   |   route  <-  placement
+//! 1 language    wire
+//! 0 ground      metrics   ident
+//! ```
+
+pub mod admin;
+pub mod boot;
+pub mod cli;
 pub mod config;
-//pub mod coordinator;
+pub mod coordinator;
 pub mod ident;
 pub mod mailbox;
 pub mod metrics;
