@@ -1,1 +1,3 @@
-
+//! Admin door (in progress).
+pub mod grammar;
+mod lexer;
