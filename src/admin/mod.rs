@@ -1,3 +1,4 @@
 //! Admin door (in progress).
 pub mod grammar;
 mod lexer;
+pub mod show;
