@@ -1,92 +1,88 @@
-//! An address as the configuration writes it to one that can be dialled: the system's resolver for names.
+//! Host names to addresses: asks the system's resolver, again and again, and reports what it said.
 //!
-//! A name with several addresses gives one of them, and keeps giving the same one for as long as the
-//! resolver lists it, so that a round-robin name does not make a CN wander.
+//! It judges nothing: which of several addresses a CN is dialled at is for [`crate::placement`] to say.
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::route::Target;
+/// Between two look-ups of the same name.
+pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long the system's resolver may take; beyond it the CN keeps the address that it had.
+/// How long the system's resolver may take for one name.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Look-ups at the same time; each one takes a thread.
+const LOOKUPS_MAX: usize = 8;
+
+/// What the resolver said of one CN's address.
+#[derive(Debug)]
+pub struct Lookup {
+    pub id: String,
+    pub address: String,
+    pub answers: Result<Vec<SocketAddr>, Error>,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot resolve {address}: {cause}")]
-    Lookup { address: String, cause: io::Error },
-    #[error("cannot resolve {0}: the resolver took longer than {LOOKUP_LIMIT:?}")]
-    TimedOut(String),
-    #[error("cannot resolve {0}: the name has no address")]
-    Nowhere(String),
+    #[error("the resolver said: {0}")]
+    Failed(io::Error),
+    #[error("the resolver took longer than {LOOKUP_LIMIT:?}")]
+    TimedOut,
+    #[error("the name has no address")]
+    Nowhere,
 }
 
-/// Whether an address needs the resolver: its outcome may change while the configuration does not.
-pub fn is_name(address: &str) -> bool {
-    fixed(address).is_none()
-}
-
-/// Resolves `host:port` or `unix:/path`; prefers `known` among equals.
-pub async fn resolve(address: &str, known: Option<&Target>) -> Result<Target, Error> {
-    if let Some(target) = fixed(address) {
-        return Ok(target);
-    }
-    let found = match timeout(LOOKUP_LIMIT, tokio::net::lookup_host(address)).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(cause)) => return Err(Error::Lookup { address: address.to_owned(), cause }),
-        Err(_) => return Err(Error::TimedOut(address.to_owned())),
-    };
-    choose(found, known).ok_or_else(|| Error::Nowhere(address.to_owned()))
-}
-
-/// The target of an address that names no host.
-fn fixed(address: &str) -> Option<Target> {
-    match address.strip_prefix("unix:") {
-        Some(path) => Some(Target::Unix(PathBuf::from(path))),
-        None => address.parse().ok().map(Target::Tcp),
+/// Looks up `names`, pairs of a CN's id and its `host:port`, every [`RESOLVE_INTERVAL`] until nobody listens.
+pub async fn keep_resolving(names: Vec<(String, String)>, lookups: mpsc::Sender<Lookup>) {
+    let mut rounds = interval(RESOLVE_INTERVAL);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !lookups.is_closed() {
+        rounds.tick().await;
+        round(&names, &lookups).await;
     }
 }
 
-fn choose(found: impl Iterator<Item = SocketAddr>, known: Option<&Target>) -> Option<Target> {
-    let mut targets = found.map(Target::Tcp);
-    let first = targets.next()?;
-    if known == Some(&first) {
-        return Some(first);
+async fn round(names: &[(String, String)], lookups: &mpsc::Sender<Lookup>) {
+    let places = Arc::new(Semaphore::new(LOOKUPS_MAX));
+    let mut tasks = JoinSet::new();
+    for (id, address) in names.iter().cloned() {
+        let (places, lookups) = (places.clone(), lookups.clone());
+        tasks.spawn(async move {
+            let _place = places.acquire().await;
+            let answers = look_up(&address).await;
+            // Nobody listens any more when the list of CNs has just been replaced.
+            let _ = lookups.send(Lookup { id, address, answers }).await;
+        });
     }
-    targets.find(|target| Some(target) == known).or(Some(first))
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn look_up(address: &str) -> Result<Vec<SocketAddr>, Error> {
+    let found = timeout(LOOKUP_LIMIT, tokio::net::lookup_host(address)).await;
+    let answers: Vec<_> = found.map_err(|_| Error::TimedOut)?.map_err(Error::Failed)?.collect();
+    if answers.is_empty() { Err(Error::Nowhere) } else { Ok(answers) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn addresses_without_a_name_need_no_resolver() {
-        assert_eq!(fixed("10.0.0.1:3306"), Some(Target::Tcp("10.0.0.1:3306".parse().unwrap())));
-        assert_eq!(fixed("[::1]:3306"), Some(Target::Tcp("[::1]:3306".parse().unwrap())));
-        assert_eq!(fixed("unix:/run/a.sock"), Some(Target::Unix("/run/a.sock".into())));
-        assert!(is_name("db:3306"));
-    }
-
-    #[test]
-    fn a_known_address_is_kept_while_it_is_listed() {
-        let all: Vec<SocketAddr> = ["10.0.0.1:1", "10.0.0.2:1"].iter().map(|a| a.parse().unwrap()).collect();
-        let second = Target::Tcp(all[1]);
-        assert_eq!(choose(all.clone().into_iter(), Some(&second)), Some(second));
-        assert_eq!(choose(all.clone().into_iter(), None), Some(Target::Tcp(all[0])));
-        let gone = Target::Tcp("10.0.0.9:1".parse().unwrap());
-        assert_eq!(choose(all.clone().into_iter(), Some(&gone)), Some(Target::Tcp(all[0])));
-        assert_eq!(choose(std::iter::empty(), Some(&gone)), None);
-    }
-
     #[tokio::test]
-    async fn the_hosts_file_is_asked() {
-        let target = resolve("localhost:3306", None).await.unwrap();
-        assert!(matches!(target, Target::Tcp(address) if address.ip().is_loopback()));
-        assert!(resolve("no such host:1", None).await.is_err());
+    async fn every_name_gets_an_answer() {
+        let names = [("cn1", "localhost:3306"), ("cn2", "no such host:1")];
+        let names = names.map(|(id, address)| (id.to_owned(), address.to_owned())).to_vec();
+        let (sender, mut receiver) = mpsc::channel(1);
+        let task = tokio::spawn(keep_resolving(names, sender));
+        let mut found = Vec::from([receiver.recv().await.unwrap(), receiver.recv().await.unwrap()]);
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        assert!(found[0].answers.as_ref().unwrap().iter().all(|a| a.ip().is_loopback() && a.port() == 3306));
+        assert!(found[1].answers.is_err());
+        task.abort();
     }
 }
