@@ -9,7 +9,10 @@ use super::lexer::{self, Token};
 /// One admin statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    Show { what: Show, like: Option<Pattern> },
+    Show {
+        what: Show,
+        like: Option<Pattern>,
+    },
     /// `SELECT` of values that a client asks for when it connects.
     Select(Vec<Item>),
     /// Accepted without effect: `SET`, `USE`, `BEGIN`, `COMMIT`, `ROLLBACK`, or a comment alone.

@@ -8,7 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::wire;
+use crate::wire::capability::Capabilities;
 use crate::wire::frame::{PacketReader, write_packet};
+use crate::wire::resultset::{ColumnDefinition, TextResultSet};
 
 /// Bytes of the largest packet that a client may send.
 pub const PACKET_MAX: usize = 64 * 1024;
@@ -58,6 +60,19 @@ impl Line {
         let mut payload = Vec::new();
         write(&mut payload);
         write_packet(&mut self.out, &mut self.sequence, &payload);
+    }
+
+    /// Adds a result set, whose rows `rows` writes, to the reply.
+    pub fn put_result_set(
+        &mut self,
+        capabilities: Capabilities,
+        status: u16,
+        columns: &[ColumnDefinition<'_>],
+        rows: impl FnOnce(&mut TextResultSet<'_>),
+    ) {
+        let mut set = TextResultSet::begin(&mut self.out, &mut self.sequence, capabilities, status, columns);
+        rows(&mut set);
+        set.end();
     }
 
     /// Sends the reply.

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use crate::coordinator::desk::{CnRow, Roll, WorkerFacts};
 use crate::mailbox::message::SessionRow;
-use crate::route::label::Labels;
-use crate::route::{CnState, Flavour};
+use crate::route::Flavour;
 
 use super::grammar::Pattern;
 
@@ -157,8 +156,8 @@ fn cn(row: &CnRow) -> Vec<Cell> {
         (&*row.cn.id).into(),
         (&*row.cn.address).into(),
         flavour(row.cn.flavour).into(),
-        state(row.cn.state).into(),
-        Cell::Text(labels(&row.cn.labels)),
+        Cell::Text(row.cn.state.to_string()),
+        Cell::Text(row.cn.labels.to_string()),
         u64::from(row.cn.weight).into(),
         u64::from(row.sessions).into(),
         row.version.as_deref().into(),
@@ -209,19 +208,6 @@ fn flavour(flavour: Flavour) -> &'static str {
     }
 }
 
-fn state(state: CnState) -> &'static str {
-    match state {
-        CnState::Working => "working",
-        CnState::Down => "down",
-    }
-}
-
-/// `k=v|v2,k2=v`, in the order of the keys.
-fn labels(labels: &Labels) -> String {
-    let pairs: Vec<_> = labels.0.iter().map(|(key, values)| format!("{key}={}", values.join("|"))).collect();
-    pairs.join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -229,7 +215,8 @@ mod tests {
     use super::*;
     use crate::ident::{CnSlot, SessionId, WorkerId};
     use crate::metrics::Counters;
-    use crate::route::Cn;
+    use crate::route::label::Labels;
+    use crate::route::{Cn, CnState};
 
     fn cn_row(id: &str) -> CnRow {
         let gold = ["gold", "silver"].map(String::from).to_vec();

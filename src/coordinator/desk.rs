@@ -5,11 +5,11 @@
 //! directly from their counters.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::config::settings::Settings;
+use crate::config::settings::Admin;
 use crate::ident::WorkerId;
 use crate::mailbox::message::SessionRow;
 use crate::metrics::Counters;
@@ -36,7 +36,7 @@ pub struct CnRow {
     /// What the last failure was, with its age; none if there was none since it last came up.
     pub last_error: Option<String>,
     /// How long the last good probe took.
-    pub probe: Option<std::time::Duration>,
+    pub probe: Option<Duration>,
 }
 
 /// The sessions of all workers.
@@ -59,7 +59,7 @@ pub struct WorkerFacts {
 #[derive(Clone, Debug)]
 pub struct Desk {
     questions: mpsc::Sender<Question>,
-    settings: watch::Receiver<Arc<Settings>>,
+    admin: Arc<Admin>,
     workers: Arc<[WorkerFacts]>,
     started: Instant,
 }
@@ -72,10 +72,10 @@ pub struct Closed;
 impl Desk {
     pub(super) fn new(
         questions: mpsc::Sender<Question>,
-        settings: watch::Receiver<Arc<Settings>>,
+        admin: Arc<Admin>,
         workers: Arc<[WorkerFacts]>,
     ) -> Self {
-        Self { questions, settings, workers, started: Instant::now() }
+        Self { questions, admin, workers, started: Instant::now() }
     }
 
     pub async fn cns(&self) -> Result<Vec<CnRow>, Closed> {
@@ -91,9 +91,9 @@ impl Desk {
         &self.workers
     }
 
-    /// The settings in force, which a reload replaces.
-    pub fn settings(&self) -> Arc<Settings> {
-        self.settings.borrow().clone()
+    /// `[admin]`, which only a restart changes.
+    pub fn admin(&self) -> &Admin {
+        &self.admin
     }
 
     pub fn started(&self) -> Instant {

@@ -27,9 +27,9 @@ pub fn catch() -> io::Result<mpsc::Receiver<Signal>> {
     for (kind, meaning) in kinds {
         let mut caught = signal(kind)?;
         let sender = sender.clone();
-        tokio::spawn(async move {
-            while caught.recv().await.is_some() && sender.send(meaning).await.is_ok() {}
-        });
+        tokio::spawn(
+            async move { while caught.recv().await.is_some() && sender.send(meaning).await.is_ok() {} },
+        );
     }
     Ok(receiver)
 }
