@@ -3,6 +3,7 @@
 //! The coordinator makes one whenever its table changes and hands the same `Arc` to every worker.
 //! What is not here: seats. They are read live from [`crate::metrics::Tally`].
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,13 +27,27 @@ pub enum Target {
     Unix(PathBuf),
 }
 
-/// Whether a CN takes new sessions, as the coordinator judges it now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether a CN takes new sessions, as the coordinator judges it now; in the order in which routing turns to
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CnState {
     /// Takes sessions.
     Working,
+    /// Turned a login away or was too slow for it a moment ago; new sessions go elsewhere for a short time.
+    Cooling,
     /// Failed lately; new sessions go elsewhere until a probe finds it well.
     Down,
+}
+
+/// `working`, `cooling` or `down`, as `SHOW CNS` prints it.
+impl fmt::Display for CnState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Working => "working",
+            Self::Cooling => "cooling",
+            Self::Down => "down",
+        })
+    }
 }
 
 /// One CN as of a view.
@@ -61,5 +76,36 @@ pub struct View {
 impl View {
     pub fn cn(&self, slot: CnSlot) -> Option<&Arc<Cn>> {
         self.cns.iter().find(|cn| cn.slot == slot)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A working CN of weight 1 with one value for each label.
+    pub(crate) fn cn(slot: u16, id: &str, labels: &[(&str, &str)]) -> Arc<Cn> {
+        let labels = labels.iter().map(|(key, value)| (key.to_string(), vec![value.to_string()]));
+        Arc::new(Cn {
+            slot: CnSlot(slot),
+            id: id.into(),
+            address: "127.0.0.1:3306".into(),
+            target: Some(Target::Tcp(([127, 0, 0, 1], 3306).into())),
+            flavour: Flavour::Mysql,
+            state: CnState::Working,
+            labels: Labels(labels.collect()),
+            weight: 1,
+        })
+    }
+
+    pub(crate) fn view(cns: impl IntoIterator<Item = Arc<Cn>>) -> View {
+        View { epoch: Epoch(1), cns: cns.into_iter().collect() }
+    }
+
+    #[test]
+    fn a_cn_is_found_by_its_slot() {
+        let view = view([cn(3, "cn1", &[]), cn(1, "cn2", &[])]);
+        assert_eq!(&*view.cn(CnSlot(1)).unwrap().id, "cn2");
+        assert!(view.cn(CnSlot(0)).is_none());
     }
 }
