@@ -1,5 +1,9 @@
 //! The settings as used: total, validated, with every default filled in.
+//!
+//! Everybody else in the house takes what they need from here. What the file looks like, and what may
+//! stand in it, is [`super::schema`]'s. No `Debug` output here shows a secret.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,8 +21,43 @@ pub struct Settings {
     pub probe: Probe,
     pub relay: Relay,
     pub shutdown: Shutdown,
+    pub log: Log,
+    pub http: Http,
+    pub balance: Balance,
     pub cns: Vec<CnSetting>,
     pub users: Vec<UserSetting>,
+}
+
+impl Settings {
+    /// What an operator should know about these settings although nothing in them is wrong.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (written, section) in [(self.http.written, "http"), (self.balance.written, "balance")] {
+            if written {
+                notes.push(format!(
+                    "[{section}] is checked and kept, but this version does not act on it yet"
+                ));
+            }
+        }
+        if self.cns.is_empty() {
+            notes.push("there is no [[cn]]: every login will be refused".to_owned());
+        }
+        let well_known = |user: &AdminUser| user.name == "admin" && user.password == "admin";
+        if !self.admin.listen.ip().is_loopback() && self.admin.users.iter().any(well_known) {
+            notes.push(format!(
+                "[admin] lets everybody who reaches {} in with admin/admin",
+                self.admin.listen
+            ));
+        }
+        notes
+    }
+}
+
+impl Default for Settings {
+    /// What an empty file means.
+    fn default() -> Self {
+        super::read("", "default").expect("an empty file is a right one")
+    }
 }
 
 /// `[listen]`
@@ -38,6 +77,16 @@ pub struct Listen {
 pub enum ListenAddress {
     Tcp(SocketAddr),
     Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    /// As the file writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// `[workers]`
@@ -62,10 +111,16 @@ pub struct Admin {
     pub max_connections: u32,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct AdminUser {
     pub name: String,
     pub password: String,
+}
+
+impl fmt::Debug for AdminUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminUser").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// `[login]`
@@ -108,6 +163,33 @@ pub struct Shutdown {
     pub grace: Duration,
 }
 
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// Directives for `tracing_subscriber::EnvFilter`. Default `info`.
+    pub level: String,
+}
+
+/// `[http]`: nothing acts on it yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// Default `127.0.0.1:6070`.
+    pub listen: SocketAddr,
+    /// Whether the file has the section.
+    pub written: bool,
+}
+
+/// `[balance]`: nothing acts on it yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Balance {
+    /// Default 1 s.
+    pub interval: Duration,
+    /// How far above its fair share a CN may be. Default 0.3.
+    pub tolerance: f64,
+    /// Whether the file has the section.
+    pub written: bool,
+}
+
 /// `[[cn]]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct CnSetting {
@@ -135,8 +217,8 @@ pub enum UserSecret {
     NativeHash([u8; 20]),
 }
 
-impl std::fmt::Debug for UserSecret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for UserSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("UserSecret(..)")
     }
 }

@@ -1,0 +1,179 @@
+//! Addresses as the configuration writes them: where corelane listens, and where a CN is.
+//!
+//! Nothing is resolved here; a host name is only checked for its form.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::settings::ListenAddress;
+
+/// The bytes of a socket path that Linux takes (`sun_path` without its terminating zero).
+const UNIX_PATH_MAX: usize = 107;
+
+/// The bytes of a host name that DNS takes (RFC 1035, 2.3.4).
+const HOST_MAX: usize = 253;
+
+/// Why a text is no address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    #[error("no port")]
+    NoPort,
+    #[error("`{0}` is not a port from 1 to 65535")]
+    BadPort(String),
+    #[error("no host before the port")]
+    NoHost,
+    #[error("`{0}` is not a host name")]
+    BadHost(String),
+    #[error("an IPv6 address stands in brackets before its port")]
+    BareIpv6,
+    #[error("`{0}` is not an IPv6 address")]
+    BadIpv6(String),
+    #[error("`{0}` is a host name, and a listener needs an IP address")]
+    NameToListen(String),
+    #[error("`unix:` needs an absolute path")]
+    RelativePath,
+    #[error("the socket path has {0} bytes, more than the 107 that Linux takes")]
+    LongPath(usize),
+}
+
+impl AddressError {
+    /// What to write instead, where `text` is what was written.
+    pub fn help(&self, text: &str) -> Option<String> {
+        match self {
+            Self::NoPort => Some(format!("write `{}:PORT`", text.trim_end_matches(':'))),
+            Self::BareIpv6 => Some("write `[::1]:3306`".to_owned()),
+            Self::NameToListen(host) if host == "localhost" => Some(text.replace("localhost", "127.0.0.1")),
+            Self::NameToListen(_) => Some("use `0.0.0.0` for every address of this machine".to_owned()),
+            Self::RelativePath => Some("write `unix:/path/to/socket`".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Reads `ip:port` or `unix:/path`.
+pub fn listen_address(text: &str) -> Result<ListenAddress, AddressError> {
+    match text.strip_prefix("unix:") {
+        Some(path) => unix_path(path).map(ListenAddress::Unix),
+        None => socket_address(text).map(ListenAddress::Tcp),
+    }
+}
+
+/// Reads `ip:port`.
+pub fn socket_address(text: &str) -> Result<SocketAddr, AddressError> {
+    let (host, port) = host_and_port(text)?;
+    match host {
+        Host::Ip(ip) => Ok(SocketAddr::new(ip, port)),
+        Host::Name(name) => Err(AddressError::NameToListen(name.to_owned())),
+    }
+}
+
+/// Checks the address of a CN: `host:port` or `unix:/path`.
+pub fn check_cn_address(text: &str) -> Result<(), AddressError> {
+    match text.strip_prefix("unix:") {
+        Some(path) => unix_path(path).map(drop),
+        None => host_and_port(text).map(drop),
+    }
+}
+
+/// Whether two listeners would take the same place.
+pub fn clash(one: &ListenAddress, other: &ListenAddress) -> bool {
+    match (one, other) {
+        (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => {
+            one.port() == other.port() && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
+        }
+        (one, other) => one == other,
+    }
+}
+
+/// Whether a wildcard address takes in the other; `[::]` listens to IPv4 as well.
+fn covers(wide: &SocketAddr, narrow: &SocketAddr) -> bool {
+    wide.ip().is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
+}
+
+enum Host<'t> {
+    Ip(IpAddr),
+    Name(&'t str),
+}
+
+fn host_and_port(text: &str) -> Result<(Host<'_>, u16), AddressError> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, after) = rest.split_once(']').ok_or_else(|| AddressError::BadIpv6(text.to_owned()))?;
+        let ip: Ipv6Addr = host.parse().map_err(|_| AddressError::BadIpv6(host.to_owned()))?;
+        return Ok((Host::Ip(ip.into()), port(after.strip_prefix(':').ok_or(AddressError::NoPort)?)?));
+    }
+    if text.matches(':').count() > 1 {
+        return Err(AddressError::BareIpv6);
+    }
+    let (name, digits) = text.split_once(':').ok_or(AddressError::NoPort)?;
+    Ok((host(name)?, port(digits)?))
+}
+
+fn port(digits: &str) -> Result<u16, AddressError> {
+    if digits.is_empty() {
+        return Err(AddressError::NoPort);
+    }
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits
+        .parse()
+        .ok()
+        .filter(|port| plain && *port != 0)
+        .ok_or_else(|| AddressError::BadPort(digits.to_owned()))
+}
+
+fn host(name: &str) -> Result<Host<'_>, AddressError> {
+    if name.is_empty() {
+        return Err(AddressError::NoHost);
+    }
+    if let Ok(ip) = name.parse::<Ipv4Addr>() {
+        return Ok(Host::Ip(ip.into()));
+    }
+    let bad = || AddressError::BadHost(name.to_owned());
+    let numeric = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let parts_fit = name.strip_suffix('.').unwrap_or(name).split('.').all(|part| {
+        !part.is_empty()
+            && part.len() <= 63
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    });
+    if numeric || !parts_fit || name.len() > HOST_MAX { Err(bad()) } else { Ok(Host::Name(name)) }
+}
+
+fn unix_path(path: &str) -> Result<PathBuf, AddressError> {
+    if !path.starts_with('/') {
+        return Err(AddressError::RelativePath);
+    }
+    if path.len() > UNIX_PATH_MAX {
+        return Err(AddressError::LongPath(path.len()));
+    }
+    Ok(PathBuf::from(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cn_addresses() {
+        for good in ["db1:3306", "127.0.0.1:1", "[::1]:3306", "unix:/run/a.sock", "a-b.c_d.example:65535"] {
+            assert_eq!(check_cn_address(good), Ok(()), "{good}");
+        }
+        for bad in
+            ["db1", "db1:", ":3306", "db1:0", "db1:65536", "db1:+1", "::1:3306", "[::1]", "[x]:1", "1.2.3:1"]
+        {
+            assert!(check_cn_address(bad).is_err(), "{bad}");
+        }
+        for bad in ["a b:1", "a..b:1", "unix:a", "", "unix:"] {
+            assert!(check_cn_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn wildcards_clash_with_what_they_cover() {
+        let clash = |one, other| clash(&listen_address(one).unwrap(), &listen_address(other).unwrap());
+        assert!(clash("0.0.0.0:1", "127.0.0.1:1"));
+        assert!(clash("127.0.0.1:1", "[::]:1"));
+        assert!(!clash("0.0.0.0:1", "[::1]:1"));
+        assert!(!clash("127.0.0.2:1", "127.0.0.1:1"));
+        assert!(!clash("127.0.0.1:1", "unix:/a"));
+        assert!(clash("unix:/a", "unix:/a"));
+    }
+}

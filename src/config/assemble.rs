@@ -1,0 +1,289 @@
+//! From the tables of a file to [`Settings`]: each section by its keys, then what must hold between them.
+//!
+//! Goes on after every mistake; the settings that come out are to be used only where none was noted.
+//! Reads no file but those that `password_file` names.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::ops::Range;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::ident::CNS_MAX;
+
+use super::address::clash;
+use super::mistake::Mistakes;
+use super::reader::{Place, Read, note_unknown_section};
+use super::schema::{self, ADMIN_USER};
+use super::settings::*;
+use super::value;
+
+/// The bytes that are read of a password file at most.
+const PASSWORD_FILE_MAX: u64 = 4096;
+
+/// Settings from a parsed file. `directory` is where relative paths begin.
+pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -> Settings {
+    note_unknown_sections(root, mistakes);
+    let (listen, listeners) = listen(&once(root, "listen", mistakes), mistakes);
+    let admin = admin(&once(root, "admin", mistakes), &listeners, mistakes);
+    Settings {
+        listen,
+        workers: workers(&once(root, "workers", mistakes), mistakes),
+        login: login(&once(root, "login", mistakes), mistakes),
+        probe: probe(&once(root, "probe", mistakes), mistakes),
+        relay: Relay { buffers_mib: once(root, "relay", mistakes).count("buffers_mib", mistakes) },
+        shutdown: Shutdown { grace: once(root, "shutdown", mistakes).millis("grace_ms", mistakes) },
+        log: log(&once(root, "log", mistakes), mistakes),
+        http: http(&once(root, "http", mistakes), mistakes),
+        balance: balance(&once(root, "balance", mistakes), mistakes),
+        cns: cns(root, mistakes),
+        users: users(root, directory, mistakes),
+        admin,
+    }
+}
+
+fn note_unknown_sections(root: &DeTable<'_>, mistakes: &mut Mistakes) {
+    for (name, entry) in root {
+        if schema::section(name.get_ref()).is_none() {
+            let is_table = match entry.get_ref() {
+                DeValue::Array(entries) => entries.iter().all(|entry| entry.get_ref().is_table()),
+                other => other.is_table(),
+            };
+            note_unknown_section(name, is_table, mistakes);
+        }
+    }
+}
+
+/// A section that the file has once at most.
+fn once<'d>(root: &'d DeTable<'d>, name: &str, mistakes: &mut Mistakes) -> Place<'d> {
+    let section = schema::section(name).expect("every section that is asked for is in the schema");
+    let table = root.get_key_value(name).and_then(|(key, entry)| match entry.get_ref() {
+        DeValue::Table(table) => Some((table, entry.span())),
+        _ => {
+            let message = format!("`{name}` is not a section");
+            mistakes.push(Some(key.span()), message, Some(format!("write `{}`, once", section.heading())));
+            None
+        }
+    });
+    let (table, span) = table.unzip();
+    Place::new(section, table, span, mistakes)
+}
+
+/// A section that the file may have any number of times.
+fn each<'d>(root: &'d DeTable<'d>, name: &str, mistakes: &mut Mistakes) -> Vec<Place<'d>> {
+    let section = schema::section(name).expect("every section that is asked for is in the schema");
+    let Some((key, entry)) = root.get_key_value(name) else { return Vec::new() };
+    let DeValue::Array(entries) = entry.get_ref() else {
+        let help = format!("write `{}`, with two brackets on either side", section.heading());
+        mistakes.push(Some(key.span()), format!("`{name}` is not a list of sections"), Some(help));
+        let table = entry.get_ref().as_table().map(|table| Place::new(section, Some(table), None, mistakes));
+        return table.into_iter().collect();
+    };
+    let mut places = Vec::with_capacity(entries.len());
+    for entry in entries.iter() {
+        match entry.get_ref() {
+            DeValue::Table(table) => {
+                places.push(Place::new(section, Some(table), Some(entry.span()), mistakes));
+            }
+            _ => mistakes.push(Some(entry.span()), format!("not a `{}` section", section.heading()), None),
+        }
+    }
+    places
+}
+
+fn listen(place: &Place<'_>, mistakes: &mut Mistakes) -> (Listen, Vec<Read<ListenAddress>>) {
+    let listeners = place.read("sql", mistakes, value::listeners).map_or(Vec::new(), |read| read.value);
+    for (at, listener) in listeners.iter().enumerate() {
+        if let Some(earlier) = listeners[..at].iter().find(|earlier| clash(&earlier.value, &listener.value)) {
+            let message = match earlier.value == listener.value {
+                true => format!("two listeners on {}", listener.value),
+                false => format!("two listeners in one place: {} and {}", earlier.value, listener.value),
+            };
+            mistakes.push(listener.span.clone(), message, None);
+        }
+    }
+    let listen = Listen {
+        sql: listeners.iter().map(|listener| listener.value.clone()).collect(),
+        backlog: place.count("backlog", mistakes),
+        max_sessions: place.count("max_sessions", mistakes),
+        server_version: place.read("server_version", mistakes, value::server_version).map(|read| read.value),
+    };
+    (listen, listeners)
+}
+
+fn workers(place: &Place<'_>, mistakes: &mut Mistakes) -> Workers {
+    Workers {
+        cpus: place.read("cpus", mistakes, value::cpus).and_then(|read| read.value),
+        coordinator_cpu: place.read("coordinator_cpu", mistakes, value::cpu).and_then(|read| read.value),
+        spin: place.micros("spin_us", mistakes),
+    }
+}
+
+fn admin(place: &Place<'_>, listeners: &[Read<ListenAddress>], mistakes: &mut Mistakes) -> Admin {
+    let listen = place.read("listen", mistakes, value::socket).expect("has a default");
+    let address = ListenAddress::Tcp(listen.value);
+    if let Some(listener) = listeners.iter().find(|listener| clash(&listener.value, &address)) {
+        let message = format!("[admin] listens on {address}, where [listen] sql does ({})", listener.value);
+        mistakes.push(listen.span.clone().or(listener.span.clone()), message, None);
+    }
+    if !listen.value.ip().is_loopback() && !place.has("users") {
+        let message = format!("[admin] has no `users`, and {address} is not a loopback address");
+        let help = "the default admin/admin holds for loopback only; write `users = [{ name = \"..\", password = \"..\" }]`";
+        mistakes.push_absence(listen.span.clone(), message, help.to_owned());
+    }
+    let users = place.read("users", mistakes, |key, given, mistakes| {
+        let tables = value::tables(key, given, mistakes)?;
+        let entries = tables
+            .iter()
+            .map(|(table, given)| Place::new(&ADMIN_USER, Some(table), given.span.clone(), mistakes));
+        let entries: Vec<_> = entries.collect();
+        Some(admin_users(&entries, mistakes))
+    });
+    Admin {
+        listen: listen.value,
+        users: users.map_or(Vec::new(), |read| read.value),
+        max_connections: place.count("max_connections", mistakes),
+    }
+}
+
+fn admin_users(entries: &[Place<'_>], mistakes: &mut Mistakes) -> Vec<AdminUser> {
+    let mut known = Unique::default();
+    let users = entries.iter().filter_map(|entry| {
+        let name = entry.text("name", mistakes);
+        let password = entry.text("password", mistakes);
+        let name = name?;
+        known.note_if_known("admin user", &name, mistakes);
+        Some(AdminUser { name: name.value, password: password?.value })
+    });
+    users.collect()
+}
+
+fn login(place: &Place<'_>, mistakes: &mut Mistakes) -> Login {
+    Login {
+        client_timeout: place.millis("client_timeout_ms", mistakes),
+        connect_timeout: place.millis("connect_timeout_ms", mistakes),
+        cn_timeout: place.millis("cn_timeout_ms", mistakes),
+        attempts: place.count("attempts", mistakes),
+    }
+}
+
+fn probe(place: &Place<'_>, mistakes: &mut Mistakes) -> Probe {
+    Probe {
+        interval: place.millis("interval_ms", mistakes),
+        timeout: place.millis("timeout_ms", mistakes),
+        fall: place.count("fall", mistakes),
+        rise: place.count("rise", mistakes),
+    }
+}
+
+fn log(place: &Place<'_>, mistakes: &mut Mistakes) -> Log {
+    Log { level: place.read("level", mistakes, value::log_level).expect("has a default").value }
+}
+
+fn http(place: &Place<'_>, mistakes: &mut Mistakes) -> Http {
+    let listen = place.read("listen", mistakes, value::socket).expect("has a default").value;
+    Http { listen, written: place.is_written() }
+}
+
+fn balance(place: &Place<'_>, mistakes: &mut Mistakes) -> Balance {
+    Balance {
+        interval: place.millis("interval_ms", mistakes),
+        tolerance: place.read("tolerance", mistakes, value::number).map_or(0.0, |read| read.value),
+        written: place.is_written(),
+    }
+}
+
+fn cns(root: &DeTable<'_>, mistakes: &mut Mistakes) -> Vec<CnSetting> {
+    let places = each(root, "cn", mistakes);
+    if let Some(place) = places.get(CNS_MAX) {
+        let message = format!("{} CNs, more than {CNS_MAX}", places.len());
+        mistakes.push(place.span(), message, None);
+    }
+    let mut known = Unique::default();
+    places.iter().filter_map(|place| cn(place, &mut known, mistakes)).collect()
+}
+
+fn cn(place: &Place<'_>, known: &mut Unique, mistakes: &mut Mistakes) -> Option<CnSetting> {
+    let id = place.text("id", mistakes);
+    if let Some(id) = &id {
+        known.note_if_known("CN", id, mistakes);
+    }
+    let address = place.read("address", mistakes, value::cn_address);
+    let flavour = place.read("flavour", mistakes, value::flavour).expect("has a default").value;
+    let labels = place.read("labels", mistakes, value::labels).map(|read| read.value).unwrap_or_default();
+    let weight = place.count("weight", mistakes);
+    let data = place.text("data", mistakes).map(|read| read.value);
+    Some(CnSetting { id: id?.value, address: address?.value, flavour, labels, weight, data })
+}
+
+fn users(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -> Vec<UserSetting> {
+    let mut known = Unique::default();
+    let places = each(root, "user", mistakes);
+    let users = places.iter().filter_map(|place| {
+        let name = place.text("name", mistakes);
+        if let Some(name) = &name {
+            known.note_if_known("user", name, mistakes);
+        }
+        let secret = secret(place, directory, mistakes);
+        Some(UserSetting { name: name?.value, secret: secret? })
+    });
+    users.collect()
+}
+
+/// The one secret of a user, out of three ways to give it.
+fn secret(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Option<UserSecret> {
+    let password = place.text("password", mistakes);
+    let hash = place.read("native_hash", mistakes, value::native_hash);
+    let file = place.read("password_file", mistakes, value::file);
+    let given: Vec<_> =
+        ["password", "native_hash", "password_file"].into_iter().filter(|name| place.has(name)).collect();
+    match given[..] {
+        [_] => {}
+        [] => {
+            let help = "write one of `password`, `native_hash` and `password_file`";
+            mistakes.push_absence(place.span(), "[[user]] has no password".to_owned(), help.to_owned());
+        }
+        [first, second, ..] => {
+            let message = format!("[[user]] has `{first}` and `{second}`");
+            let help = "only one of `password`, `native_hash` and `password_file` can be right";
+            mistakes.push(place.key_span(second), message, Some(help.to_owned()));
+        }
+    }
+    let from_file = file.and_then(|file| match first_line(&directory.join(&file.value)) {
+        Ok(password) => Some(password),
+        Err(error) => {
+            mistakes.push(file.span, format!("password file `{}`: {error}", file.value), None);
+            None
+        }
+    });
+    hash.map(|hash| UserSecret::NativeHash(hash.value))
+        .or(password.map(|password| UserSecret::Password(password.value)))
+        .or(from_file.map(UserSecret::Password))
+}
+
+fn first_line(path: &Path) -> io::Result<String> {
+    let mut line = String::new();
+    BufReader::new(std::fs::File::open(path)?.take(PASSWORD_FILE_MAX)).read_line(&mut line)?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    match password {
+        "" => Err(io::Error::new(io::ErrorKind::InvalidData, "its first line is empty")),
+        password => Ok(password.to_owned()),
+    }
+}
+
+/// Names of which there must be only one, and where each was written.
+#[derive(Default)]
+struct Unique(HashMap<String, Option<Range<usize>>>);
+
+impl Unique {
+    fn note_if_known(&mut self, what: &str, name: &Read<String>, mistakes: &mut Mistakes) {
+        if let Some(earlier) = self.0.get(&name.value) {
+            let line = earlier.as_ref().map(|span| mistakes.line_of(span.start));
+            let help = line.map(|line| format!("the other one is in line {line}"));
+            mistakes.push(name.span.clone(), format!("two {what}s are called `{}`", name.value), help);
+        } else {
+            self.0.insert(name.value.clone(), name.span.clone());
+        }
+    }
+}

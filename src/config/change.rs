@@ -1,0 +1,255 @@
+//! The difference of two [`Settings`], in sentences, and what of it a running process can take up.
+//!
+//! CNs, users and the limits of probes, logins and shutdown are taken up on SIGHUP. Listeners, workers,
+//! the admin door, the receive buffers and the log level are laid down at start-up: they need a restart.
+//! No sentence shows a secret.
+
+use std::time::Duration;
+
+use crate::route::Flavour;
+use crate::route::label::Labels;
+
+use super::settings::{CnSetting, ListenAddress, Settings, UserSetting};
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub sentence: String,
+    pub effect: Effect,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Taken up by the running process.
+    Live,
+    /// Taken up by the next start.
+    Restart,
+    /// Kept; nothing acts on it in this version.
+    Nothing,
+}
+
+/// All differences between two settings; empty where they are the same.
+pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
+    let mut list = List { changes: Vec::new(), effect: Effect::Restart };
+    laid_down(old, new, &mut list);
+    limits(old, new, &mut list);
+    cns(&old.cns, &new.cns, &mut list);
+    users(&old.users, &new.users, &mut list);
+    list.changes
+}
+
+/// What a process that runs with `old` has in force once it has taken up what it can of `new`.
+pub fn in_force(old: &Settings, new: Settings) -> Settings {
+    Settings {
+        listen: old.listen.clone(),
+        workers: old.workers.clone(),
+        admin: old.admin.clone(),
+        relay: old.relay.clone(),
+        log: old.log.clone(),
+        ..new
+    }
+}
+
+fn laid_down(old: &Settings, new: &Settings, list: &mut List) {
+    list.effect = Effect::Restart;
+    list.value("[listen] sql", &addresses(&old.listen.sql), &addresses(&new.listen.sql));
+    list.value("[listen] backlog", &old.listen.backlog, &new.listen.backlog);
+    list.value("[listen] max_sessions", &old.listen.max_sessions, &new.listen.max_sessions);
+    list.value("[listen] server_version", &old.listen.server_version, &new.listen.server_version);
+    list.value("[workers] cpus", &auto(&old.workers.cpus), &auto(&new.workers.cpus));
+    let (old_cpu, new_cpu) = (auto(&old.workers.coordinator_cpu), auto(&new.workers.coordinator_cpu));
+    list.value("[workers] coordinator_cpu", &old_cpu, &new_cpu);
+    list.value("[workers] spin_us", &old.workers.spin, &new.workers.spin);
+    list.value("[admin] listen", &old.admin.listen.to_string(), &new.admin.listen.to_string());
+    list.value("[admin] max_connections", &old.admin.max_connections, &new.admin.max_connections);
+    if old.admin.users != new.admin.users {
+        list.push("[admin] users have changed".to_owned());
+    }
+    list.value("[relay] buffers_mib", &old.relay.buffers_mib, &new.relay.buffers_mib);
+    list.value("[log] level", &old.log.level, &new.log.level);
+    list.effect = Effect::Nothing;
+    list.value("[http] listen", &old.http.listen.to_string(), &new.http.listen.to_string());
+    list.value("[balance] interval_ms", &old.balance.interval, &new.balance.interval);
+    list.value("[balance] tolerance", &old.balance.tolerance, &new.balance.tolerance);
+}
+
+fn limits(old: &Settings, new: &Settings, list: &mut List) {
+    list.effect = Effect::Live;
+    list.value("[login] client_timeout_ms", &old.login.client_timeout, &new.login.client_timeout);
+    list.value("[login] connect_timeout_ms", &old.login.connect_timeout, &new.login.connect_timeout);
+    list.value("[login] cn_timeout_ms", &old.login.cn_timeout, &new.login.cn_timeout);
+    list.value("[login] attempts", &old.login.attempts, &new.login.attempts);
+    list.value("[probe] interval_ms", &old.probe.interval, &new.probe.interval);
+    list.value("[probe] timeout_ms", &old.probe.timeout, &new.probe.timeout);
+    list.value("[probe] fall", &old.probe.fall, &new.probe.fall);
+    list.value("[probe] rise", &old.probe.rise, &new.probe.rise);
+    list.value("[shutdown] grace_ms", &old.shutdown.grace, &new.shutdown.grace);
+}
+
+fn cns(old: &[CnSetting], new: &[CnSetting], list: &mut List) {
+    list.effect = Effect::Live;
+    for cn in old.iter().filter(|cn| !new.iter().any(|other| other.id == cn.id)) {
+        list.push(format!("CN {} at {} is gone", cn.id, cn.address));
+    }
+    for cn in new {
+        let name = |key: &str| format!("CN {}: {key}", cn.id);
+        let Some(before) = old.iter().find(|other| other.id == cn.id) else {
+            list.push(format!("CN {} at {} is new", cn.id, cn.address));
+            continue;
+        };
+        list.value(&name("address"), &before.address, &cn.address);
+        list.value(&name("flavour"), &before.flavour, &cn.flavour);
+        list.value(&name("labels"), &before.labels, &cn.labels);
+        list.value(&name("weight"), &before.weight, &cn.weight);
+        list.value(&name("data"), &before.data, &cn.data);
+    }
+}
+
+fn users(old: &[UserSetting], new: &[UserSetting], list: &mut List) {
+    list.effect = Effect::Live;
+    for user in old.iter().filter(|user| !new.iter().any(|other| other.name == user.name)) {
+        list.push(format!("user {} is gone", user.name));
+    }
+    for user in new {
+        match old.iter().find(|other| other.name == user.name) {
+            None => list.push(format!("user {} is new", user.name)),
+            Some(before) if before.secret != user.secret => {
+                list.push(format!("user {} has another password", user.name));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn auto<T: Shown>(setting: &Option<T>) -> String {
+    setting.as_ref().map_or("auto".to_owned(), T::shown)
+}
+
+fn addresses(list: &[ListenAddress]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+/// The changes found so far, and the effect of those that are noted next.
+struct List {
+    changes: Vec<Change>,
+    effect: Effect,
+}
+
+impl List {
+    fn push(&mut self, sentence: String) {
+        self.changes.push(Change { sentence, effect: self.effect });
+    }
+
+    fn value<T: Shown + PartialEq>(&mut self, name: &str, old: &T, new: &T) {
+        if old != new {
+            self.push(format!("{name}: {} is now {}", old.shown(), new.shown()));
+        }
+    }
+}
+
+/// A setting as the file would write it.
+trait Shown {
+    fn shown(&self) -> String;
+}
+
+macro_rules! shown_plainly {
+    ($($kind:ty),*) => { $(impl Shown for $kind {
+        fn shown(&self) -> String {
+            self.to_string()
+        }
+    })* };
+}
+
+shown_plainly!(u32, usize, f64, String);
+
+impl<T: Shown> Shown for Option<T> {
+    fn shown(&self) -> String {
+        self.as_ref().map_or("unset".to_owned(), T::shown)
+    }
+}
+
+impl<T: Shown> Shown for Vec<T> {
+    fn shown(&self) -> String {
+        format!("[{}]", self.iter().map(T::shown).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Shown for Duration {
+    fn shown(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+impl Shown for Flavour {
+    fn shown(&self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+}
+
+impl Shown for Labels {
+    fn shown(&self) -> String {
+        let labels = self.0.iter().map(|(name, values)| format!("{name} = {}", values.shown()));
+        format!("{{ {} }}", labels.collect::<Vec<_>>().join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::read;
+
+    fn settings(text: &str) -> Settings {
+        read(text, "test").unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    }
+
+    fn sentences(old: &str, new: &str) -> Vec<String> {
+        let changes = between(&settings(old), &settings(new));
+        changes.iter().map(|change| format!("{:?}: {}", change.effect, change.sentence)).collect()
+    }
+
+    #[test]
+    fn cns_come_go_and_change() {
+        let old = "[[cn]]\nid='a'\naddress='a:1'\n[[cn]]\nid='b'\naddress='b:1'\n";
+        let new = "[[cn]]\nid='b'\naddress='b:2'\nlabels={t='x'}\n[[cn]]\nid='c'\naddress='c:1'\n";
+        assert_eq!(
+            sentences(old, new),
+            [
+                "Live: CN a at a:1 is gone",
+                "Live: CN b: address: b:1 is now b:2",
+                "Live: CN b: labels: {  } is now { t = [x] }",
+                "Live: CN c at c:1 is new",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_laid_down_needs_a_restart() {
+        assert_eq!(
+            sentences("", "[listen]\nbacklog=1\n[workers]\ncpus=[1]\n[probe]\nfall=9\ninterval_ms=500\n"),
+            [
+                "Restart: [listen] backlog: 4096 is now 1",
+                "Restart: [workers] cpus: auto is now [1]",
+                "Live: [probe] interval_ms: 1s is now 500ms",
+                "Live: [probe] fall: 2 is now 9",
+            ]
+        );
+    }
+
+    #[test]
+    fn secrets_change_unseen() {
+        let old = "[[user]]\nname='u'\npassword='first'\n";
+        let new = "[admin]\nusers=[{name='x',password='third'}]\n[[user]]\nname='u'\npassword='second'\n";
+        assert_eq!(
+            sentences(old, new),
+            ["Restart: [admin] users have changed", "Live: user u has another password"]
+        );
+    }
+
+    #[test]
+    fn what_is_in_force_keeps_the_ground() {
+        let old = settings("[listen]\nbacklog=1\n[probe]\nfall=1\n");
+        let force = in_force(&old, settings("[listen]\nbacklog=2\n[probe]\nfall=2\n"));
+        assert_eq!((force.listen.backlog, force.probe.fall), (1, 2));
+        assert!(between(&old, &old).is_empty());
+    }
+}

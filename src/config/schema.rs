@@ -1,0 +1,443 @@
+//! Every section and key of the configuration: name, type, range, default, one sentence.
+//!
+//! The one table from which a file is read, `corelane config` is printed and unknown keys are guessed,
+//! so that the three cannot drift apart. Ranges and defaults stand here and nowhere else. What the
+//! values become is in [`super::assemble`].
+
+/// A section of the file.
+#[derive(Debug)]
+pub struct Section {
+    pub name: &'static str,
+    /// `[[name]]`, any number of times; otherwise `[name]`, once at most.
+    pub repeated: bool,
+    pub sentence: &'static str,
+    /// False for a section that is read and checked, but that nothing acts on yet.
+    pub acted_on: bool,
+    pub keys: &'static [Key],
+}
+
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub default: Default,
+    pub sentence: &'static str,
+}
+
+/// What stands for a key that the file does not have. All as TOML.
+#[derive(Debug)]
+pub enum Default {
+    Value(&'static str),
+    /// Nothing; here is an example.
+    Absent(&'static str),
+    /// The file must have it; here is an example.
+    Required(&'static str),
+}
+
+/// What a value must look like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Integer {
+        min: u64,
+        max: u64,
+    },
+    Number {
+        min: f64,
+        max: f64,
+    },
+    /// Without control characters, of so many bytes.
+    Text {
+        min: usize,
+        max: usize,
+    },
+    ServerVersion,
+    LogLevel,
+    /// A list of addresses to listen on.
+    Listeners,
+    /// One `ip:port`.
+    Socket,
+    CnAddress,
+    Flavour,
+    Cpus,
+    Cpu,
+    AdminUsers,
+    Labels,
+    NativeHash,
+    File,
+}
+
+/// CPUs that Linux counts at most (`CPU_SETSIZE`).
+pub const CPU_MAX: u64 = 1023;
+
+/// The longest name of a CN or of a label, in bytes.
+pub const NAME_MAX: usize = 64;
+
+/// The longest user name, in bytes: 32 characters in MySQL, 128 in MariaDB.
+const USER_NAME_MAX: usize = 128;
+
+/// The longest password, in bytes.
+const PASSWORD_MAX: usize = 256;
+
+/// The longest of any time limit: an hour.
+const HOUR_MS: u64 = 3_600_000;
+
+const TIMEOUT_MS: Kind = Kind::Integer { min: 1, max: HOUR_MS };
+
+impl Kind {
+    /// What was expected, to be said after "expected".
+    pub fn expects(self) -> String {
+        match self {
+            Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Number { min, max } => format!("a number from {min} to {max}"),
+            Self::Text { min: 0, max } => format!("a string of at most {max} bytes"),
+            Self::Text { min, max } => format!("a string of {min} to {max} bytes"),
+            Self::ServerVersion => "a version in a string, such as \"8.0.36\"".to_owned(),
+            Self::LogLevel => "a log level in a string, such as \"info\"".to_owned(),
+            Self::Listeners => "a list of addresses, such as [\"127.0.0.1:6009\"]".to_owned(),
+            Self::Socket => "an address in a string, such as \"127.0.0.1:6032\"".to_owned(),
+            Self::CnAddress => "an address in a string, such as \"db1:3306\"".to_owned(),
+            Self::Flavour => "\"mysql\" or \"matrixone\"".to_owned(),
+            Self::Cpus => "\"auto\" or a list of CPU numbers".to_owned(),
+            Self::Cpu => "\"auto\" or a CPU number".to_owned(),
+            Self::AdminUsers => {
+                "a list of users, such as [{ name = \"admin\", password = \"..\" }]".to_owned()
+            }
+            Self::Labels => "a table of labels, such as { account = [\"acc1\"] }".to_owned(),
+            Self::NativeHash => "a string of `*` and 40 hex digits".to_owned(),
+            Self::File => "a path in a string".to_owned(),
+        }
+    }
+}
+
+impl Section {
+    pub fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// As it stands in the file.
+    pub fn heading(&self) -> String {
+        if self.repeated { format!("[[{}]]", self.name) } else { format!("[{}]", self.name) }
+    }
+}
+
+pub fn section(name: &str) -> Option<&'static Section> {
+    SECTIONS.iter().find(|section| section.name == name)
+}
+
+/// All sections, in the order in which they are printed.
+pub static SECTIONS: &[Section] = &[
+    Section {
+        name: "listen",
+        repeated: false,
+        sentence: "Where clients connect.",
+        acted_on: true,
+        keys: &[
+            Key {
+                name: "sql",
+                kind: Kind::Listeners,
+                default: Default::Value(r#"["127.0.0.1:6009"]"#),
+                sentence: "Addresses for clients: \"ip:port\", \"[ipv6]:port\" or \"unix:/path\".",
+            },
+            Key {
+                name: "backlog",
+                kind: Kind::Integer { min: 1, max: 1_000_000 },
+                default: Default::Value("4096"),
+                sentence: "Connections that wait to be accepted, per listener; the kernel caps it at net.core.somaxconn.",
+            },
+            Key {
+                name: "max_sessions",
+                kind: Kind::Integer { min: 1, max: 10_000_000 },
+                default: Default::Value("20000"),
+                sentence: "Sessions over all workers; one more is refused with error 1040.",
+            },
+            Key {
+                name: "server_version",
+                kind: Kind::ServerVersion,
+                default: Default::Absent(r#""8.0.36""#),
+                sentence: "The version that clients are told; without it, the one that the CNs tell.",
+            },
+        ],
+    },
+    Section {
+        name: "workers",
+        repeated: false,
+        sentence: "The cores that carry the traffic.",
+        acted_on: true,
+        keys: &[
+            Key {
+                name: "cpus",
+                kind: Kind::Cpus,
+                default: Default::Value(r#""auto""#),
+                sentence: "One worker is pinned to each of these CPUs: \"auto\", or a list such as [1, 2, 3].",
+            },
+            Key {
+                name: "coordinator_cpu",
+                kind: Kind::Cpu,
+                default: Default::Value(r#""auto""#),
+                sentence: "The CPU of the coordinator: \"auto\", or a number; it may share one with a worker.",
+            },
+            Key {
+                name: "spin_us",
+                kind: Kind::Integer { min: 0, max: 10_000 },
+                default: Default::Value("0"),
+                sentence: "Microseconds that a worker spins before it blocks; 50 lowers latency and burns an idle core.",
+            },
+        ],
+    },
+    Section {
+        name: "admin",
+        repeated: false,
+        sentence: "The admin door, which speaks the MySQL protocol.",
+        acted_on: true,
+        keys: &[
+            Key {
+                name: "listen",
+                kind: Kind::Socket,
+                default: Default::Value(r#""127.0.0.1:6032""#),
+                sentence: "Address of the admin door.",
+            },
+            Key {
+                name: "users",
+                kind: Kind::AdminUsers,
+                default: Default::Value(r#"[{ name = "admin", password = "admin" }]"#),
+                sentence: "Who may enter; must be written where `listen` is not a loopback address.",
+            },
+            Key {
+                name: "max_connections",
+                kind: Kind::Integer { min: 1, max: 1000 },
+                default: Default::Value("32"),
+                sentence: "Admin connections at the same time.",
+            },
+        ],
+    },
+    Section {
+        name: "login",
+        repeated: false,
+        sentence: "Limits of a login.",
+        acted_on: true,
+        keys: &[
+            Key {
+                name: "client_timeout_ms",
+                kind: TIMEOUT_MS,
+                default: Default::Value("10000"),
+                sentence: "Milliseconds in which a client must have sent what a login needs.",
+            },
+            Key {
+                name: "connect_timeout_ms",
+                kind: TIMEOUT_MS,
+                default: Default::Value("3000"),
+                sentence: "Milliseconds for connecting to a CN and receiving its greeting.",
+            },
+            Key {
+                name: "cn_timeout_ms",
+                kind: TIMEOUT_MS,
+                default: Default::Value("10000"),
+                sentence: "Milliseconds for each answer of a CN during a login.",
+            },
+            Key {
+                name: "attempts",
+                kind: Kind::Integer { min: 1, max: 16 },
+                default: Default::Value("3"),
+                sentence: "CNs that are tried for one login.",
+            },
+        ],
+    },
+    Section {
+        name: "probe",
+        repeated: false,
+        sentence: "How the coordinator finds out whether a CN is well.",
+        acted_on: true,
+        keys: &[
+            Key {
+                name: "interval_ms",
+                kind: Kind::Integer { min: 10, max: HOUR_MS },
+                default: Default::Value("1000"),
+                sentence: "Milliseconds between two probes of a CN.",
+            },
+            Key {
+                name: "timeout_ms",
+                kind: TIMEOUT_MS,
+                default: Default::Value("2000"),
+                sentence: "Milliseconds for connecting and receiving the greeting.",
+            },
+            Key {
+                name: "fall",
+                kind: Kind::Integer { min: 1, max: 100 },
+                default: Default::Value("2"),
+                sentence: "Failed probes in a row after which a CN is down.",
+            },
+            Key {
+                name: "rise",
+                kind: Kind::Integer { min: 1, max: 100 },
+                default: Default::Value("2"),
+                sentence: "Good probes in a row after which a CN that was down works again.",
+            },
+        ],
+    },
+    Section {
+        name: "relay",
+        repeated: false,
+        sentence: "What a worker may hold in flight.",
+        acted_on: true,
+        keys: &[Key {
+            name: "buffers_mib",
+            kind: Kind::Integer { min: 1, max: 65_536 },
+            default: Default::Value("64"),
+            sentence: "MiB of memory for the receive buffers of one worker.",
+        }],
+    },
+    Section {
+        name: "shutdown",
+        repeated: false,
+        sentence: "What happens on SIGTERM.",
+        acted_on: true,
+        keys: &[Key {
+            name: "grace_ms",
+            kind: Kind::Integer { min: 0, max: 24 * HOUR_MS },
+            default: Default::Value("30000"),
+            sentence: "Milliseconds in which running statements and transactions may end; 0 closes everything at once.",
+        }],
+    },
+    Section {
+        name: "log",
+        repeated: false,
+        sentence: "What is written to standard error.",
+        acted_on: true,
+        keys: &[Key {
+            name: "level",
+            kind: Kind::LogLevel,
+            default: Default::Value(r#""info""#),
+            sentence: "\"error\", \"warn\", \"info\", \"debug\" or \"trace\", or by module: \"info,corelane::worker=debug\".",
+        }],
+    },
+    Section {
+        name: "http",
+        repeated: false,
+        sentence: "The door for metrics and health.",
+        acted_on: false,
+        keys: &[Key {
+            name: "listen",
+            kind: Kind::Socket,
+            default: Default::Value(r#""127.0.0.1:6070""#),
+            sentence: "Address of the HTTP door.",
+        }],
+    },
+    Section {
+        name: "balance",
+        repeated: false,
+        sentence: "How live sessions are spread over the CNs.",
+        acted_on: false,
+        keys: &[
+            Key {
+                name: "interval_ms",
+                kind: Kind::Integer { min: 10, max: HOUR_MS },
+                default: Default::Value("1000"),
+                sentence: "Milliseconds between two looks at the balance.",
+            },
+            Key {
+                name: "tolerance",
+                kind: Kind::Number { min: 0.0, max: 10.0 },
+                default: Default::Value("0.3"),
+                sentence: "How far above its fair share a CN may be before sessions move away: 0.3 is 30 %.",
+            },
+        ],
+    },
+    Section {
+        name: "cn",
+        repeated: true,
+        sentence: "A CN: one backend server. One section for each.",
+        acted_on: true,
+        keys: &[
+            Key {
+                name: "id",
+                kind: Kind::Text { min: 1, max: NAME_MAX },
+                default: Default::Required(r#""cn1""#),
+                sentence: "Its name, of which there is only one.",
+            },
+            Key {
+                name: "address",
+                kind: Kind::CnAddress,
+                default: Default::Required(r#""127.0.0.1:3307""#),
+                sentence: "Where it is: \"host:port\", \"[ipv6]:port\" or \"unix:/path\".",
+            },
+            Key {
+                name: "flavour",
+                kind: Kind::Flavour,
+                default: Default::Value(r#""mysql""#),
+                sentence: "Its dialect: \"mysql\" (MySQL, MariaDB, Percona) or \"matrixone\".",
+            },
+            Key {
+                name: "labels",
+                kind: Kind::Labels,
+                default: Default::Absent(r#"{ account = ["acc1"], tier = "gold" }"#),
+                sentence: "Whom it serves: for each label the values, `*` standing for anything; without labels it serves sessions that ask for none.",
+            },
+            Key {
+                name: "weight",
+                kind: Kind::Integer { min: 1, max: 10_000 },
+                default: Default::Value("1"),
+                sentence: "Its share: a CN of weight 2 carries twice the sessions of one of weight 1.",
+            },
+            Key {
+                name: "data",
+                kind: Kind::Text { min: 1, max: NAME_MAX },
+                default: Default::Absent(r#""d1""#),
+                sentence: "The data set that it serves; sessions move only between CNs of the same one.",
+            },
+        ],
+    },
+    Section {
+        name: "user",
+        repeated: true,
+        sentence: "A user whom corelane can log in by itself. Has `name` and exactly one of the others.",
+        acted_on: true,
+        keys: &[
+            Key {
+                name: "name",
+                kind: Kind::Text { min: 1, max: USER_NAME_MAX },
+                default: Default::Required(r#""sbtest""#),
+                sentence: "The name on the CNs, without tenant and labels.",
+            },
+            Key {
+                name: "password",
+                kind: Kind::Text { min: 0, max: PASSWORD_MAX },
+                default: Default::Absent(r#""secret""#),
+                sentence: "The password in clear text.",
+            },
+            Key {
+                name: "native_hash",
+                kind: Kind::NativeHash,
+                default: Default::Absent(r#""*14E65567ABDB5135D0CFD9A70B3032C179A49EE7""#),
+                sentence: "What mysql_native_password stores, as `SELECT PASSWORD('..')` prints it on MariaDB.",
+            },
+            Key {
+                name: "password_file",
+                kind: Kind::File,
+                default: Default::Absent(r#""sbtest.password""#),
+                sentence: "A file whose first line is the password; a relative path starts beside this file.",
+            },
+        ],
+    },
+];
+
+/// One entry of `users` in `[admin]`.
+pub static ADMIN_USER: Section = Section {
+    name: "admin.users",
+    repeated: true,
+    sentence: "Who may enter by the admin door.",
+    acted_on: true,
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text { min: 1, max: USER_NAME_MAX },
+            default: Default::Required(r#""admin""#),
+            sentence: "The name to log in with.",
+        },
+        Key {
+            name: "password",
+            kind: Kind::Text { min: 0, max: PASSWORD_MAX },
+            default: Default::Required(r#""admin""#),
+            sentence: "The password in clear text.",
+        },
+    ],
+};
