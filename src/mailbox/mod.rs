@@ -1,3 +1,283 @@
 //! The typed, bounded ends between the coordinator and each worker.
+//!
+//! Each worker has one mailbox: orders come down, reports go up. Each direction is a bounded channel and
+//! an eventfd that says "look into it", because a worker waits in its ring and the coordinator in tokio,
+//! and both can wait for a file descriptor.
+//!
+//! Invariant: nobody ever waits for a full mailbox, so the two sides cannot deadlock. What does not fit
+//! is given back to the sender, who decides: a worker counts the report and drops it, the coordinator
+//! keeps the order. And a bell never rings before its message lies in the channel.
 
 pub mod message;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+
+use crate::ident::WorkerId;
+use message::{Order, Report};
+
+/// Orders that a worker may leave unread.
+pub const ORDERS_MAX: usize = 64;
+
+/// Reports that the coordinator may leave unread, per worker.
+pub const REPORTS_MAX: usize = 1024;
+
+/// The mailbox of one worker, as its two ends. Fails when the process has no file descriptor left.
+pub fn pair(worker: WorkerId) -> io::Result<(CoordinatorEnd, WorkerEnd)> {
+    // A ring's read of a non-blocking eventfd fails at once instead of waiting, so the worker's bell blocks.
+    // Ringing it could block too, but only after 2^64 - 2 unread rings.
+    let orders_bell = Bell::new(EventfdFlags::CLOEXEC)?;
+    let reports_bell = Bell::new(EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let (order_in, order_out) = crossbeam_channel::bounded(ORDERS_MAX);
+    let (report_in, report_out) = crossbeam_channel::bounded(REPORTS_MAX);
+    let coordinator = CoordinatorEnd {
+        worker,
+        orders: order_in,
+        reports: report_out,
+        orders_bell: orders_bell.clone(),
+        reports_bell: reports_bell.clone(),
+        gone: false,
+    };
+    let worker = WorkerEnd {
+        worker,
+        orders: order_out,
+        reports: report_in,
+        orders_bell,
+        reports_bell: LastRing(reports_bell),
+    };
+    Ok((coordinator, worker))
+}
+
+/// A report did not fit: the coordinator is behind by [`REPORTS_MAX`] reports, or has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the coordinator's mailbox is full")]
+pub struct Full;
+
+/// Why an order was not sent.
+#[derive(Debug)]
+pub enum Unsent {
+    /// [`ORDERS_MAX`] orders lie unread; here is this one back.
+    Full(Order),
+    /// The worker has ended: nobody will read orders any more.
+    Gone,
+}
+
+/// The worker's end: orders out, reports in.
+#[derive(Debug)]
+pub struct WorkerEnd {
+    worker: WorkerId,
+    orders: Receiver<Order>,
+    // Dropped before the bell below, so that the coordinator, woken, sees that this end is gone.
+    reports: Sender<Report>,
+    orders_bell: Bell,
+    reports_bell: LastRing,
+}
+
+impl WorkerEnd {
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// The orders that lie here now, oldest first. Never waits.
+    pub fn orders(&self) -> impl Iterator<Item = Order> + '_ {
+        self.orders.try_iter()
+    }
+
+    /// The eventfd that becomes readable when an order comes: 8 bytes to read, whose value means nothing.
+    /// It blocks, so it is for a ring to read and not for a thread.
+    pub fn eventfd(&self) -> RawFd {
+        self.orders_bell.0.as_raw_fd()
+    }
+
+    /// Sends a report; never waits. The caller counts what does not fit.
+    pub fn report(&self, report: Report) -> Result<(), Full> {
+        self.reports.try_send(report).map_err(|_| Full)?;
+        self.reports_bell.0.ring();
+        Ok(())
+    }
+}
+
+/// The coordinator's end: orders in, reports out.
+#[derive(Debug)]
+pub struct CoordinatorEnd {
+    worker: WorkerId,
+    orders: Sender<Order>,
+    reports: Receiver<Report>,
+    orders_bell: Bell,
+    reports_bell: Bell,
+    gone: bool,
+}
+
+impl CoordinatorEnd {
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// Sends an order; never waits.
+    pub fn send(&self, order: Order) -> Result<(), Unsent> {
+        match self.orders.try_send(order) {
+            Ok(()) => {
+                self.orders_bell.ring();
+                Ok(())
+            }
+            Err(TrySendError::Full(order)) => Err(Unsent::Full(order)),
+            Err(TrySendError::Disconnected(_)) => Err(Unsent::Gone),
+        }
+    }
+
+    /// The next report that lies here, oldest first. Never waits.
+    pub fn next_report(&mut self) -> Option<Report> {
+        match self.reports.try_recv() {
+            Ok(report) => Some(report),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => {
+                self.gone = true;
+                None
+            }
+        }
+    }
+
+    /// Whether the worker dropped its end and its last report has been read.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// The eventfd that becomes readable when a report comes or the worker ends. Non-blocking.
+    pub fn bell(&self) -> Bell {
+        self.reports_bell.clone()
+    }
+}
+
+/// An eventfd, shared by the end that rings and the end that listens.
+#[derive(Clone, Debug)]
+pub struct Bell(Arc<OwnedFd>);
+
+impl Bell {
+    fn new(flags: EventfdFlags) -> io::Result<Self> {
+        Ok(Self(Arc::new(eventfd(0, flags)?)))
+    }
+
+    fn ring(&self) {
+        // EAGAIN means that the count is at its end, so the reader is already called. Nothing else can
+        // happen to an eventfd that we own.
+        while rustix::io::write(&*self.0, &1u64.to_ne_bytes()) == Err(Errno::INTR) {}
+    }
+
+    /// Takes note of all rings so far, so that only a new one makes the descriptor readable again.
+    /// Only for the non-blocking bell of [`CoordinatorEnd::bell`].
+    pub fn hush(&self) {
+        let mut count = [0; 8];
+        while rustix::io::read(&*self.0, &mut count) == Err(Errno::INTR) {}
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Bell {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Rings once more when the worker drops its end, even by a panic.
+#[derive(Debug)]
+struct LastRing(Bell);
+
+impl Drop for LastRing {
+    fn drop(&mut self) {
+        self.0.ring();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::message::Event;
+    use super::*;
+    use crate::ident::Epoch;
+
+    fn stopped() -> Report {
+        Report { worker: WorkerId(3), epoch: Epoch(1), event: Event::Stopped }
+    }
+
+    fn readable(fd: impl AsFd) -> bool {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).unwrap() == 1
+    }
+
+    #[test]
+    fn orders_come_in_order_and_ring() {
+        let (coordinator, worker) = pair(WorkerId(3)).unwrap();
+        assert!(!readable(&coordinator.orders_bell));
+        coordinator.send(Order::ListSessions { ticket: 1 }).unwrap();
+        coordinator.send(Order::ListSessions { ticket: 2 }).unwrap();
+        assert!(readable(&worker.orders_bell));
+        let tickets: Vec<_> = worker
+            .orders()
+            .map(|order| match order {
+                Order::ListSessions { ticket } => ticket,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(tickets, [1, 2]);
+    }
+
+    #[test]
+    fn a_full_mailbox_gives_the_message_back_at_once() {
+        let (mut coordinator, worker) = pair(WorkerId(3)).unwrap();
+        for _ in 0..ORDERS_MAX {
+            coordinator.send(Order::ListSessions { ticket: 0 }).unwrap();
+        }
+        let grace = Duration::from_secs(9);
+        match coordinator.send(Order::Stop { grace }) {
+            Err(Unsent::Full(Order::Stop { grace: back })) => assert_eq!(back, grace),
+            other => panic!("{other:?}"),
+        }
+        for _ in 0..REPORTS_MAX {
+            worker.report(stopped()).unwrap();
+        }
+        assert_eq!(worker.report(stopped()), Err(Full));
+        assert!(coordinator.next_report().is_some());
+        assert_eq!(worker.report(stopped()), Ok(()));
+    }
+
+    #[test]
+    fn a_hushed_bell_rings_again_for_the_next_report() {
+        let (coordinator, worker) = pair(WorkerId(3)).unwrap();
+        let bell = coordinator.bell();
+        bell.hush();
+        assert!(!readable(&bell));
+        worker.report(stopped()).unwrap();
+        assert!(readable(&bell));
+        bell.hush();
+        assert!(!readable(&bell));
+        worker.report(stopped()).unwrap();
+        assert!(readable(&bell));
+    }
+
+    #[test]
+    fn a_dropped_end_is_seen_after_its_last_report() {
+        let (mut coordinator, worker) = pair(WorkerId(3)).unwrap();
+        worker.report(stopped()).unwrap();
+        coordinator.bell().hush();
+        drop(worker);
+        assert!(readable(coordinator.bell()));
+        assert!(coordinator.next_report().is_some());
+        assert!(!coordinator.is_gone());
+        assert!(coordinator.next_report().is_none());
+        assert!(coordinator.is_gone());
+        assert!(matches!(coordinator.send(Order::ListSessions { ticket: 1 }), Err(Unsent::Gone)));
+    }
+}

@@ -1,0 +1,215 @@
+//! One admin session after its login: reads a command, answers a result set.
+//!
+//! Beside admin statements it answers what ordinary clients send by themselves when they connect.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::grammar::{self, Command, Item, Pattern, Show, Value};
+use super::line::{Error, Line};
+use super::show::{self, Cell, Column, Kind, Table};
+use crate::coordinator::desk::{Closed, Desk};
+use crate::wire::capability::Capabilities;
+use crate::wire::reply::{ErrPacket, OkPacket};
+use crate::wire::resultset::ColumnDefinition;
+
+/// How long a session may be silent between two commands: `wait_timeout`'s default in MySQL.
+const SILENCE_MAX: Duration = Duration::from_secs(28_800);
+
+/// SERVER_STATUS_AUTOCOMMIT
+pub const STATUS: u16 = 2;
+
+/// Who has logged in.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub id: u32,
+    pub user: String,
+    /// Where it connected from.
+    pub host: String,
+    pub database: Option<String>,
+    /// What the client and this door both speak.
+    pub capabilities: Capabilities,
+}
+
+/// An ERR packet's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: u16,
+    pub sqlstate: &'static [u8; 5],
+    pub message: String,
+}
+
+/// Serves commands until the client leaves.
+pub async fn serve(line: &mut Line, mut client: Client, desk: &Desk) -> Result<(), Error> {
+    loop {
+        let Ok(packet) = timeout(SILENCE_MAX, line.receive_command()).await else { return Ok(()) };
+        let packet = packet?;
+        let (command, argument) = packet.split_first().map_or((COM_SLEEP, &[][..]), |(c, a)| (*c, a));
+        match command {
+            COM_QUIT => return Ok(()),
+            COM_PING | COM_RESET_CONNECTION => put_ok(line, &client),
+            COM_INIT_DB => {
+                client.database = Some(String::from_utf8_lossy(argument).into_owned());
+                put_ok(line, &client);
+            }
+            COM_STATISTICS => line.put(|out| out.extend_from_slice(statistics(desk).as_bytes())),
+            COM_QUERY => answer(line, &client, desk, &String::from_utf8_lossy(argument)).await,
+            other => put_refusal(line, &client, &unknown_command(other)),
+        }
+        line.send().await?;
+    }
+}
+
+pub fn put_ok(line: &mut Line, client: &Client) {
+    let ok = OkPacket { status: STATUS, ..OkPacket::default() };
+    line.put(|out| ok.write(out, client.capabilities));
+}
+
+pub fn put_refusal(line: &mut Line, client: &Client, refusal: &Refusal) {
+    let Refusal { code, sqlstate, message } = refusal;
+    let err = ErrPacket { code: *code, sqlstate: Some(**sqlstate), message: message.as_bytes() };
+    line.put(|out| err.write(out, client.capabilities));
+}
+
+fn put_table(line: &mut Line, client: &Client, table: &Table) {
+    let columns: Vec<_> = table.columns.iter().map(definition).collect();
+    line.put_result_set(client.capabilities, STATUS, &columns, |set| {
+        for row in &table.rows {
+            let values: Vec<_> = row.iter().map(text).collect();
+            set.row(values.iter().map(|value| value.as_deref().map(str::as_bytes)));
+        }
+    });
+}
+
+fn definition(column: &Column) -> ColumnDefinition<'_> {
+    match column.kind {
+        Kind::Text => ColumnDefinition::text(&column.name),
+        Kind::Number => {
+            let integer = ColumnDefinition::integer(&column.name);
+            ColumnDefinition { flags: UNSIGNED, ..integer }
+        }
+    }
+}
+
+/// A cell as a text row has it; none is NULL.
+fn text(cell: &Cell) -> Option<Cow<'_, str>> {
+    match cell {
+        Cell::Null => None,
+        Cell::Text(text) => Some(text.into()),
+        Cell::Number(n) => Some(n.to_string().into()),
+    }
+}
+
+async fn answer(line: &mut Line, client: &Client, desk: &Desk, text: &str) {
+    let table = match grammar::parse(text) {
+        Ok(Command::Nothing) => return put_ok(line, client),
+        Ok(Command::Show { what, like }) => show(what, like.as_ref(), desk).await,
+        Ok(Command::Select(items)) => select(&items, client),
+        Err(error) => Err(Refusal { code: 1064, sqlstate: b"42000", message: error.to_string() }),
+    };
+    match table {
+        Ok(table) => put_table(line, client, &table),
+        Err(refusal) => put_refusal(line, client, &refusal),
+    }
+}
+
+async fn show(what: Show, like: Option<&Pattern>, desk: &Desk) -> Result<Table, Refusal> {
+    let table = match what {
+        Show::Cns => show::cns(&desk.cns().await?, like),
+        Show::Sessions => show::sessions(&desk.sessions().await?, like),
+        Show::Workers => show::workers(desk.workers(), like),
+        Show::Version => show::version(desk.workers().len(), desk.started().elapsed()),
+        Show::Warnings => show::warnings(),
+    };
+    Ok(table)
+}
+
+impl From<Closed> for Refusal {
+    fn from(closed: Closed) -> Self {
+        Self { code: 1053, sqlstate: b"08S01", message: closed.to_string() }
+    }
+}
+
+fn select(items: &[Item], client: &Client) -> Result<Table, Refusal> {
+    let mut table = Table { columns: Vec::new(), rows: vec![Vec::new()] };
+    for item in items {
+        let (kind, cell) = value(&item.value, client)?;
+        table.columns.push(Column { name: item.name.clone(), kind });
+        table.rows[0].push(cell);
+    }
+    Ok(table)
+}
+
+fn value(value: &Value, client: &Client) -> Result<(Kind, Cell), Refusal> {
+    Ok(match value {
+        Value::Variable(name) => return variable(name),
+        Value::Number(n) => (Kind::Number, (*n).into()),
+        Value::ConnectionId => (Kind::Number, u64::from(client.id).into()),
+        Value::Text(text) => (Kind::Text, text.as_str().into()),
+        Value::Database => (Kind::Text, client.database.as_deref().into()),
+        Value::Version => (Kind::Text, VERSION.into()),
+        Value::User => (Kind::Text, Cell::Text(format!("{}@{}", client.user, client.host))),
+    })
+}
+
+/// What clients ask for when they connect; anything else is MySQL's ERR 1193.
+fn variable(name: &str) -> Result<(Kind, Cell), Refusal> {
+    let number = |n: u64| Ok((Kind::Number, Cell::Number(n)));
+    let text = |s: &str| Ok((Kind::Text, s.into()));
+    match name {
+        "version" => text(VERSION),
+        "version_comment" => text("corelane admin"),
+        "max_allowed_packet" => number(super::line::PACKET_MAX as u64),
+        "wait_timeout" | "interactive_timeout" => number(SILENCE_MAX.as_secs()),
+        "net_write_timeout" => number(60),
+        "autocommit" => number(1),
+        "auto_increment_increment" => number(1),
+        "lower_case_table_names" => number(0),
+        "sql_mode" | "init_connect" => text(""),
+        "socket" => Ok((Kind::Text, Cell::Null)),
+        "license" => text("Apache-2.0"),
+        "time_zone" | "system_time_zone" => text("SYSTEM"),
+        "tx_isolation" | "transaction_isolation" => text("REPEATABLE-READ"),
+        "tx_read_only" | "transaction_read_only" => number(0),
+        "collation_connection" | "collation_server" => text("utf8mb4_general_ci"),
+        _ if name.starts_with("character_set_") => text("utf8mb4"),
+        _ => Err(Refusal {
+            code: 1193,
+            sqlstate: b"HY000",
+            message: format!("Unknown system variable '{name}'"),
+        }),
+    }
+}
+
+fn statistics(desk: &Desk) -> String {
+    let sum = |count: fn(&crate::metrics::Counters) -> &crate::metrics::Count| -> u64 {
+        desk.workers().iter().map(|facts| count(&facts.counters).get()).sum()
+    };
+    format!(
+        "Uptime: {}  Threads: {}  Questions: {}",
+        desk.started().elapsed().as_secs(),
+        sum(|counters| &counters.sessions),
+        sum(|counters| &counters.commands)
+    )
+}
+
+fn unknown_command(command: u8) -> Refusal {
+    let message = format!("The admin door does not know command {command:#04x}; it takes text queries only");
+    Refusal { code: 1047, sqlstate: b"08S01", message }
+}
+
+/// The server version that the door greets with; clients read the number in front.
+pub const VERSION: &str = concat!("8.0.0-corelane-", env!("CARGO_PKG_VERSION"));
+
+/// Column flag UNSIGNED_FLAG.
+const UNSIGNED: u16 = 32;
+
+const COM_SLEEP: u8 = 0x00;
+const COM_QUIT: u8 = 0x01;
+const COM_INIT_DB: u8 = 0x02;
+const COM_QUERY: u8 = 0x03;
+const COM_STATISTICS: u8 = 0x09;
+const COM_PING: u8 = 0x0e;
+const COM_RESET_CONNECTION: u8 = 0x1f;

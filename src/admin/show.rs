@@ -1,0 +1,313 @@
+//! Each `SHOW` as columns and rows, nothing else.
+//!
+//! It asks nobody and sends nothing. Columns are only ever added at the end: scripts read them by name
+//! and by place.
+
+use std::time::Duration;
+
+use crate::coordinator::desk::{CnRow, Roll, WorkerFacts};
+use crate::mailbox::message::SessionRow;
+use crate::route::Flavour;
+
+use super::grammar::Pattern;
+
+/// What a column holds; a number is an unsigned 64-bit integer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Number,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cell {
+    Null,
+    Text(String),
+    Number(u64),
+}
+
+/// A result set: every row has a cell for every column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    pub columns: Vec<Column>,
+    pub rows: Vec<Vec<Cell>>,
+}
+
+/// `SHOW CNS`; a pattern chooses by id.
+pub fn cns(cns: &[CnRow], like: Option<&Pattern>) -> Table {
+    let columns = [
+        text("id"),
+        text("address"),
+        text("flavour"),
+        text("state"),
+        text("labels"),
+        number("weight"),
+        number("sessions"),
+        text("version"),
+        number("probe_ms"),
+        text("last_error"),
+    ];
+    let shown = cns.iter().filter(|row| fits(like, &row.cn.id));
+    Table { columns: columns.into(), rows: shown.map(cn).collect() }
+}
+
+/// `SHOW SESSIONS`; a pattern chooses by user. A worker that did not answer has one row that says so.
+pub fn sessions(roll: &Roll, like: Option<&Pattern>) -> Table {
+    let columns = [
+        number("id"),
+        number("worker"),
+        text("client"),
+        text("user"),
+        text("tenant"),
+        text("labels"),
+        text("cn"),
+        text("state"),
+        text("login"),
+        number("commands"),
+        number("age_s"),
+    ];
+    let mut shown: Vec<_> = roll.rows.iter().filter(|row| fits(like, &row.user)).collect();
+    shown.sort_by_key(|row| row.id);
+    let silent = roll.silent.iter().map(|worker| {
+        let mut row = vec![Cell::Null; columns.len()];
+        row[1] = u64::from(worker.0).into();
+        row[7] = "no answer".into();
+        row
+    });
+    let rows = shown.into_iter().map(session).chain(silent).collect();
+    Table { columns: columns.to_vec(), rows }
+}
+
+/// `SHOW WORKERS`; a pattern chooses by the worker's number.
+pub fn workers(workers: &[WorkerFacts], like: Option<&Pattern>) -> Table {
+    let columns = [
+        "worker",
+        "cpu",
+        "sessions",
+        "accepted",
+        "logins",
+        "refused",
+        "commands",
+        "bytes_in",
+        "bytes_out",
+        "turns",
+        "starved",
+        "panics",
+        "reports_dropped",
+    ];
+    let shown = workers.iter().filter(|facts| fits(like, &facts.worker.to_string()));
+    Table { columns: columns.map(number).into(), rows: shown.map(worker).collect() }
+}
+
+/// `SHOW VERSION`; `uptime` is of the coordinator.
+pub fn version(workers: usize, uptime: Duration) -> Table {
+    let columns = [text("version"), number("pid"), number("workers"), number("uptime_s")];
+    let row = vec![
+        env!("CARGO_PKG_VERSION").into(),
+        u64::from(std::process::id()).into(),
+        (workers as u64).into(),
+        uptime.as_secs().into(),
+    ];
+    Table { columns: columns.into(), rows: vec![row] }
+}
+
+/// `SHOW WARNINGS`: there are never any.
+pub fn warnings() -> Table {
+    Table { columns: vec![text("Level"), number("Code"), text("Message")], rows: Vec::new() }
+}
+
+pub fn text(name: &str) -> Column {
+    Column { name: name.to_owned(), kind: Kind::Text }
+}
+
+pub fn number(name: &str) -> Column {
+    Column { name: name.to_owned(), kind: Kind::Number }
+}
+
+impl From<u64> for Cell {
+    fn from(n: u64) -> Self {
+        Self::Number(n)
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(s: &str) -> Self {
+        Self::Text(s.to_owned())
+    }
+}
+
+impl<T: Into<Cell>> From<Option<T>> for Cell {
+    fn from(cell: Option<T>) -> Self {
+        cell.map_or(Self::Null, Into::into)
+    }
+}
+
+fn fits(like: Option<&Pattern>, name: &str) -> bool {
+    like.is_none_or(|pattern| pattern.matches(name))
+}
+
+fn cn(row: &CnRow) -> Vec<Cell> {
+    vec![
+        (&*row.cn.id).into(),
+        (&*row.cn.address).into(),
+        flavour(row.cn.flavour).into(),
+        Cell::Text(row.cn.state.to_string()),
+        Cell::Text(row.cn.labels.to_string()),
+        u64::from(row.cn.weight).into(),
+        u64::from(row.sessions).into(),
+        row.version.as_deref().into(),
+        row.probe.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)).into(),
+        row.last_error.as_deref().into(),
+    ]
+}
+
+fn session(row: &SessionRow) -> Vec<Cell> {
+    vec![
+        u64::from(row.id.0).into(),
+        u64::from(row.worker.0).into(),
+        row.client.as_str().into(),
+        row.user.as_str().into(),
+        row.tenant.as_str().into(),
+        row.labels.as_str().into(),
+        row.cn.as_deref().into(),
+        row.state.into(),
+        row.login.into(),
+        row.commands.into(),
+        row.age_s.into(),
+    ]
+}
+
+fn worker(facts: &WorkerFacts) -> Vec<Cell> {
+    let counters = &facts.counters;
+    let counts = [
+        &counters.sessions,
+        &counters.accepted,
+        &counters.logins,
+        &counters.refused,
+        &counters.commands,
+        &counters.bytes_in,
+        &counters.bytes_out,
+        &counters.turns,
+        &counters.starved,
+        &counters.panics,
+        &counters.reports_dropped,
+    ];
+    let place = [Cell::from(u64::from(facts.worker.0)), Cell::from(facts.cpu as u64)];
+    place.into_iter().chain(counts.map(|count| count.get().into())).collect()
+}
+
+fn flavour(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::Mysql => "mysql",
+        Flavour::Matrixone => "matrixone",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ident::{CnSlot, SessionId, WorkerId};
+    use crate::metrics::Counters;
+    use crate::route::label::Labels;
+    use crate::route::{Cn, CnState};
+
+    fn cn_row(id: &str) -> CnRow {
+        let gold = ["gold", "silver"].map(String::from).to_vec();
+        let labels = [("account".to_owned(), vec!["a1".to_owned()]), ("tier".to_owned(), gold)];
+        let cn = Cn {
+            slot: CnSlot(0),
+            id: id.into(),
+            address: "db:3306".into(),
+            target: None,
+            flavour: Flavour::Mysql,
+            state: CnState::Down,
+            labels: Labels(labels.into()),
+            weight: 2,
+        };
+        let probe = Some(Duration::from_micros(3200));
+        CnRow { cn: Arc::new(cn), sessions: 5, version: None, last_error: Some("refused".into()), probe }
+    }
+
+    fn session_row(worker: u16, user: &str) -> SessionRow {
+        let worker = WorkerId(worker);
+        SessionRow {
+            id: SessionId::new(worker, 1),
+            worker,
+            client: "10.0.0.1:5".into(),
+            user: user.into(),
+            tenant: "sys".into(),
+            labels: String::new(),
+            cn: None,
+            state: "login",
+            login: "",
+            commands: 7,
+            age_s: 1,
+        }
+    }
+
+    /// The row as `name=value` for the columns whose cell is not NULL.
+    fn told(table: &Table, row: usize) -> Vec<String> {
+        assert!(table.rows.iter().all(|row| row.len() == table.columns.len()));
+        let cells = table.columns.iter().zip(&table.rows[row]);
+        let told = cells.filter_map(|(column, cell)| match (cell, column.kind) {
+            (Cell::Null, _) => None,
+            (Cell::Text(s), Kind::Text) => Some(format!("{}={s}", column.name)),
+            (Cell::Number(n), Kind::Number) => Some(format!("{}={n}", column.name)),
+            (cell, kind) => panic!("{} is {kind:?} but holds {cell:?}", column.name),
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn cns_are_shown_as_known() {
+        let table = cns(&[cn_row("cn1"), cn_row("other")], Some(&Pattern::new("cn%")));
+        assert_eq!(table.rows.len(), 1);
+        let expected = [
+            "id=cn1",
+            "address=db:3306",
+            "flavour=mysql",
+            "state=down",
+            "labels=account=a1,tier=gold|silver",
+            "weight=2",
+            "sessions=5",
+            "probe_ms=3",
+            "last_error=refused",
+        ];
+        assert_eq!(told(&table, 0), expected);
+    }
+
+    #[test]
+    fn sessions_are_ordered_and_silent_workers_named() {
+        let rows = vec![session_row(1, "bob"), session_row(0, "ann")];
+        let table = sessions(&Roll { rows, silent: vec![WorkerId(2)] }, None);
+        assert_eq!(table.rows.len(), 3);
+        assert!(told(&table, 0).contains(&"user=ann".to_owned()));
+        assert!(told(&table, 1).contains(&"commands=7".to_owned()));
+        assert_eq!(told(&table, 2), ["worker=2", "state=no answer"]);
+    }
+
+    #[test]
+    fn workers_are_shown_by_their_counters() {
+        let counters = Arc::new(Counters::default());
+        counters.bytes_out.add(1 << 40);
+        counters.sessions.add(3);
+        let table = workers(&[WorkerFacts { worker: WorkerId(0), cpu: 4, counters }], None);
+        let row = told(&table, 0);
+        assert_eq!(row[..3], ["worker=0", "cpu=4", "sessions=3"]);
+        assert!(row.contains(&format!("bytes_out={}", 1u64 << 40)));
+    }
+
+    #[test]
+    fn the_version_is_ours() {
+        let row = told(&version(2, Duration::from_secs(61)), 0);
+        assert_eq!(row[0], format!("version={}", env!("CARGO_PKG_VERSION")));
+        assert_eq!(row[2..], ["workers=2", "uptime_s=61"]);
+    }
+}

@@ -1,0 +1,108 @@
+//! The desk: where the doors ask the coordinator for what it knows, and what they get.
+//!
+//! Questions go through a bounded channel and each carries the place for its answer, so a door never
+//! touches the table and a crowd of askers slows nobody but itself. What workers count themselves is read
+//! directly from their counters.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::settings::Admin;
+use crate::ident::WorkerId;
+use crate::mailbox::message::SessionRow;
+use crate::metrics::Counters;
+use crate::route::Cn;
+
+/// Questions that may wait for the coordinator's next turn; whoever asks one more waits.
+pub const QUESTIONS_MAX: usize = 64;
+
+/// What a door may ask.
+#[derive(Debug)]
+pub enum Question {
+    Cns(oneshot::Sender<Vec<CnRow>>),
+    Sessions(oneshot::Sender<Roll>),
+}
+
+/// A CN as the coordinator knows it now.
+#[derive(Clone, Debug)]
+pub struct CnRow {
+    pub cn: Arc<Cn>,
+    /// Seats taken by all workers together.
+    pub sessions: u32,
+    /// The server version of its last greeting; none before the first.
+    pub version: Option<String>,
+    /// What the last failure was, with its age; none if there was none since it last came up.
+    pub last_error: Option<String>,
+    /// How long the last good probe took.
+    pub probe: Option<Duration>,
+}
+
+/// The sessions of all workers.
+#[derive(Clone, Debug, Default)]
+pub struct Roll {
+    pub rows: Vec<SessionRow>,
+    /// Workers that did not answer in time: their sessions are not among the rows.
+    pub silent: Vec<WorkerId>,
+}
+
+/// One worker, as boot made it.
+#[derive(Clone, Debug)]
+pub struct WorkerFacts {
+    pub worker: WorkerId,
+    pub cpu: usize,
+    pub counters: Arc<Counters>,
+}
+
+/// A door's access to the coordinator. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    questions: mpsc::Sender<Question>,
+    admin: Arc<Admin>,
+    workers: Arc<[WorkerFacts]>,
+    started: Instant,
+}
+
+/// The coordinator has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the coordinator has ended")]
+pub struct Closed;
+
+impl Desk {
+    pub(super) fn new(
+        questions: mpsc::Sender<Question>,
+        admin: Arc<Admin>,
+        workers: Arc<[WorkerFacts]>,
+    ) -> Self {
+        Self { questions, admin, workers, started: Instant::now() }
+    }
+
+    pub async fn cns(&self) -> Result<Vec<CnRow>, Closed> {
+        self.ask(Question::Cns).await
+    }
+
+    /// All sessions; takes at most [`super::roll::ROLL_LIMIT`] and a turn.
+    pub async fn sessions(&self) -> Result<Roll, Closed> {
+        self.ask(Question::Sessions).await
+    }
+
+    pub fn workers(&self) -> &[WorkerFacts] {
+        &self.workers
+    }
+
+    /// `[admin]`, which only a restart changes.
+    pub fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Closed> {
+        let (answer, answered) = oneshot::channel();
+        self.questions.send(question(answer)).await.map_err(|_| Closed)?;
+        answered.await.map_err(|_| Closed)
+    }
+}
