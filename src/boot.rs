@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -53,7 +53,7 @@ pub enum BootError {
 }
 
 /// Serves until told to stop.
-pub fn serve(settings: Settings, config_path: Option<PathBuf>) -> Result<(), BootError> {
+pub fn serve(settings: Settings, config_path: &Path) -> Result<(), BootError> {
     probe::check()?;
     let placement = Cpus::choose(&settings.workers)?;
     let files = raise_files(&settings, placement.workers.len())?;
@@ -84,7 +84,7 @@ pub fn serve(settings: Settings, config_path: Option<PathBuf>) -> Result<(), Boo
     }
     let parts = CoordinatorParts {
         settings: (*settings).clone(),
-        config_path,
+        config_path: Some(config_path.to_owned()),
         mailboxes,
         counters,
         cpus: placement.workers.clone(),

@@ -18,6 +18,7 @@ pub mod boot;
 pub mod cli;
 pub mod config;
 pub mod coordinator;
+pub mod ctl;
 pub mod ident;
 pub mod mailbox;
 pub mod metrics;

@@ -90,8 +90,8 @@ impl WorkerEnd {
 
     /// The eventfd that becomes readable when an order comes: 8 bytes to read, whose value means nothing.
     /// It blocks, so it is for a ring to read and not for a thread.
-    pub fn eventfd(&self) -> RawFd {
-        self.orders_bell.0.as_raw_fd()
+    pub fn eventfd(&self) -> BorrowedFd<'_> {
+        self.orders_bell.0.as_fd()
     }
 
     /// Sends a report; never waits. The caller counts what does not fit.

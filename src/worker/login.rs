@@ -100,6 +100,7 @@ impl Driver<'_> {
         let login = ClientLogin::read(&payload, &self.picture.face)?;
         self.capabilities = login.capabilities;
         let attributes = login.attributes().into_iter().flat_map(|attributes| attributes.iter());
+        let attributes: Vec<_> = attributes.collect::<Result<_, _>>().map_err(Refusal::from)?;
         let identity = Identity::read(login.user.as_bytes(), attributes, &self.picture.view)
             .map_err(|error| Refusal::Label { cause: error.to_string() })?;
         let users = self.picture.users.clone();
