@@ -419,7 +419,8 @@ mod tests {
             let mut auth = begin(if relay { Credential::Relay } else { proof("secret", true) });
             let mut passed = 0;
             for (client, kind, bytes) in packets {
-                let head: &[u8] = [&b"\0"[..], b"\x01", b"\xfe", b"\xff", SHA2_SWITCH, b""][usize::from(kind)];
+                let heads = [&b"\0"[..], b"\x01", b"\xfe", b"\xff", SHA2_SWITCH, b""];
+                let head = heads[usize::from(kind)];
                 let packet = [head, &bytes].concat();
                 let step = if client { auth.from_client(&packet) } else { auth.from_cn(&packet) };
                 passed += u32::from(step.is_ok() && !client);
