@@ -1,9 +1,9 @@
 //! The two logins of a session, as machines that take a packet and say what comes next.
 //!
-//! [`client`] is the login of a client at corelane: read what it sent, and for a known user check its scramble.
-//! [`cn`] is the login of corelane at a CN: with the [`Proof`] that the client's login left behind, or in
-//! [`Credential::Relay`], where the CN asks the client through corelane. Neither reads a socket, a clock or
-//! randomness: the salt comes from outside, and deadlines are the worker's.
+//! [`client`] is the login of a client at corelane: read what it sent, and for a known user check its
+//! scramble. [`cn`] is the login of corelane at a CN: with the [`Proof`] that the client's login left
+//! behind, or in [`Credential::Relay`], where the CN asks the client through corelane. Neither reads a
+//! socket, a clock or randomness: the salt comes from outside, and deadlines are the worker's.
 //!
 //! ```text
 //! client               corelane                CN

@@ -1,8 +1,8 @@
 //! The one page that turns what went wrong into the ERR packet that a client sees.
 //!
 //! Codes and SQL states are those of MySQL where it has one that says the same, so that drivers act rightly:
-//! class `08` means to them that the connection is gone. An ERR that a CN itself sent is passed on as it is and
-//! does not come by here.
+//! class `08` means to them that the connection is gone. An ERR that a CN itself sent is passed on as it is
+//! and does not come by here.
 
 use super::login::CnLoginError;
 use crate::wire;
@@ -21,11 +21,9 @@ pub enum Refusal {
     HandshakeBad { cause: String },
     #[error("Bad handshake: TLS was asked for, but this proxy does not offer it")]
     TlsNotOffered,
-    #[error(
-        "Client does not support authentication plugins (CLIENT_PLUGIN_AUTH), which this proxy needs; consider upgrading the client"
-    )]
+    #[error("Client does not support authentication plugins, which this proxy needs; consider upgrading it")]
     ClientTooOld,
-    #[error("Access denied for user '{user}'@'{host}' (using password: {})", if *.password { "YES" } else { "NO" })]
+    #[error("Access denied for user '{user}'@'{host}' (using password: {})", yes_no(.password))]
     AccessDenied { user: String, host: String, password: bool },
     #[error("internal error: no available CN server (labels: {labels})")]
     NoCn { labels: String },
@@ -92,6 +90,10 @@ impl From<wire::Error> for Refusal {
     fn from(error: wire::Error) -> Self {
         Self::HandshakeBad { cause: error.to_string() }
     }
+}
+
+fn yes_no(password: &bool) -> &'static str {
+    if *password { "YES" } else { "NO" }
 }
 
 const UNKNOWN_ERROR: u16 = 1105;

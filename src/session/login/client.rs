@@ -1,7 +1,7 @@
 //! The login of a client at corelane: what it sent, and whether a known user is who it says.
 //!
-//! Corelane announces `mysql_native_password`. A known user whose client answered with another plugin is asked
-//! to switch, with the same salt. No secret of an unknown user is ever looked at.
+//! Corelane announces `mysql_native_password`. A known user whose client answered with another plugin is
+//! asked to switch, with the same salt. No secret of an unknown user is ever looked at.
 
 use std::fmt;
 
