@@ -1,2 +1,4 @@
 pub mod face;
+pub mod login;
+pub mod refusal;
 pub mod user;

@@ -1,8 +1,9 @@
 //! What passes between greeting and OK: plugin switches, plugin data, and the scrambles of two plugins.
 //!
-//! Sources: MySQL "Protocol::AuthSwitchRequest", "Protocol::AuthMoreData", "Native Authentication", "Caching SHA-2
-//! information"; MariaDB "Authentication plugins". Other plugins (ed25519, clear text, dialog) are only ever
-//! passed on, so nothing of them is computed here. Passwords are never kept or printed by this page.
+//! Sources: MySQL "Protocol::AuthSwitchRequest", "Protocol::AuthMoreData", "Native Authentication",
+//! "Caching SHA-2 information"; MariaDB "Authentication plugins". Other plugins (ed25519, clear text,
+//! dialog) are only ever passed on, so nothing of them is computed here. Passwords are never kept or
+//! printed by this page.
 
 use bytes::BufMut;
 use sha1::{Digest, Sha1};
@@ -97,7 +98,8 @@ pub fn native_scramble(key: &NativeKey, salt: &[u8; SALT]) -> [u8; 20] {
     xor(key, &native_mask(&native_hash(key), salt))
 }
 
-/// Takes SHA1(password) out of a client's scramble; `None` when it is not of the password that the hash is of.
+/// Takes SHA1(password) out of a client's scramble; `None` when it is not of the password that the hash is
+/// of.
 pub fn recover_native_key(scramble: &[u8], salt: &[u8; SALT], hash: &NativeHash) -> Option<NativeKey> {
     let scramble: &[u8; 20] = scramble.try_into().ok()?;
     let key = xor(scramble, &native_mask(hash, salt));

@@ -1,7 +1,7 @@
 //! Reading and writing the protocol's integers and strings, within bounds.
 //!
-//! Sources: MySQL "Integer Types" and "String Types". A [`Cursor`] walks over one payload; each read names the
-//! field it is for, so that an error can say which one was cut. Writers append to any [`BufMut`].
+//! Sources: MySQL "Integer Types" and "String Types". A [`Cursor`] walks over one payload; each read names
+//! the field it is for, so that an error can say which one was cut. Writers append to any [`BufMut`].
 
 use bytes::BufMut;
 use memchr::memchr;

@@ -1,7 +1,7 @@
 //! Frames: the 4-byte header, the sequence number and the split at 16 MiB.
 //!
-//! Source: MySQL "MySQL Packets". A packet of [`MAX_PAYLOAD`] bytes or more travels in several frames; the last
-//! one is shorter than that, and empty if need be. [`PacketReader`] puts *cold* packets together (login,
+//! Source: MySQL "MySQL Packets". A packet of [`MAX_PAYLOAD`] bytes or more travels in several frames; the
+//! last one is shorter than that, and empty if need be. [`PacketReader`] puts *cold* packets together (login,
 //! admin); the relay follows frames in place and never gathers a payload.
 
 use bytes::BufMut;

@@ -1,8 +1,8 @@
 //! The server's first packet: its version, its salt and what it can do.
 //!
-//! Sources: MySQL "Protocol::HandshakeV10", MariaDB "Connection: initial handshake packet". A server that does
-//! not want us sends an ERR in its place, often without an SQL state: [`Hello`] is either. HandshakeV9 (before
-//! MySQL 3.21) is not spoken.
+//! Sources: MySQL "Protocol::HandshakeV10", MariaDB "Connection: initial handshake packet". A server that
+//! does not want us sends an ERR in its place, often without an SQL state: [`Hello`] is either. HandshakeV9
+//! (before MySQL 3.21) is not spoken.
 
 use bytes::BufMut;
 

@@ -1,8 +1,9 @@
 //! The client's answer to the greeting: who it is, what it can do, where it wants to go.
 //!
 //! Sources: MySQL "Protocol::HandshakeResponse41" and "Protocol::SSLRequest", MariaDB "Connection: handshake
-//! response packet". The flags in the packet decide which fields follow, so [`HandshakeResponse::read`] goes by
-//! the client's own flags, not by those of the session. HandshakeResponse320 (MySQL before 4.1) is refused.
+//! response packet". The flags in the packet decide which fields follow, so [`HandshakeResponse::read`]
+//! goes by the client's own flags, not by those of the session. HandshakeResponse320 (MySQL before 4.1) is
+//! refused.
 
 use bytes::BufMut;
 

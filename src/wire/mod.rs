@@ -1,8 +1,8 @@
 //! The MySQL protocol as corelane speaks it: one packet per page, fields in wire order.
 //!
-//! Packets are read out of borrowed payloads and written to anything that is a [`bytes::BufMut`]. Every read is
-//! bounded by the payload: a short, long or lying packet gives an [`Error`] that names the field, never a
-//! panic. Nothing here reads a socket, knows a session or decides anything.
+//! Packets are read out of borrowed payloads and written to anything that is a [`bytes::BufMut`]. Every
+//! read is bounded by the payload: a short, long or lying packet gives an [`Error`] that names the field,
+//! never a panic. Nothing here reads a socket, knows a session or decides anything.
 
 pub mod auth;
 pub mod capability;

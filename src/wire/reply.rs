@@ -1,8 +1,8 @@
 //! How a server ends what it has to say: OK, ERR, EOF.
 //!
-//! Sources: MySQL "OK_Packet", "ERR_Packet", "EOF_Packet". An OK also stands where an EOF used to, with the header
-//! byte of the EOF, when both sides agreed on DEPRECATE_EOF. These are the packets themselves; which one is
-//! meant by a byte at some point of a conversation is for the dialog to know.
+//! Sources: MySQL "OK_Packet", "ERR_Packet", "EOF_Packet". An OK also stands where an EOF used to, with the
+//! header byte of the EOF, when both sides agreed on DEPRECATE_EOF. These are the packets themselves; which
+//! one is meant by a byte at some point of a conversation is for the dialog to know.
 
 use bytes::BufMut;
 

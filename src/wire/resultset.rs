@@ -1,7 +1,8 @@
 //! Result sets: column count, column definitions, text rows; and the request for a local file.
 //!
-//! Sources: MySQL "Text Resultset", "Column Definition", "LOCAL INFILE Request"; MariaDB "Result set packets". Binary
-//! rows are passed on by the relay and not read. [`TextResultSet`] writes a whole answer, for the admin door.
+//! Sources: MySQL "Text Resultset", "Column Definition", "LOCAL INFILE Request"; MariaDB "Result set
+//! packets". Binary rows are passed on by the relay and not read. [`TextResultSet`] writes a whole answer,
+//! for the admin door.
 
 use bytes::BufMut;
 
@@ -98,24 +99,12 @@ impl<'a> ColumnDefinition<'a> {
 
     pub fn read(payload: &'a [u8], capabilities: Capabilities) -> Result<Self> {
         let mut cursor = Cursor::new(payload);
-        let catalog = cursor.lenenc_bytes("catalog")?;
-        let schema = cursor.lenenc_bytes("schema")?;
-        let table = cursor.lenenc_bytes("table alias")?;
-        let org_table = cursor.lenenc_bytes("table")?;
-        let name = cursor.lenenc_bytes("column alias")?;
-        let org_name = cursor.lenenc_bytes("column")?;
+        let [catalog, schema, table, org_table, name, org_name] = read_names(&mut cursor)?;
         let extended = match capabilities.has(Capabilities::MARIADB_EXTENDED_METADATA) {
             true => cursor.lenenc_bytes("extended type information")?,
             false => &[],
         };
-        let fixed = cursor.lenenc("length of the fixed fields")?;
-        if fixed != FIXED {
-            return Err(Error::Unexpected {
-                field: "length of the fixed fields",
-                expected: "12",
-                found: fixed,
-            });
-        }
+        read_fixed_length(&mut cursor)?;
         let charset = cursor.u16("character set")?;
         let length = cursor.u32("column length")?;
         let kind = cursor.u8("column type")?;
@@ -160,6 +149,23 @@ impl<'a> ColumnDefinition<'a> {
     }
 }
 
+fn read_names<'a>(cursor: &mut Cursor<'a>) -> Result<[&'a [u8]; 6]> {
+    const FIELDS: [&str; 6] = ["catalog", "schema", "table alias", "table", "column alias", "column"];
+    let mut names = [&[][..]; 6];
+    for (name, field) in names.iter_mut().zip(FIELDS) {
+        *name = cursor.lenenc_bytes(field)?;
+    }
+    Ok(names)
+}
+
+fn read_fixed_length(cursor: &mut Cursor<'_>) -> Result<()> {
+    const FIELD: &str = "length of the fixed fields";
+    match cursor.lenenc(FIELD)? {
+        FIXED => Ok(()),
+        found => Err(Error::Unexpected { field: FIELD, expected: "12", found }),
+    }
+}
+
 /// The values of one text row; `None` is NULL. A malformed one is an error and the last item.
 #[derive(Clone, Debug)]
 pub struct TextRow<'a>(Cursor<'a>);
@@ -185,8 +191,8 @@ impl<'a> Iterator for TextRow<'a> {
     }
 }
 
-/// The server wants the contents of a file of the client's. The client sends packets of it and an empty one as its
-/// end, or only the empty one to decline.
+/// The server wants the contents of a file of the client's. The client sends packets of it and an empty one
+/// as its end, or only the empty one to decline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalInfile<'a> {
     pub file: &'a [u8],

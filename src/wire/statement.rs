@@ -2,9 +2,9 @@
 //! with a statement.
 //!
 //! Sources: MySQL "COM_STMT_PREPARE", "COM_STMT_EXECUTE", "COM_STMT_FETCH", "COM_STMT_SEND_LONG_DATA",
-//! "COM_STMT_CLOSE", "COM_STMT_RESET"; MariaDB "COM_STMT_BULK_EXECUTE". Parameter values are not read. Client packets
-//! start with their command byte. Where a page calls for only the head of a packet, what follows may be cut:
-//! the relay sees long packets piece by piece.
+//! "COM_STMT_CLOSE", "COM_STMT_RESET"; MariaDB "COM_STMT_BULK_EXECUTE". Parameter values are not read.
+//! Client packets start with their command byte. Where a page calls for only the head of a packet, what
+//! follows may be cut: the relay sees long packets piece by piece.
 
 use bytes::BufMut;
 

@@ -1,7 +1,8 @@
 //! Session state changes: what a statement did to the session, as the server tells it in an OK.
 //!
-//! Sources: MySQL "Session State Information", MariaDB "OK_Packet: session state info". A change of a kind that is not
-//! known is handed on as such, so that whoever relies on the list can tell that it is not complete.
+//! Sources: MySQL "Session State Information", MariaDB "OK_Packet: session state info". A change of a kind
+//! that is not known is handed on as such, so that whoever relies on the list can tell that it is not
+//! complete.
 
 use bytes::BufMut;
 

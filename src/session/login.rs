@@ -1,0 +1,64 @@
+//! The two logins of a session, as machines that take a packet and say what comes next.
+//!
+//! [`client`] is the login of a client at corelane: read what it sent, and for a known user check its
+//! scramble. [`cn`] is the login of corelane at a CN: with the [`Proof`] that the client's login left
+//! behind, or in [`Credential::Relay`], where the CN asks the client through corelane. Neither reads a
+//! socket, a clock or randomness: the salt comes from outside, and deadlines are the worker's.
+//!
+//! ```text
+//! client               corelane                CN
+//!   | <------ greeting -- |                     |
+//!   | - login ----------> | ClientLogin::read   |
+//!   |    known user:      | client::begin -> Proof
+//!   |                     | <------- greeting - | CnLogin::greeting
+//!   |                     | - login ----------> |
+//!   | <------- relay: switch, data, answers --> | CnAuth::from_cn, CnAuth::from_client
+//!   | <------------ OK -- | <------------- OK - | CnStep::Seated
+//! ```
+
+pub mod client;
+pub mod cn;
+
+pub use client::{AwaitSwitch, ClientLogin, ClientStep};
+pub use cn::{CnAuth, CnLogin, CnLoginError, CnStep, Speaker};
+
+use std::fmt;
+
+use crate::wire::auth::NativeKey;
+
+/// Bytes of the largest packet during a login. Connection attributes may take 64 KiB by themselves.
+pub const PACKET_MAX: usize = 128 << 10;
+
+/// Packets of plugin data that a CN may send during one login. PAM asks a question with each.
+pub const AUTH_ROUNDS_MAX: u32 = 32;
+
+/// By what corelane logs in to a CN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// The client answers the CN's salt itself, through corelane.
+    Relay,
+    /// Corelane answers it.
+    Proof(Proof),
+}
+
+/// What answers a CN's salt without the client, held of a user who logged in here.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// SHA1(password); none for an empty password.
+    pub native_key: Option<NativeKey>,
+    /// The password itself, where the configuration gave it.
+    pub password: Option<String>,
+}
+
+impl Proof {
+    /// Whether the password is the empty one.
+    pub fn is_empty(&self) -> bool {
+        self.native_key.is_none()
+    }
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Proof(..)")
+    }
+}

@@ -1,0 +1,266 @@
+//! The login of a client at corelane: what it sent, and whether a known user is who it says.
+//!
+//! Corelane announces `mysql_native_password`. A known user whose client answered with another plugin is
+//! asked to switch, with the same salt. No secret of an unknown user is ever looked at.
+
+use std::fmt;
+
+use super::Proof;
+use crate::session::face::Face;
+use crate::session::refusal::Refusal;
+use crate::session::user::KnownUser;
+use crate::wire::auth::{AuthSwitchRequest, NATIVE, recover_native_key};
+use crate::wire::capability::Capabilities;
+use crate::wire::greeting::SALT;
+use crate::wire::login::{Answer, Attributes, HandshakeResponse};
+
+/// What a client sent to log in, its own copy of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientLogin {
+    /// What the client and corelane's face have in common. LONG_PASSWORD is the client's own, because it says
+    /// whether the client is one of MySQL or of MariaDB.
+    pub capabilities: Capabilities,
+    pub max_packet: u32,
+    pub charset: u8,
+    /// As it was sent: with tenant, role and labels, where there are any.
+    pub user: String,
+    pub database: Option<Vec<u8>>,
+    auth: Vec<u8>,
+    plugin: Option<Vec<u8>>,
+    attributes: Option<Vec<u8>>,
+}
+
+impl ClientLogin {
+    /// Reads the client's answer to the face's greeting.
+    ///
+    /// # Errors
+    /// [`Refusal::TlsNotOffered`] and [`Refusal::HandshakeBad`].
+    pub fn read(payload: &[u8], face: &Face) -> Result<Self, Refusal> {
+        let response = match Answer::read(payload)? {
+            Answer::Login(response) => response,
+            Answer::Tls(_) => return Err(Refusal::TlsNotOffered),
+        };
+        Self::new(&response, face)
+    }
+
+    /// The attributes to read labels from and to pass on.
+    pub fn attributes(&self) -> Option<Attributes<'_>> {
+        self.attributes.as_deref().map(Attributes)
+    }
+
+    /// Whether the client can be asked by a CN; it cannot without authentication plugins.
+    ///
+    /// # Errors
+    /// [`Refusal::ClientTooOld`].
+    pub fn can_relay(&self) -> Result<(), Refusal> {
+        if self.capabilities.has(Capabilities::PLUGIN_AUTH) { Ok(()) } else { Err(Refusal::ClientTooOld) }
+    }
+
+    /// Checks a known user. `salt` is that of the greeting; `user` and `host` are for the text of a denial.
+    pub fn verify<'a>(
+        &'a self,
+        salt: &[u8; SALT],
+        known: &'a KnownUser,
+        user: &'a str,
+        host: &'a str,
+    ) -> ClientStep<'a> {
+        let check = AwaitSwitch { salt: *salt, known, user, host };
+        if !self.capabilities.has(Capabilities::SECURE_CONNECTION) {
+            return ClientStep::Refused(Refusal::ClientTooOld);
+        }
+        // A client of MySQL 8 whose own plugin is another one sends no auth data at all, so that data alone
+        // does not tell an empty password.
+        if self.plugin.as_deref().is_some_and(|plugin| plugin != NATIVE.as_bytes()) {
+            return ClientStep::SwitchClient { packet: check.request(), next: check };
+        }
+        match check.answer(&self.auth) {
+            Ok(proof) => ClientStep::Verified(proof),
+            Err(refusal) => ClientStep::Refused(refusal),
+        }
+    }
+
+    fn new(response: &HandshakeResponse<'_>, face: &Face) -> Result<Self, Refusal> {
+        let user = std::str::from_utf8(response.user)
+            .map_err(|_| Refusal::HandshakeBad { cause: "user name: expected UTF-8".to_owned() })?;
+        let mark = response.capabilities & Capabilities::LONG_PASSWORD;
+        let common = response.capabilities & face.capabilities;
+        Ok(Self {
+            capabilities: (common - Capabilities::LONG_PASSWORD) | mark,
+            max_packet: response.max_packet,
+            charset: response.charset,
+            user: user.to_owned(),
+            database: response.database.map(<[u8]>::to_vec),
+            auth: response.auth.to_vec(),
+            plugin: response.plugin.map(<[u8]>::to_vec),
+            attributes: response.attributes.map(|attributes| attributes.0.to_vec()),
+        })
+    }
+}
+
+impl fmt::Debug for ClientLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientLogin")
+            .field("user", &self.user)
+            .field("capabilities", &self.capabilities)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What comes of checking a known user.
+#[derive(Debug)]
+#[must_use]
+pub enum ClientStep<'a> {
+    Verified(Proof),
+    /// Send the packet to the client, and give its answer to `next`.
+    SwitchClient {
+        packet: Vec<u8>,
+        next: AwaitSwitch<'a>,
+    },
+    Refused(Refusal),
+}
+
+/// A known user was asked to switch to `mysql_native_password`.
+#[derive(Debug)]
+pub struct AwaitSwitch<'a> {
+    salt: [u8; SALT],
+    known: &'a KnownUser,
+    user: &'a str,
+    host: &'a str,
+}
+
+impl AwaitSwitch<'_> {
+    /// Takes the client's answer: a scramble, or nothing for an empty password.
+    ///
+    /// # Errors
+    /// [`Refusal::AccessDenied`].
+    pub fn answer(self, payload: &[u8]) -> Result<Proof, Refusal> {
+        let native_key = match (&self.known.native_hash, payload) {
+            (None, []) => None,
+            (Some(hash), scramble) => {
+                let key = recover_native_key(scramble, &self.salt, hash);
+                Some(key.ok_or_else(|| self.denied(!scramble.is_empty()))?)
+            }
+            (None, _) => return Err(self.denied(true)),
+        };
+        Ok(Proof { native_key, password: self.known.password.clone() })
+    }
+
+    fn request(&self) -> Vec<u8> {
+        let mut data = self.salt.to_vec();
+        data.push(0);
+        let mut packet = Vec::with_capacity(48);
+        AuthSwitchRequest { plugin: NATIVE.as_bytes(), data: &data }.write(&mut packet);
+        packet
+    }
+
+    fn denied(&self, password: bool) -> Refusal {
+        Refusal::AccessDenied { user: self.user.to_owned(), host: self.host.to_owned(), password }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::wire::auth::{native_key, native_scramble};
+    use crate::wire::greeting::Greeting;
+    use crate::wire::greeting::tests::MARIADB_10_11;
+    use crate::wire::login::tests::{LIBMARIADB, TRACKING};
+
+    const SALT_HERE: &[u8; SALT] = b"abcdefghijklmnopqrst";
+
+    pub(in crate::session::login) fn face() -> Face {
+        Face::common([&Face::of(&Greeting::read(MARIADB_10_11).unwrap())], None)
+    }
+
+    fn login(plugin: Option<&str>, auth: &[u8]) -> ClientLogin {
+        let mut login = ClientLogin::read(TRACKING, &face()).unwrap();
+        login.plugin = plugin.map(|name| name.as_bytes().to_vec());
+        login.auth = auth.to_vec();
+        login
+    }
+
+    fn verify<'a>(login: &'a ClientLogin, known: &'a KnownUser) -> ClientStep<'a> {
+        login.verify(SALT_HERE, known, "napw", "localhost")
+    }
+
+    fn denied(password: bool) -> Refusal {
+        Refusal::AccessDenied { user: "napw".into(), host: "localhost".into(), password }
+    }
+
+    #[test]
+    fn capabilities_are_what_both_have() {
+        let login = ClientLogin::read(TRACKING, &face()).unwrap();
+        assert_eq!((login.user.as_str(), login.database.as_deref()), ("napw", Some(&b"d1"[..])));
+        assert!(login.capabilities.has(Capabilities::LONG_PASSWORD), "the client's own");
+        assert!(login.capabilities.has(Capabilities::SESSION_TRACK | Capabilities::DEPRECATE_EOF));
+        assert_eq!(login.attributes().unwrap().get(b"tenant"), Some(&b"acme"[..]));
+        let login = ClientLogin::read(LIBMARIADB, &face()).unwrap();
+        assert_eq!(login.capabilities.extended(), 0x1d);
+        let login = ClientLogin::read(LIBMARIADB, &Face::default()).unwrap();
+        assert_eq!(login.capabilities.extended(), 0);
+        assert!(!login.capabilities.has(Capabilities::SESSION_TRACK));
+    }
+
+    #[test]
+    fn a_wish_for_tls_is_refused_in_words() {
+        let mut request = TRACKING[..32].to_vec();
+        request[1] |= 0x08;
+        assert_eq!(ClientLogin::read(&request, &face()), Err(Refusal::TlsNotOffered));
+        let refusal = ClientLogin::read(&TRACKING[..40], &face()).unwrap_err();
+        assert!(refusal.to_string().contains("auth data"), "{refusal}");
+    }
+
+    #[test]
+    fn a_known_user_proves_its_password() {
+        let known = KnownUser::with_password("secret");
+        let key = native_key("secret");
+        for plugin in [None, Some(NATIVE)] {
+            let login = login(plugin, &native_scramble(&key, SALT_HERE));
+            let ClientStep::Verified(proof) = verify(&login, &known) else { panic!("not verified") };
+            assert_eq!(proof, Proof { native_key: Some(key), password: Some("secret".into()) });
+        }
+    }
+
+    #[test]
+    fn a_wrong_password_is_denied() {
+        let known = KnownUser::with_password("secret");
+        let wrong = native_scramble(&native_key("wrong"), SALT_HERE);
+        for (auth, password) in [(&wrong[..], true), (&wrong[..19], true), (&[][..], false)] {
+            let login = login(Some(NATIVE), auth);
+            let ClientStep::Refused(refusal) = verify(&login, &known) else { panic!("not refused") };
+            assert_eq!(refusal, denied(password));
+        }
+        let (login, known) = (login(Some(NATIVE), &wrong), KnownUser::with_password(""));
+        let ClientStep::Refused(refusal) = verify(&login, &known) else { panic!("not refused") };
+        assert_eq!(refusal, denied(true));
+    }
+
+    #[test]
+    fn another_plugin_is_switched_even_without_data() {
+        let known = KnownUser::with_password("secret");
+        let login = login(Some("caching_sha2_password"), b"");
+        let ClientStep::SwitchClient { packet, next } = verify(&login, &known) else {
+            panic!("not switched")
+        };
+        assert_eq!(packet, b"\xfemysql_native_password\0abcdefghijklmnopqrst\0");
+        let scramble = native_scramble(&native_key("secret"), SALT_HERE);
+        assert_eq!(next.answer(&scramble).unwrap().native_key, Some(native_key("secret")));
+        let ClientStep::SwitchClient { next, .. } = verify(&login, &known) else { panic!("not switched") };
+        assert_eq!(next.answer(b""), Err(denied(false)));
+    }
+
+    #[test]
+    fn an_empty_password_is_proven_by_nothing() {
+        let (login, known) = (login(Some(NATIVE), b""), KnownUser::with_password(""));
+        let ClientStep::Verified(proof) = verify(&login, &known) else { panic!("not verified") };
+        assert!(proof.is_empty());
+    }
+
+    #[test]
+    fn an_old_client_cannot_be_relayed() {
+        let mut login = login(None, b"");
+        assert_eq!(login.can_relay(), Ok(()));
+        login.capabilities = login.capabilities - Capabilities::PLUGIN_AUTH;
+        assert_eq!(login.can_relay(), Err(Refusal::ClientTooOld));
+    }
+}

@@ -1,0 +1,432 @@
+//! The login of corelane at a CN, for a client that it has already heard.
+//!
+//! In relay mode corelane names a plugin that no server has. The server then sends an AuthSwitchRequest with
+//! the account's real plugin and its own salt, also for accounts without a password and for users that do
+//! not exist; that goes to the client, and the client's answer back, for as many rounds as the plugin takes.
+//! With a [`Proof`] corelane answers by itself, and gives up on plugins that want more than it has.
+
+use super::{AUTH_ROUNDS_MAX, ClientLogin, Credential, Proof};
+use crate::wire;
+use crate::wire::auth::{
+    AuthMoreData, AuthSwitchRequest, CACHING_SHA2, MORE_DATA, NATIVE, SHA2_FAST_OK, SWITCH,
+    caching_sha2_scramble, native_scramble,
+};
+use crate::wire::capability::Capabilities;
+use crate::wire::greeting::{Greeting, Hello, SALT};
+use crate::wire::login::HandshakeResponse;
+use crate::wire::reply::{ERR, ErrPacket, OK, OkPacket};
+
+/// The plugin that no server has.
+const RELAY_PLUGIN: &str = "corelane_relay";
+/// Its data: something, because a server may take nothing for an empty password.
+const RELAY_DATA: &[u8] = b"x";
+
+/// Why a login at a CN came to no answer of the CN's own.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CnLoginError {
+    #[error("it sent what cannot be read: {0}")]
+    Wire(#[from] wire::Error),
+    /// An ERR in place of a greeting: another CN may be willing.
+    #[error("it does not serve: {message} ({code})")]
+    Unwilling { code: u16, sqlstate: Option<[u8; 5]>, message: String },
+    #[error("it lacks {capability}, which the client was promised")]
+    Lacks { capability: &'static str },
+    #[error("its plugin {plugin} wants more than is known of the user")]
+    CannotProve { plugin: String },
+    #[error("more than {AUTH_ROUNDS_MAX} rounds of authentication")]
+    TooManyRounds,
+    #[error("a packet of the client's while the CN was to speak")]
+    OutOfTurn,
+}
+
+/// A login that waits for the CN's greeting.
+#[derive(Debug)]
+pub struct CnLogin<'a> {
+    login: &'a ClientLogin,
+    user: &'a str,
+    credential: Credential,
+}
+
+impl<'a> CnLogin<'a> {
+    /// `user` is the name as the CN knows it, without tenant and labels.
+    pub fn new(login: &'a ClientLogin, user: &'a str, credential: Credential) -> Self {
+        Self { login, user, credential }
+    }
+
+    /// Takes the CN's greeting and gives the payload to answer it with.
+    ///
+    /// # Errors
+    /// [`CnLoginError::Unwilling`], [`CnLoginError::Lacks`] and [`CnLoginError::Wire`]: in each case the CN
+    /// has not seen anything of the client, so another one may be tried.
+    pub fn greeting(self, payload: &[u8]) -> Result<(Vec<u8>, CnAuth), CnLoginError> {
+        let greeting = match Hello::read(payload)? {
+            Hello::Greeting(greeting) => greeting,
+            Hello::Unwilling(err) => return Err(unwilling(&err)),
+        };
+        self.promises_kept(greeting.capabilities)?;
+        let capabilities = (self.login.capabilities & greeting.capabilities)
+            | (self.login.capabilities & Capabilities::LONG_PASSWORD);
+        let response = self.response(&greeting, capabilities)?;
+        let plugin = match self.credential {
+            Credential::Relay => RELAY_PLUGIN,
+            Credential::Proof(_) => NATIVE,
+        };
+        let auth = CnAuth {
+            capabilities,
+            connection_id: greeting.connection_id,
+            credential: self.credential,
+            plugin: plugin.to_owned(),
+            rounds: 0,
+            speaker: Speaker::Cn,
+        };
+        Ok((response, auth))
+    }
+
+    fn response(&self, greeting: &Greeting<'_>, capabilities: Capabilities) -> Result<Vec<u8>, CnLoginError> {
+        let scramble;
+        let (plugin, auth) = match &self.credential {
+            Credential::Relay => (RELAY_PLUGIN, RELAY_DATA),
+            Credential::Proof(proof) => {
+                scramble = native_answer(proof, &greeting.salt);
+                (NATIVE, &scramble[..])
+            }
+        };
+        let response = HandshakeResponse {
+            capabilities,
+            max_packet: self.login.max_packet,
+            charset: self.login.charset,
+            user: self.user.as_bytes(),
+            auth,
+            database: self.login.database.as_deref(),
+            plugin: Some(plugin.as_bytes()),
+            attributes: self.login.attributes(),
+            zstd_level: None,
+        };
+        let mut payload = Vec::with_capacity(256);
+        response.write(&mut payload)?;
+        Ok(payload)
+    }
+
+    /// Looks for what the client was promised, and counts on, but this CN does not do.
+    fn promises_kept(&self, cn: Capabilities) -> Result<(), CnLoginError> {
+        let relay =
+            (self.credential == Credential::Relay).then_some((Capabilities::PLUGIN_AUTH, "PLUGIN_AUTH"));
+        let promised = PROMISES.into_iter().chain(relay);
+        for (flag, capability) in promised {
+            if self.login.capabilities.has(flag) && !cn.has(flag) {
+                return Err(CnLoginError::Lacks { capability });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who sends the next packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    Client,
+    Cn,
+}
+
+/// What to do with a packet, as payloads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum CnStep {
+    /// Pass it to the client, then listen to `next`.
+    ToClient { packet: Vec<u8>, next: Speaker },
+    /// Send it to the CN, then listen to the CN.
+    ToCn(Vec<u8>),
+    /// Nothing to send: the CN goes on by itself.
+    Wait,
+    /// Logged in. The OK is for the client, as it is.
+    Seated { ok: Vec<u8>, status: u16 },
+    /// The CN's ERR, for the client as it is.
+    Refused { err: Vec<u8>, code: u16 },
+}
+
+/// A login that the CN has been sent, until its OK or ERR.
+#[derive(Debug)]
+pub struct CnAuth {
+    /// What the CN leg speaks.
+    pub capabilities: Capabilities,
+    /// The CN's own id of the connection, which a KILL has to name.
+    pub connection_id: u32,
+    credential: Credential,
+    plugin: String,
+    /// Packets of the CN's so far.
+    rounds: u32,
+    speaker: Speaker,
+}
+
+impl CnAuth {
+    /// Takes a packet of the CN's.
+    ///
+    /// # Errors
+    /// The login cannot go on, and the leg has to be closed.
+    pub fn from_cn(&mut self, payload: &[u8]) -> Result<CnStep, CnLoginError> {
+        self.rounds += 1;
+        if self.rounds > AUTH_ROUNDS_MAX {
+            return Err(CnLoginError::TooManyRounds);
+        }
+        match payload.first() {
+            Some(&OK) => {
+                let status = OkPacket::read(payload, self.capabilities)?.status;
+                Ok(CnStep::Seated { ok: payload.to_vec(), status })
+            }
+            Some(&ERR) => {
+                let code = ErrPacket::read(payload)?.code;
+                Ok(CnStep::Refused { err: payload.to_vec(), code })
+            }
+            Some(&SWITCH) => self.switch(payload),
+            Some(_) | None => self.data(payload),
+        }
+    }
+
+    /// Takes a packet of the client's, in relay mode.
+    ///
+    /// # Errors
+    /// [`CnLoginError::OutOfTurn`] when it was for the CN to speak.
+    pub fn from_client(&mut self, payload: &[u8]) -> Result<CnStep, CnLoginError> {
+        if self.speaker != Speaker::Client {
+            return Err(CnLoginError::OutOfTurn);
+        }
+        self.speaker = Speaker::Cn;
+        Ok(CnStep::ToCn(payload.to_vec()))
+    }
+
+    fn switch(&mut self, payload: &[u8]) -> Result<CnStep, CnLoginError> {
+        let request = AuthSwitchRequest::read(payload)?;
+        self.plugin = String::from_utf8_lossy(request.plugin).into_owned();
+        let Credential::Proof(proof) = &self.credential else {
+            return Ok(self.ask_client(payload, Speaker::Client));
+        };
+        match (self.plugin.as_str(), &proof.password) {
+            (NATIVE, _) => Ok(CnStep::ToCn(native_answer(proof, &request.salt()?))),
+            // An empty password is a lone NUL to this plugin.
+            (CACHING_SHA2, _) if proof.is_empty() => Ok(CnStep::ToCn(vec![0])),
+            (CACHING_SHA2, Some(password)) => {
+                Ok(CnStep::ToCn(caching_sha2_scramble(password, &request.salt()?).to_vec()))
+            }
+            _ => Err(self.cannot_prove()),
+        }
+    }
+
+    /// Data of the plugin, with the byte before it or, from MariaDB, without.
+    fn data(&mut self, payload: &[u8]) -> Result<CnStep, CnLoginError> {
+        let fast_ok = self.plugin == CACHING_SHA2
+            && payload.first() == Some(&MORE_DATA)
+            && AuthMoreData::read(payload)?.0 == [SHA2_FAST_OK];
+        match (&self.credential, fast_ok) {
+            (Credential::Relay, true) => Ok(self.ask_client(payload, Speaker::Cn)),
+            (Credential::Relay, false) => Ok(self.ask_client(payload, Speaker::Client)),
+            (Credential::Proof(_), true) => Ok(CnStep::Wait),
+            (Credential::Proof(_), false) => Err(self.cannot_prove()),
+        }
+    }
+
+    fn ask_client(&mut self, payload: &[u8], next: Speaker) -> CnStep {
+        self.speaker = next;
+        CnStep::ToClient { packet: payload.to_vec(), next }
+    }
+
+    fn cannot_prove(&self) -> CnLoginError {
+        CnLoginError::CannotProve { plugin: self.plugin.clone() }
+    }
+}
+
+/// What changes the form of packets, or which commands a client sends.
+const PROMISES: [(Capabilities, &str); 9] = [
+    (Capabilities::PROTOCOL_41, "PROTOCOL_41"),
+    (Capabilities::SESSION_TRACK, "SESSION_TRACK"),
+    (Capabilities::DEPRECATE_EOF, "DEPRECATE_EOF"),
+    (Capabilities::OPTIONAL_RESULTSET_METADATA, "OPTIONAL_RESULTSET_METADATA"),
+    (Capabilities::QUERY_ATTRIBUTES, "QUERY_ATTRIBUTES"),
+    (Capabilities::MARIADB_STMT_BULK_OPERATIONS, "MARIADB_STMT_BULK_OPERATIONS"),
+    (Capabilities::MARIADB_EXTENDED_METADATA, "MARIADB_EXTENDED_METADATA"),
+    (Capabilities::MARIADB_CACHE_METADATA, "MARIADB_CACHE_METADATA"),
+    (Capabilities::MARIADB_BULK_UNIT_RESULTS, "MARIADB_BULK_UNIT_RESULTS"),
+];
+
+fn native_answer(proof: &Proof, salt: &[u8; SALT]) -> Vec<u8> {
+    proof.native_key.map_or_else(Vec::new, |key| native_scramble(&key, salt).to_vec())
+}
+
+fn unwilling(err: &ErrPacket<'_>) -> CnLoginError {
+    let message = String::from_utf8_lossy(err.message).into_owned();
+    CnLoginError::Unwilling { code: err.code, sqlstate: err.sqlstate, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::client::tests::face;
+    use super::*;
+    use crate::session::face::Face;
+    use crate::wire::auth::native_key;
+    use crate::wire::greeting::tests::{MARIADB_10_11, MYSQL_8};
+    use crate::wire::login::tests::{LIBMARIADB, TRACKING};
+    use proptest::prelude::*;
+
+    const ED25519_SWITCH: &[u8] =
+        b"\xfeclient_ed25519\0s9\xb4vWPz_\xa5\xf2MIn\x07Yx6\x06\xfe\xc3\x98\x1e@\xae\xe4\
+        \xe8\xeb\x05\x8dMv^";
+    const SHA2_SWITCH: &[u8] = b"\xfecaching_sha2_password\0abcdefghijklmnopqrst\0";
+    const NATIVE_SWITCH: &[u8] = b"\xfemysql_native_password\0abcdefghijklmnopqrst\0";
+    const SALT_THERE: &[u8; SALT] = b"abcdefghijklmnopqrst";
+    const LOGGED_IN: &[u8] = b"\0\0\0\x02@\0\0\0\x05\x01\x03\x02d1";
+
+    fn client() -> ClientLogin {
+        ClientLogin::read(TRACKING, &face()).unwrap()
+    }
+
+    fn proof(password: &str, known: bool) -> Credential {
+        let native_key = (!password.is_empty()).then(|| native_key(password));
+        Credential::Proof(Proof { native_key, password: known.then(|| password.to_owned()) })
+    }
+
+    fn begin(credential: Credential) -> CnAuth {
+        CnLogin::new(&client(), "napw", credential).greeting(MARIADB_10_11).unwrap().1
+    }
+
+    fn to_client(packet: &[u8], next: Speaker) -> Result<CnStep, CnLoginError> {
+        Ok(CnStep::ToClient { packet: packet.to_vec(), next })
+    }
+
+    #[test]
+    fn the_response_is_the_clients_but_for_name_and_proof() {
+        let login = client();
+        let (payload, auth) =
+            CnLogin::new(&login, "plain", Credential::Relay).greeting(MARIADB_10_11).unwrap();
+        let sent = HandshakeResponse::read(&payload).unwrap();
+        let own = HandshakeResponse::read(TRACKING).unwrap();
+        assert_eq!(sent.user, b"plain");
+        assert_eq!((sent.plugin, sent.auth), (Some(&b"corelane_relay"[..]), &b"x"[..]));
+        assert_eq!((sent.charset, sent.max_packet), (own.charset, own.max_packet));
+        assert_eq!((sent.database, sent.attributes), (own.database, own.attributes));
+        assert_eq!(sent.capabilities, own.capabilities);
+        assert_eq!((auth.connection_id, auth.capabilities), (27, own.capabilities));
+    }
+
+    #[test]
+    fn a_mariadb_client_keeps_its_extended_flags() {
+        let login = ClientLogin::read(LIBMARIADB, &face()).unwrap();
+        let (payload, _) = CnLogin::new(&login, "ed", Credential::Relay).greeting(MARIADB_10_11).unwrap();
+        assert_eq!(HandshakeResponse::read(&payload).unwrap().capabilities.extended(), 0x1d);
+    }
+
+    #[test]
+    fn a_broken_promise_is_named() {
+        let login = ClientLogin::read(LIBMARIADB, &face()).unwrap();
+        let error = CnLogin::new(&login, "ed", Credential::Relay).greeting(MYSQL_8).unwrap_err();
+        assert_eq!(error, CnLoginError::Lacks { capability: "MARIADB_STMT_BULK_OPERATIONS" });
+        let login = ClientLogin::read(LIBMARIADB, &Face::default()).unwrap();
+        assert!(CnLogin::new(&login, "ed", Credential::Relay).greeting(MYSQL_8).is_ok());
+    }
+
+    #[test]
+    fn an_unwilling_cn_is_told_apart() {
+        let error = CnLogin::new(&client(), "u", Credential::Relay)
+            .greeting(b"\xff\x10\x04Too many connections")
+            .unwrap_err();
+        let message = "Too many connections".to_owned();
+        assert_eq!(error, CnLoginError::Unwilling { code: 1040, sqlstate: None, message });
+    }
+
+    #[test]
+    fn relay_passes_one_round_of_any_plugin() {
+        for switch in [ED25519_SWITCH, NATIVE_SWITCH, b"\xfemysql_clear_password\0", b"\xfe"] {
+            let mut auth = begin(Credential::Relay);
+            assert_eq!(auth.from_client(b"early"), Err(CnLoginError::OutOfTurn));
+            assert_eq!(auth.from_cn(switch), to_client(switch, Speaker::Client));
+            assert_eq!(auth.from_client(b"answer"), Ok(CnStep::ToCn(b"answer".to_vec())));
+            let seated = CnStep::Seated { ok: LOGGED_IN.to_vec(), status: 0x4002 };
+            assert_eq!(auth.from_cn(LOGGED_IN), Ok(seated));
+        }
+    }
+
+    #[test]
+    fn relay_passes_caching_sha2_fast_and_full() {
+        let mut auth = begin(Credential::Relay);
+        assert_eq!(auth.from_cn(SHA2_SWITCH), to_client(SHA2_SWITCH, Speaker::Client));
+        assert_eq!(auth.from_client(&[7; 32]), Ok(CnStep::ToCn(vec![7; 32])));
+        assert_eq!(auth.from_cn(b"\x01\x03"), to_client(b"\x01\x03", Speaker::Cn));
+        assert!(matches!(auth.from_cn(LOGGED_IN), Ok(CnStep::Seated { .. })));
+
+        let mut auth = begin(Credential::Relay);
+        let key = b"\x01-----BEGIN PUBLIC KEY-----";
+        for (asked, answered) in [(SHA2_SWITCH, &[7; 32][..]), (b"\x01\x04", b"\x02"), (key, &[9; 256])] {
+            assert_eq!(auth.from_cn(asked), to_client(asked, Speaker::Client));
+            assert_eq!(auth.from_client(answered), Ok(CnStep::ToCn(answered.to_vec())));
+        }
+        assert!(matches!(auth.from_cn(LOGGED_IN), Ok(CnStep::Seated { .. })));
+    }
+
+    #[test]
+    fn relay_passes_questions_of_pam_up_to_a_bound() {
+        let mut auth = begin(Credential::Relay);
+        let question = b"\x04Password: ";
+        for _ in 0..AUTH_ROUNDS_MAX {
+            assert_eq!(auth.from_cn(question), to_client(question, Speaker::Client));
+            assert!(auth.from_client(b"secret\0").is_ok());
+        }
+        assert_eq!(auth.from_cn(question), Err(CnLoginError::TooManyRounds));
+    }
+
+    #[test]
+    fn an_err_is_passed_as_it_is() {
+        let err = b"\xff\x19\x04#42000Unknown database 'nodb'";
+        let refused = CnStep::Refused { err: err.to_vec(), code: 1049 };
+        assert_eq!(begin(Credential::Relay).from_cn(err), Ok(refused));
+    }
+
+    #[test]
+    fn a_proof_answers_the_salt_of_the_greeting_and_of_a_switch() {
+        let key = native_key("secret");
+        let login = client();
+        let (payload, mut auth) =
+            CnLogin::new(&login, "napw", proof("secret", false)).greeting(MARIADB_10_11).unwrap();
+        let salt = Greeting::read(MARIADB_10_11).unwrap().salt;
+        let sent = HandshakeResponse::read(&payload).unwrap();
+        assert_eq!((sent.plugin, sent.auth), (Some(NATIVE.as_bytes()), &native_scramble(&key, &salt)[..]));
+        let answer = native_scramble(&key, SALT_THERE).to_vec();
+        assert_eq!(auth.from_cn(NATIVE_SWITCH), Ok(CnStep::ToCn(answer)));
+        assert!(matches!(auth.from_cn(LOGGED_IN), Ok(CnStep::Seated { .. })));
+    }
+
+    #[test]
+    fn a_proof_serves_caching_sha2_where_the_password_is_known() {
+        let mut auth = begin(proof("secret", true));
+        let answer = caching_sha2_scramble("secret", SALT_THERE).to_vec();
+        assert_eq!(auth.from_cn(SHA2_SWITCH), Ok(CnStep::ToCn(answer)));
+        assert_eq!(auth.from_cn(b"\x01\x03"), Ok(CnStep::Wait));
+        let plugin = CACHING_SHA2.to_owned();
+        assert_eq!(auth.from_cn(b"\x01\x04"), Err(CnLoginError::CannotProve { plugin: plugin.clone() }));
+        assert_eq!(
+            begin(proof("secret", false)).from_cn(SHA2_SWITCH),
+            Err(CnLoginError::CannotProve { plugin })
+        );
+        assert_eq!(begin(proof("", false)).from_cn(SHA2_SWITCH), Ok(CnStep::ToCn(vec![0])));
+        assert_eq!(begin(proof("", false)).from_cn(NATIVE_SWITCH), Ok(CnStep::ToCn(vec![])));
+        let error = begin(proof("secret", true)).from_cn(ED25519_SWITCH).unwrap_err();
+        assert!(error.to_string().contains("client_ed25519"));
+    }
+
+    proptest! {
+        #[test]
+        fn noise_never_panics_and_never_goes_on_for_ever(
+            packets in proptest::collection::vec((any::<bool>(), 0u8..6, any::<Vec<u8>>()), 80..100),
+            relay: bool,
+        ) {
+            let mut auth = begin(if relay { Credential::Relay } else { proof("secret", true) });
+            let mut passed = 0;
+            for (client, kind, bytes) in packets {
+                let heads = [&b"\0"[..], b"\x01", b"\xfe", b"\xff", SHA2_SWITCH, b""];
+                let head = heads[usize::from(kind)];
+                let packet = [head, &bytes].concat();
+                let step = if client { auth.from_client(&packet) } else { auth.from_cn(&packet) };
+                passed += u32::from(step.is_ok() && !client);
+            }
+            prop_assert!(passed <= AUTH_ROUNDS_MAX);
+            let _ = CnLogin::new(&client(), "u", Credential::Relay).greeting(b"");
+        }
+    }
+}

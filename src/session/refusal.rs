@@ -1,0 +1,151 @@
+//! The one page that turns what went wrong into the ERR packet that a client sees.
+//!
+//! Codes and SQL states are those of MySQL where it has one that says the same, so that drivers act rightly:
+//! class `08` means to them that the connection is gone. An ERR that a CN itself sent is passed on as it is
+//! and does not come by here.
+
+use super::login::CnLoginError;
+use crate::wire;
+use crate::wire::capability::Capabilities;
+use crate::wire::reply::ErrPacket;
+
+/// Bytes of the longest message; clients keep no more.
+pub const MESSAGE_MAX: usize = 512;
+
+/// Why corelane itself refuses a session or ends it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("Too many connections")]
+    TooManySessions,
+    #[error("Bad handshake: {cause}")]
+    HandshakeBad { cause: String },
+    #[error("Bad handshake: TLS was asked for, but this proxy does not offer it")]
+    TlsNotOffered,
+    #[error("Client does not support authentication plugins, which this proxy needs; consider upgrading it")]
+    ClientTooOld,
+    #[error("Access denied for user '{user}'@'{host}' (using password: {})", yes_no(.password))]
+    AccessDenied { user: String, host: String, password: bool },
+    #[error("internal error: no available CN server (labels: {labels})")]
+    NoCn { labels: String },
+    #[error("internal error: {cause}")]
+    Label { cause: String },
+    #[error("Unable to connect to CN {cn} at {address}: {cause}")]
+    CnUnreachable { cn: String, address: String, cause: String },
+    #[error("Login to CN {cn} failed: {cause}")]
+    CnLogin { cn: String, cause: CnLoginError },
+    #[error("Lost connection to CN {cn} at {address} during {during}: {cause}")]
+    CnLost { cn: String, address: String, cause: String, during: &'static str },
+    #[error("Server shutdown in progress")]
+    ShuttingDown,
+    #[error("Login took too long")]
+    LoginTimeout,
+    #[error("internal error of the proxy: {cause}")]
+    ProxyBug { cause: String },
+}
+
+impl Refusal {
+    /// The ERR's payload. Before the client has said what it can do, `capabilities` are none, and the SQL
+    /// state is left out, as servers do.
+    pub fn packet(&self, capabilities: Capabilities) -> Vec<u8> {
+        let (code, sqlstate) = self.code();
+        let message = match self {
+            Self::CnLogin { cause: CnLoginError::Unwilling { message, .. }, .. } => message.clone(),
+            other => other.to_string(),
+        };
+        let message = &message.as_bytes()[..message.floor_char_boundary(MESSAGE_MAX)];
+        let mut payload = Vec::with_capacity(9 + message.len());
+        ErrPacket { code, sqlstate: Some(sqlstate), message }.write(&mut payload, capabilities);
+        payload
+    }
+
+    /// Error code and SQL state.
+    pub fn code(&self) -> (u16, [u8; 5]) {
+        match self {
+            Self::TooManySessions => (1040, *b"08004"),
+            Self::HandshakeBad { .. } | Self::TlsNotOffered => (1043, *b"08S01"),
+            // ER_NOT_SUPPORTED_AUTH_MODE
+            Self::ClientTooOld => (1251, *b"08004"),
+            Self::AccessDenied { .. } => (1045, *b"28000"),
+            // MatrixOne's proxy answers with its "internal error" here, which its clients know.
+            Self::NoCn { .. } | Self::Label { .. } => (20101, *b"HY000"),
+            // ER_CONNECT_TO_FOREIGN_DATA_SOURCE: MySQL's own code for "a server behind me is out of reach".
+            // 2003 would say the same, but codes from 2000 on belong to the client's library.
+            Self::CnUnreachable { .. } => (1429, *b"HY000"),
+            Self::CnLogin { cause: CnLoginError::Unwilling { code, sqlstate, .. }, .. } => {
+                (*code, sqlstate.unwrap_or(*b"HY000"))
+            }
+            Self::CnLogin { .. } | Self::ProxyBug { .. } => (UNKNOWN_ERROR, *b"HY000"),
+            // Not 1053: a client would take a crash for an orderly shutdown. The SQL state is what tells
+            // drivers that the connection is gone; the text says which CN and why.
+            Self::CnLost { .. } => (UNKNOWN_ERROR, *b"08S01"),
+            Self::ShuttingDown => (1053, *b"08S01"),
+            // ER_NET_READ_INTERRUPTED
+            Self::LoginTimeout => (1159, *b"08S01"),
+        }
+    }
+}
+
+impl From<wire::Error> for Refusal {
+    /// A packet of the client's that cannot be read.
+    fn from(error: wire::Error) -> Self {
+        Self::HandshakeBad { cause: error.to_string() }
+    }
+}
+
+fn yes_no(password: &bool) -> &'static str {
+    if *password { "YES" } else { "NO" }
+}
+
+const UNKNOWN_ERROR: u16 = 1105;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_has_the_usual_words() {
+        let denied = Refusal::AccessDenied { user: "u".into(), host: "h".into(), password: true };
+        assert_eq!(
+            denied.packet(Capabilities::PROTOCOL_41),
+            b"\xff\x15\x04#28000Access denied for user 'u'@'h' (using password: YES)"
+        );
+        let denied = Refusal::AccessDenied { user: "u".into(), host: "h".into(), password: false };
+        assert!(denied.to_string().ends_with("(using password: NO)"));
+    }
+
+    #[test]
+    fn before_the_login_there_is_no_sql_state() {
+        let payload = Refusal::TooManySessions.packet(Capabilities::default());
+        assert_eq!(payload, b"\xff\x10\x04Too many connections");
+    }
+
+    #[test]
+    fn a_lost_cn_is_named_with_its_cause() {
+        let lost = Refusal::CnLost {
+            cn: "cn1".into(),
+            address: "10.0.0.1:3306".into(),
+            cause: "connection reset by peer".into(),
+            during: "a statement",
+        };
+        assert_eq!(
+            lost.packet(Capabilities::PROTOCOL_41),
+            b"\xff\x51\x04#08S01Lost connection to CN cn1 at 10.0.0.1:3306 during a statement: \
+              connection reset by peer"
+        );
+    }
+
+    #[test]
+    fn what_an_unwilling_cn_said_is_passed_on() {
+        let cause =
+            CnLoginError::Unwilling { code: 1040, sqlstate: None, message: "Too many connections".into() };
+        let refusal = Refusal::CnLogin { cn: "cn1".into(), cause };
+        assert_eq!(refusal.packet(Capabilities::PROTOCOL_41), b"\xff\x10\x04#HY000Too many connections");
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let payload = Refusal::NoCn { labels: "é".repeat(600) }.packet(Capabilities::PROTOCOL_41);
+        assert!(payload.len() <= 9 + MESSAGE_MAX);
+        assert!(std::str::from_utf8(&payload[9..]).is_ok());
+    }
+}
