@@ -62,6 +62,11 @@ enum Command {
         /// For instance "SHOW CNS", "SHOW SESSIONS", "SHOW WORKERS" or "SHOW VERSION"
         statement: String,
     },
+    /// Watch the CNs and workers of a running proxy; without a terminal, look once
+    Top {
+        #[command(flatten)]
+        door: DoorArgs,
+    },
 }
 
 /// Which admin door, and who is asking.
@@ -88,6 +93,7 @@ pub fn run() -> ExitCode {
         Command::Check { config } => check(&config),
         Command::Config => print(&config::manual::manual()),
         Command::Ctl { door, json, statement } => ask(door, json, &statement),
+        Command::Top { door } => top(door),
     };
     ExitCode::from(code)
 }
@@ -131,6 +137,20 @@ fn ask(args: DoorArgs, json: bool, statement: &str) -> u8 {
         Ok(answers) => print(&form.render(&answers)),
         Err(error) => fail(&error),
     }
+}
+
+fn top(args: DoorArgs) -> u8 {
+    let door = match door(args) {
+        Ok(door) => door,
+        Err(code) => return code,
+    };
+    if !io::stdout().is_terminal() {
+        return match ctl::look(&door) {
+            Ok(answers) => print(&Form::Table.render(&answers)),
+            Err(error) => fail(&error),
+        };
+    }
+    ctl::top(&door).map_or_else(|error| fail(&error), |()| SUCCESS)
 }
 
 fn door(args: DoorArgs) -> Result<Door, u8> {

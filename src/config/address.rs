@@ -42,7 +42,9 @@ impl AddressError {
         match self {
             Self::NoPort => Some(format!("write `{}:PORT`", text.trim_end_matches(':'))),
             Self::BareIpv6 => Some("write `[::1]:3306`".to_owned()),
-            Self::NameToListen(host) if host == "localhost" => Some(text.replace("localhost", "127.0.0.1")),
+            Self::NameToListen(host) if host == "localhost" => {
+                Some(format!("write `{}`", text.replace("localhost", "127.0.0.1")))
+            }
             Self::NameToListen(_) => Some("use `0.0.0.0` for every address of this machine".to_owned()),
             Self::RelativePath => Some("write `unix:/path/to/socket`".to_owned()),
             _ => None,

@@ -89,7 +89,7 @@ impl Mistakes {
 
     /// The line of a byte of the file, counted from 1.
     pub(super) fn line_of(&self, at: usize) -> usize {
-        self.position(at).0
+        self.position(at.min(self.text.len())).0
     }
 
     /// Takes the mistakes of another pass over the same file.

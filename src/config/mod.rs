@@ -14,6 +14,7 @@ mod near;
 mod reader;
 pub mod schema;
 pub mod settings;
+mod syntax;
 mod value;
 
 use std::fs::File;
@@ -43,11 +44,9 @@ pub fn load(path: &Path) -> Result<Settings, Mistakes> {
 pub fn read(text: &str, file_name: &str) -> Result<Settings, Mistakes> {
     let directory = Path::new(file_name).parent().unwrap_or(Path::new(""));
     let mut mistakes = Mistakes::about(file_name, text);
-    let (root, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        mistakes.push(error.span().or(Some(text.len()..text.len())), syntax_message(error.message()), None);
-    }
-    if errors.is_empty() {
+    let sound = syntax::sound_part(text, &mut mistakes);
+    let (root, _) = DeTable::parse_recoverable(&sound);
+    if mistakes.is_empty() {
         let settings = assemble::settings(root.get_ref(), directory, &mut mistakes);
         return if mistakes.is_empty() { Ok(settings) } else { Err(mistakes.sorted()) };
     }
@@ -61,10 +60,6 @@ pub fn read(text: &str, file_name: &str) -> Result<Settings, Mistakes> {
         }
     }
     Err(mistakes.sorted())
-}
-
-fn syntax_message(message: &str) -> String {
-    format!("TOML: {}", message.lines().collect::<Vec<_>>().join("; "))
 }
 
 fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {

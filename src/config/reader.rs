@@ -122,7 +122,13 @@ impl<'d> Place<'d> {
         self.read(name, mistakes, value::text)
     }
 
+    /// A key that is there under a misspelt name was noted as that already.
     fn note_if_required(&self, key: &Key, mistakes: &mut Mistakes) {
+        let names = self.table.into_iter().flat_map(DeTable::keys).map(|name| name.get_ref());
+        let mut unknown = names.filter(|name| self.section.key(name).is_none());
+        if unknown.any(|name| self.section.near(name) == Some(key.name)) {
+            return;
+        }
         if let Default::Required(example) = key.default {
             let message = format!("{} has no `{}`", self.section.heading(), key.name);
             mistakes.push_absence(self.span(), message, format!("write `{} = {example}`", key.name));
@@ -153,7 +159,8 @@ pub fn note_unknown_section(
 
 fn note_unknown_key(section: &Section, key: &Spanned<std::borrow::Cow<'_, str>>, mistakes: &mut Mistakes) {
     let name: &str = key.get_ref();
-    let help = near(name, section.keys.iter().map(|key| key.name))
+    let help = section
+        .near(name)
         .map(|near| format!("did you mean `{near}`?"))
         .or_else(|| homes_of(name))
         .unwrap_or_else(|| {
@@ -167,5 +174,5 @@ fn note_unknown_key(section: &Section, key: &Spanned<std::borrow::Cow<'_, str>>,
 fn homes_of(name: &str) -> Option<String> {
     let homes: Vec<_> =
         SECTIONS.iter().filter(|section| section.key(name).is_some()).map(Section::heading).collect();
-    (!homes.is_empty()).then(|| format!("`{name}` belongs into {}", homes.join(" or ")))
+    (!homes.is_empty()).then(|| format!("`{name}` belongs in {}", homes.join(" or ")))
 }

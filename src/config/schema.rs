@@ -4,6 +4,8 @@
 //! so that the three cannot drift apart. Ranges and defaults stand here and nowhere else. What the
 //! values become is in [`super::assemble`].
 
+use super::near::near;
+
 /// A section of the file.
 #[derive(Debug)]
 pub struct Section {
@@ -94,7 +96,7 @@ impl Kind {
             Self::ServerVersion => "a version in a string, such as \"8.0.36\"".to_owned(),
             Self::LogLevel => "a log level in a string, such as \"info\"".to_owned(),
             Self::Listeners => "a list of addresses, such as [\"127.0.0.1:6009\"]".to_owned(),
-            Self::Socket => "an address in a string, such as \"127.0.0.1:6032\"".to_owned(),
+            Self::Socket => "an address, \"ip:port\"".to_owned(),
             Self::CnAddress => "an address in a string, such as \"db1:3306\"".to_owned(),
             Self::Flavour => "\"mysql\" or \"matrixone\"".to_owned(),
             Self::Cpus => "\"auto\" or a list of CPU numbers".to_owned(),
@@ -112,6 +114,11 @@ impl Kind {
 impl Section {
     pub fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// The key that was probably meant by a name that is none.
+    pub fn near(&self, name: &str) -> Option<&'static str> {
+        near(name, self.keys.iter().map(|key| key.name))
     }
 
     /// As it stands in the file.
@@ -370,7 +377,7 @@ pub static SECTIONS: &[Section] = &[
                 name: "labels",
                 kind: Kind::Labels,
                 default: Default::Absent(r#"{ account = ["acc1"], tier = "gold" }"#),
-                sentence: "Whom it serves: for each label the values, `*` standing for anything; without labels it serves sessions that ask for none.",
+                sentence: "Whom it serves: for each label the values, `*` standing for anything; without labels it serves whom no labelled CN serves.",
             },
             Key {
                 name: "weight",

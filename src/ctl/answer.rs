@@ -133,7 +133,7 @@ fn count_line(answer: &Answer) -> String {
     }
 }
 
-fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
         .collect()
@@ -190,12 +190,12 @@ mod tests {
         assert_eq!(
             Form::Terminal.render(&[answer()]),
             "\
-+-------------+----------------------+
-| id          | sessions             |
-+-------------+----------------------+
-| cn1         | 18446744073709551615 |
-| a\\u{1b}\"b   |                 NULL |
-+-------------+----------------------+
++-----------+----------------------+
+| id        | sessions             |
++-----------+----------------------+
+| cn1       | 18446744073709551615 |
+| a\\u{1b}\"b |                 NULL |
++-----------+----------------------+
 2 rows in set
 "
         );

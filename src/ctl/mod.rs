@@ -1,19 +1,23 @@
-//! A client of the admin door: one connection, one statement, its answers.
+//! A client of the admin door: one connection, one statement, its answers; or the same two again and
+//! again, which is `top`.
 //!
 //! Speaks the MySQL protocol and nothing of its own, so any MySQL server will do in its place. It runs
 //! on a tokio runtime of its own that ends with the answer. Every wait has a limit. The connection sends
 //! no statement but the one that was asked for.
 
 mod answer;
+mod top;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, Row};
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 pub use answer::{Answer, Cell, Column, Form};
+pub use top::{look, top};
 
 use crate::config::settings::Admin;
 
@@ -85,10 +89,12 @@ pub enum CtlError {
     Broken { address: String, source: Box<mysql_async::Error> },
     #[error("the admin door at {address} let nobody in within {} s", CONNECT_LIMIT.as_secs())]
     NoLogin { address: String },
-    #[error("the admin door at {address} gave no answer within {} s", ANSWER_LIMIT.as_secs())]
-    NoAnswer { address: String },
+    #[error("the admin door at {address} gave no answer within {} s", limit.as_secs())]
+    NoAnswer { address: String, limit: Duration },
     #[error("no runtime for the client: {0}")]
-    NoRuntime(#[from] std::io::Error),
+    NoRuntime(std::io::Error),
+    #[error("the terminal: {0}")]
+    Terminal(std::io::Error),
 }
 
 /// Splits `host:port`, with an IPv6 address in brackets.
@@ -105,13 +111,16 @@ pub fn split_address(text: &str) -> Result<(String, u16), String> {
 
 /// Enters, asks one statement and leaves.
 pub fn ask(door: &Door, statement: &str) -> Result<Vec<Answer>, CtlError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let mut line = Line::open(door).await?;
         let answers = line.ask(statement).await?;
         line.close().await;
         Ok(answers)
     })
+}
+
+fn runtime() -> Result<Runtime, CtlError> {
+    Builder::new_current_thread().enable_all().build().map_err(CtlError::NoRuntime)
 }
 
 /// An open connection to a door.
@@ -134,7 +143,7 @@ impl Line {
         match timeout(ANSWER_LIMIT, answers(&mut self.conn, statement)).await {
             Ok(Ok(answers)) => Ok(answers),
             Ok(Err(error)) => Err(failure(self.address.clone(), error)),
-            Err(_) => Err(CtlError::NoAnswer { address: self.address.clone() }),
+            Err(_) => Err(CtlError::NoAnswer { address: self.address.clone(), limit: ANSWER_LIMIT }),
         }
     }
 
