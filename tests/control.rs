@@ -248,7 +248,8 @@ fn config(cns: &[(&str, String)]) -> String {
          [[user]]\nname = \"ann\"\npassword = \"secret\"\n",
     );
     for (id, address) in cns {
-        text += &format!("[[cn]]\nid = \"{id}\"\naddress = \"{address}\"\nlabels = {{ tier = [\"gold\"] }}\n");
+        text +=
+            &format!("[[cn]]\nid = \"{id}\"\naddress = \"{address}\"\nlabels = {{ tier = [\"gold\"] }}\n");
     }
     text
 }
@@ -377,7 +378,8 @@ async fn the_command_line_client_works() {
     assert!(error.contains("ERROR 1064 (42000)") && error.contains("did you mean CNS?"), "{error}");
     let denied = house.mariadb("nonsense", "SHOW CNS").await;
     assert!(String::from_utf8_lossy(&denied.stderr).contains("ERROR 1045 (28000): Access denied for user"));
-    let odd = house.mariadb("admin", "use x; select database(), connection_id(), @@version; select @@nope").await;
+    let odd =
+        house.mariadb("admin", "use x; select database(), connection_id(), @@version; select @@nope").await;
     assert!(String::from_utf8_lossy(&odd.stdout).contains("x\t"), "{odd:?}");
     assert!(String::from_utf8_lossy(&odd.stderr).contains("ERROR 1193"), "{odd:?}");
     house.stop().await;
