@@ -13,8 +13,9 @@ use std::thread;
 
 use tracing::{info, warn};
 
+use crate::admin;
 use crate::config::settings::{Settings, Workers};
-use crate::coordinator::{self, CoordinatorError, CoordinatorParts};
+use crate::coordinator::{Coordinator, CoordinatorError, CoordinatorParts};
 use crate::ident::{WORKERS_MAX, WorkerId};
 use crate::mailbox::{self, CoordinatorEnd, WorkerEnd};
 use crate::metrics::{Counters, Tally};
@@ -40,6 +41,8 @@ pub enum BootError {
     Listen(#[from] ListenError),
     #[error("cannot listen on {address} for the admin door: {cause}")]
     AdminListen { address: String, cause: io::Error },
+    #[error("the admin door failed: {0}")]
+    AdminDoor(io::Error),
     #[error("cannot make a mailbox: {0}")]
     Mailbox(io::Error),
     #[error("cannot start a thread: {0}")]
@@ -89,9 +92,8 @@ pub fn serve(settings: Settings, config_path: &Path) -> Result<(), BootError> {
         counters,
         cpus: placement.workers.clone(),
         tally,
-        admin_listener,
     };
-    let coordinated = coordinate(placement.coordinator, parts);
+    let coordinated = coordinate(placement.coordinator, parts, admin_listener);
     for (id, thread) in threads {
         thread.join().map_err(|_| BootError::WorkerPanic(id))??;
     }
@@ -122,8 +124,7 @@ impl Cpus {
         }
         let taken: &[usize] = wanted.cpus.as_deref().unwrap_or_default();
         let free = usable.iter().copied().find(|cpu| !taken.contains(cpu));
-        let coordinator =
-            wanted.coordinator_cpu.or(free).or(usable.first().copied()).unwrap_or_default();
+        let coordinator = wanted.coordinator_cpu.or(free).or(usable.first().copied()).unwrap_or_default();
         let workers = match &wanted.cpus {
             Some(cpus) => cpus.clone(),
             None if usable.len() > 2 => usable.iter().copied().filter(|&cpu| cpu != coordinator).collect(),
@@ -169,7 +170,7 @@ fn start_worker(parts: worker::Parts) -> Result<thread::JoinHandle<Result<(), Wo
 }
 
 /// Runs the coordinator on this thread, pinned to its CPU, until all workers have stopped.
-fn coordinate(cpu: usize, parts: CoordinatorParts) -> Result<(), BootError> {
+fn coordinate(cpu: usize, parts: CoordinatorParts, admin_listener: TcpListener) -> Result<(), BootError> {
     if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
         warn!(cpu, "the coordinator could not be pinned");
     }
@@ -178,7 +179,13 @@ fn coordinate(cpu: usize, parts: CoordinatorParts) -> Result<(), BootError> {
         .max_blocking_threads(2)
         .build()
         .map_err(BootError::Thread)?;
-    Ok(runtime.block_on(coordinator::start(parts))?)
+    runtime.block_on(async {
+        let (coordinator, desk) = Coordinator::new(parts);
+        tokio::select! {
+            end = coordinator.run() => Ok(end?),
+            Err(cause) = admin::serve(admin_listener, desk) => Err(BootError::AdminDoor(cause)),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -187,8 +194,7 @@ mod tests {
     use std::time::Duration;
 
     fn choose(cpus: Option<&[usize]>, coordinator_cpu: Option<usize>, usable: &[usize]) -> Cpus {
-        let wanted =
-            Workers { cpus: cpus.map(<[usize]>::to_vec), coordinator_cpu, spin: Duration::ZERO };
+        let wanted = Workers { cpus: cpus.map(<[usize]>::to_vec), coordinator_cpu, spin: Duration::ZERO };
         Cpus::among(&wanted, &usable.iter().copied().collect()).expect("all are usable")
     }
 

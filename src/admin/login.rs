@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::line::{Error, Line};
 use super::session::{Client, Refusal, STATUS, VERSION, put_ok, put_refusal};
 use crate::config::settings::AdminUser;
+use crate::session::face;
 use crate::wire::auth::{AuthSwitchRequest, NATIVE, native_hash, native_key, recover_native_key};
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::{Greeting, SALT};
@@ -150,11 +151,10 @@ fn spoken() -> Capabilities {
     SPOKEN.into_iter().fold(Capabilities::default(), |all, one| all | one)
 }
 
-/// A random challenge of printable bytes: a NUL would end it early for some clients.
 fn salt() -> Result<[u8; SALT], Error> {
     let mut salt = [0; SALT];
     getrandom::fill(&mut salt).map_err(std::io::Error::from)?;
-    Ok(salt.map(|byte| b'!' + byte % 94))
+    Ok(face::salt(salt))
 }
 
 #[cfg(test)]

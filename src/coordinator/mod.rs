@@ -1,7 +1,471 @@
-//! (in progress)
+//! The coordinator: the one thread that owns the CN table and every decision about it.
+//!
+//! It runs on a tokio current-thread runtime and takes turns: it heeds what has happened (reports, probes,
+//! addresses, questions, signals, time), publishes the picture if it has changed, and sends what the workers'
+//! mailboxes take. It never waits for a worker. What to make of it all is [`crate::placement`]'s judgement;
+//! here are the clock and the sockets that placement must not have.
+//!
+//! The life of a process as the coordinator sees it: [`Stage::Starting`] while the first probes are out, so
+//! that the first picture has the right face; [`Stage::Serving`]; [`Stage::Stopping`] after a signal, until all
+//! workers have stopped.
+
 pub mod desk;
 mod post;
-mod probe;
+pub mod probe;
+mod reload;
 mod resolve;
 mod roll;
 pub mod signal;
+mod watch;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::unix::pipe;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+use tracing::{error, info, warn};
+
+use crate::config::Settings;
+use crate::ident::{CNS_MAX, WorkerId};
+use crate::mailbox::CoordinatorEnd;
+use crate::mailbox::message::{CnFailure, Event, Picture, Report};
+use crate::metrics::{Counters, Tally};
+use crate::placement::{self, Decision, Placement};
+use crate::route::View;
+use crate::session::face::Face;
+use desk::{CnRow, Desk, QUESTIONS_MAX, Question, Roll, WorkerFacts};
+use post::Post;
+use resolve::{Lookup, keep_resolving};
+use roll::Rolls;
+use signal::Signal;
+use watch::{Outcome, Watches};
+
+/// How long the first picture waits for the first round of probes.
+const FIRST_ROUND_LIMIT: Duration = Duration::from_millis(500);
+
+/// What workers get on top of the grace to say that they have stopped.
+const STOP_SLACK: Duration = Duration::from_secs(2);
+
+/// When to try again to fill a mailbox that was full.
+const POST_RETRY: Duration = Duration::from_millis(20);
+
+/// Look-ups that may wait to be heeded.
+const LOOKUPS_WAITING: usize = 64;
+
+/// All that a coordinator is made of. The lists have one entry for each worker, in the workers' order.
+pub struct CoordinatorParts {
+    pub settings: Settings,
+    /// Read again on SIGHUP; without it a reload is refused.
+    pub config_path: Option<PathBuf>,
+    pub mailboxes: Vec<CoordinatorEnd>,
+    pub counters: Vec<Arc<Counters>>,
+    pub cpus: Vec<usize>,
+    pub tally: Tally,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    #[error("cannot catch signals: {0}")]
+    Signals(io::Error),
+    #[error("cannot listen to the workers' mailboxes: {0}")]
+    Mailboxes(io::Error),
+    #[error("every worker has ended without being told to")]
+    WorkersLost,
+}
+
+/// The coordinator, before [`Coordinator::run`]. Make it inside its runtime.
+pub struct Coordinator {
+    settings: Settings,
+    config_path: Option<PathBuf>,
+    stage: Stage,
+    /// All times given to placement are since then.
+    epoch: Instant,
+    posts: Vec<Post>,
+    tally: Tally,
+    placement: Placement,
+    picture: Picture,
+    /// Whether the workers have not been given the picture as it is now.
+    unpublished: bool,
+    watches: Watches,
+    rolls: Rolls,
+    resolver: JoinSet<()>,
+    inbox: Inbox,
+}
+
+/// How far the process has come.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// Nothing has been published yet.
+    Starting {
+        publish_by: Instant,
+    },
+    Serving,
+    /// Workers are ending their sessions.
+    Stopping {
+        give_up: Instant,
+    },
+}
+
+/// Where all that happens comes in.
+struct Inbox {
+    bell: Arc<Notify>,
+    bells: JoinSet<()>,
+    outcomes: mpsc::Receiver<Outcome>,
+    lookups: mpsc::Receiver<Lookup>,
+    lookups_in: mpsc::Sender<Lookup>,
+    questions: mpsc::Receiver<Question>,
+}
+
+/// What ends a wait.
+enum Wake {
+    /// A report lies in some mailbox, or it is time for something.
+    Turn,
+    Outcome(Outcome),
+    Lookup(Lookup),
+    Question(Question),
+    Signal(Signal),
+}
+
+impl Coordinator {
+    /// A coordinator, and the desk for the doors.
+    pub fn new(parts: CoordinatorParts) -> (Self, Desk) {
+        let (questions_in, questions) = mpsc::channel(QUESTIONS_MAX);
+        let (outcomes_in, outcomes) = mpsc::channel(CNS_MAX);
+        let (lookups_in, lookups) = mpsc::channel(LOOKUPS_WAITING);
+        let settings = parts.settings;
+        let desk =
+            Desk::new(questions_in, Arc::new(settings.admin.clone()), facts(parts.counters, &parts.cpus));
+        let now = Instant::now();
+        let coordinator = Self {
+            stage: Stage::Starting { publish_by: now + FIRST_ROUND_LIMIT },
+            epoch: now,
+            posts: parts.mailboxes.into_iter().map(Post::new).collect(),
+            tally: parts.tally,
+            placement: Placement::new(&settings.probe),
+            picture: Picture {
+                view: Arc::default(),
+                users: Arc::new(reload::users(&settings.users)),
+                face: Arc::new(Face::common([], settings.listen.server_version.as_deref())),
+                login: Arc::new(settings.login.clone()),
+            },
+            unpublished: true,
+            watches: Watches::new(settings.probe.clone(), outcomes_in),
+            rolls: Rolls::default(),
+            resolver: JoinSet::new(),
+            inbox: Inbox {
+                bell: Arc::default(),
+                bells: JoinSet::new(),
+                outcomes,
+                lookups,
+                lookups_in,
+                questions,
+            },
+            config_path: parts.config_path,
+            settings,
+        };
+        (coordinator, desk)
+    }
+
+    /// Runs until a signal stops it and the workers have stopped.
+    pub async fn run(self) -> Result<(), CoordinatorError> {
+        let signals = signal::catch().map_err(CoordinatorError::Signals)?;
+        self.run_with(signals).await
+    }
+
+    /// [`Coordinator::run`] with signals from elsewhere.
+    pub async fn run_with(mut self, mut signals: mpsc::Receiver<Signal>) -> Result<(), CoordinatorError> {
+        self.inbox.listen(&self.posts).map_err(CoordinatorError::Mailboxes)?;
+        self.take_cns();
+        loop {
+            self.heed_reports();
+            self.heed_time();
+            self.publish();
+            let all_sent = self.posts.iter_mut().map(Post::flush).fold(true, |all, sent| all & sent);
+            if let Some(end) = self.end() {
+                return end;
+            }
+            let wake = self.inbox.wait(&mut signals, self.next_due(all_sent)).await;
+            self.heed(wake);
+            while let Some(wake) = self.inbox.next() {
+                self.heed(wake);
+            }
+        }
+    }
+
+    fn heed(&mut self, wake: Wake) {
+        match wake {
+            Wake::Turn => (),
+            Wake::Outcome(outcome) => self.heed_outcome(outcome),
+            Wake::Lookup(lookup) => self.heed_lookup(lookup),
+            Wake::Question(question) => self.answer(question),
+            Wake::Signal(Signal::Reload) => self.reload(),
+            Wake::Signal(Signal::Stop) => self.stop(),
+        }
+    }
+
+    fn heed_reports(&mut self) {
+        for at in 0..self.posts.len() {
+            let was_lost = self.posts[at].is_lost();
+            while let Some(report) = self.posts[at].next_report() {
+                self.heed_report(at, report);
+            }
+            if self.posts[at].is_lost() && !was_lost {
+                error!("worker {} has ended without being told to", self.posts[at].worker());
+            }
+        }
+    }
+
+    fn heed_report(&mut self, at: usize, report: Report) {
+        match report.event {
+            Event::CnFailed { slot, failure } => {
+                let decision = self.placement.report(slot, report.epoch, failure, self.epoch.elapsed());
+                if let Some(record) = self.watches.record(slot) {
+                    record.failed(said(failure).to_owned());
+                }
+                self.follow(decision);
+            }
+            Event::Sessions { ticket, rows } => self.rolls.answered(ticket, report.worker, rows),
+            Event::Stopped => {
+                info!("worker {} has stopped", report.worker);
+                self.posts[at].mark_ended();
+            }
+        }
+    }
+
+    fn heed_outcome(&mut self, outcome: Outcome) {
+        if !self.watches.learn(&outcome) {
+            return;
+        }
+        let judged = match &outcome.face {
+            Ok(_) => placement::Outcome::Well,
+            Err(error @ probe::Error::Unwilling { .. }) => {
+                placement::Outcome::Unwilling { cause: error.to_string() }
+            }
+            Err(error) => placement::Outcome::Failed { cause: error.to_string() },
+        };
+        let now = self.epoch.elapsed();
+        let decision = self.placement.probe_result(outcome.slot, outcome.epoch, &judged, now);
+        self.follow(decision);
+        self.compose_face();
+    }
+
+    fn heed_lookup(&mut self, lookup: Lookup) {
+        match lookup.answers {
+            Ok(answers) => {
+                let decision = self.placement.resolved(&lookup.id, &answers);
+                self.follow(decision);
+            }
+            Err(error) => {
+                warn!("{}: cannot look up {}: {error}", lookup.id, lookup.address);
+                if let Some(record) = self.watches.record_of(&lookup.id) {
+                    record.failed(format!("cannot look up {}: {error}", lookup.address));
+                }
+            }
+        }
+    }
+
+    fn heed_time(&mut self) {
+        let now = Instant::now();
+        let decision = self.placement.tick(now - self.epoch);
+        self.follow(decision);
+        self.rolls.expire(now);
+    }
+
+    /// Does what placement has decided.
+    fn follow(&mut self, decision: Decision) {
+        for sentence in &decision.say {
+            info!("{sentence}");
+        }
+        if decision.changed {
+            self.picture.view = Arc::new(self.placement.view());
+            self.watches.fit(&self.picture.view);
+            self.unpublished = true;
+        }
+        for slot in decision.probe_now {
+            self.watches.poke(slot);
+        }
+    }
+
+    /// Takes over the CNs of the settings, and looks their names up from now on.
+    fn take_cns(&mut self) {
+        let decision = self.placement.reload(&self.settings.cns, |slot| self.tally.seats(slot));
+        self.follow(decision);
+        self.compose_face();
+        let named = self.placement.unresolved();
+        let names: Vec<_> = named.map(|(id, address)| (id.to_owned(), address.to_owned())).collect();
+        self.resolver = JoinSet::new();
+        if !names.is_empty() {
+            self.resolver.spawn(keep_resolving(names, self.inbox.lookups_in.clone()));
+        }
+    }
+
+    fn compose_face(&mut self) {
+        let face = Face::common(self.watches.faces(), self.settings.listen.server_version.as_deref());
+        if face != *self.picture.face {
+            info!("clients are greeted as version {}", face.version);
+            self.picture.face = Arc::new(face);
+            self.unpublished = true;
+        }
+    }
+
+    fn publish(&mut self) {
+        if let Stage::Starting { publish_by } = self.stage {
+            if !self.watches.all_seen() && Instant::now() < publish_by {
+                return;
+            }
+            self.stage = Stage::Serving;
+        }
+        if std::mem::take(&mut self.unpublished) {
+            for post in &mut self.posts {
+                post.publish(self.picture.clone());
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        let again = matches!(self.stage, Stage::Stopping { .. });
+        let grace = if again { Duration::ZERO } else { self.settings.shutdown.grace };
+        info!("stopping; sessions have {grace:?} to end");
+        self.stage = Stage::Stopping { give_up: Instant::now() + grace + STOP_SLACK };
+        for post in self.posts.iter_mut().filter(|post| !post.has_ended()) {
+            post.stop(grace);
+        }
+    }
+
+    /// Whether it is over, and how.
+    fn end(&self) -> Option<Result<(), CoordinatorError>> {
+        let running = || self.posts.iter().filter(|post| !post.has_ended());
+        match self.stage {
+            Stage::Stopping { give_up } if Instant::now() >= give_up => {
+                for post in running() {
+                    warn!("worker {} has not stopped in time", post.worker());
+                }
+                Some(Ok(()))
+            }
+            Stage::Stopping { .. } => running().next().is_none().then_some(Ok(())),
+            _ if running().next().is_none() && !self.posts.is_empty() => {
+                Some(Err(CoordinatorError::WorkersLost))
+            }
+            _ => None,
+        }
+    }
+
+    /// When a turn is due though nothing happens.
+    fn next_due(&self, all_sent: bool) -> Option<Instant> {
+        let stage = match self.stage {
+            Stage::Starting { publish_by } => Some(publish_by),
+            Stage::Serving => None,
+            Stage::Stopping { give_up } => Some(give_up),
+        };
+        let placement = self.placement.due().map(|due| self.epoch + due);
+        let retry = (!all_sent).then(|| Instant::now() + POST_RETRY);
+        [stage, placement, retry, self.rolls.deadline()].into_iter().flatten().min()
+    }
+
+    fn answer(&mut self, question: Question) {
+        match question {
+            // Whoever asked may have gone away meanwhile.
+            Question::Cns(answer) => drop(answer.send(self.cn_rows())),
+            Question::Sessions(answer) => self.call_roll(answer),
+        }
+    }
+
+    fn cn_rows(&mut self) -> Vec<CnRow> {
+        let view: Arc<View> = self.picture.view.clone();
+        let rows = view.cns.iter().map(|cn| {
+            let record = self.watches.record(cn.slot);
+            let record = record.as_deref();
+            let failure = record.and_then(|record| record.failure.as_ref());
+            CnRow {
+                cn: cn.clone(),
+                sessions: self.tally.seats(cn.slot),
+                version: record.and_then(|record| record.face.as_ref()).map(|face| face.version.clone()),
+                last_error: failure.map(|(said, at)| format!("{} s ago: {said}", at.elapsed().as_secs())),
+                probe: record.and_then(|record| record.took),
+            }
+        });
+        rows.collect()
+    }
+
+    fn call_roll(&mut self, answer: oneshot::Sender<Roll>) {
+        let ticket = self.rolls.next_ticket();
+        let running: Vec<&Post> = self.posts.iter().filter(|post| !post.has_ended()).collect();
+        let (asked, unasked): (Vec<&Post>, Vec<&Post>) =
+            running.into_iter().partition(|post| post.list_sessions(ticket));
+        let ids = |posts: Vec<&Post>| -> Vec<WorkerId> { posts.iter().map(|post| post.worker()).collect() };
+        self.rolls.open(ticket, &ids(asked), &ids(unasked), Instant::now(), answer);
+    }
+}
+
+impl Inbox {
+    /// Has a report in any mailbox wake the coordinator.
+    fn listen(&mut self, posts: &[Post]) -> io::Result<()> {
+        for post in posts {
+            let bell = pipe::Receiver::from_owned_fd(post.bell()?)?;
+            self.bells.spawn(pass_on(bell, self.bell.clone()));
+        }
+        Ok(())
+    }
+
+    async fn wait(&mut self, signals: &mut mpsc::Receiver<Signal>, due: Option<Instant>) -> Wake {
+        let due_in = async {
+            match due {
+                Some(due) => sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        // A channel whose other side is gone is left out: its pattern does not match.
+        tokio::select! {
+            () = self.bell.notified() => Wake::Turn,
+            () = due_in => Wake::Turn,
+            Some(signal) = signals.recv() => Wake::Signal(signal),
+            Some(outcome) = self.outcomes.recv() => Wake::Outcome(outcome),
+            Some(lookup) = self.lookups.recv() => Wake::Lookup(lookup),
+            Some(question) = self.questions.recv() => Wake::Question(question),
+        }
+    }
+
+    /// What else has come in, so that a turn heeds all of it and publishes once.
+    fn next(&mut self) -> Option<Wake> {
+        if let Ok(outcome) = self.outcomes.try_recv() {
+            return Some(Wake::Outcome(outcome));
+        }
+        if let Ok(lookup) = self.lookups.try_recv() {
+            return Some(Wake::Lookup(lookup));
+        }
+        self.questions.try_recv().ok().map(Wake::Question)
+    }
+}
+
+/// Passes rings on until the worker is gone, which is the last one.
+async fn pass_on(bell: pipe::Receiver, to: Arc<Notify>) {
+    let mut rings = [0; 64];
+    while bell.readable().await.is_ok() {
+        let heard = bell.try_read(&mut rings);
+        if matches!(&heard, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            continue;
+        }
+        to.notify_one();
+        if !matches!(heard, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+fn facts(counters: Vec<Arc<Counters>>, cpus: &[usize]) -> Arc<[WorkerFacts]> {
+    let pairs = counters.into_iter().zip(cpus).zip(0..);
+    pairs.map(|((counters, cpu), nth)| WorkerFacts { worker: WorkerId(nth), cpu: *cpu, counters }).collect()
+}
+
+fn said(failure: CnFailure) -> &'static str {
+    match failure {
+        CnFailure::Refused => "it refused a session's connection",
+        CnFailure::TimedOut => "a session's login timed out",
+        CnFailure::Unwilling => "it turned a session's login away",
+        CnFailure::Lost => "it broke a session's connection",
+    }
+}

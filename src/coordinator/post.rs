@@ -3,11 +3,13 @@
 //! An order that does not fit stays here. Of pictures only the newest is kept, because each one replaces
 //! those before it; so what waits here is bounded by one picture and one stop, whatever the worker does.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::ident::WorkerId;
 use crate::mailbox::message::{Order, Picture, Report};
-use crate::mailbox::{Bell, CoordinatorEnd, Unsent};
+use crate::mailbox::{CoordinatorEnd, Unsent};
 
 #[derive(Debug)]
 pub struct Post {
@@ -26,7 +28,8 @@ impl Post {
         self.end.worker()
     }
 
-    pub fn bell(&self) -> Bell {
+    /// See [`CoordinatorEnd::bell`].
+    pub fn bell(&self) -> io::Result<OwnedFd> {
         self.end.bell()
     }
 
@@ -84,6 +87,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::config::settings::Login;
     use crate::ident::Epoch;
     use crate::mailbox::{ORDERS_MAX, pair};
     use crate::route::View;
@@ -91,11 +95,15 @@ mod tests {
     use crate::wire::capability::Capabilities;
 
     fn picture(epoch: u64) -> Picture {
+        let second = Duration::from_secs(1);
+        let login =
+            Login { client_timeout: second, connect_timeout: second, cn_timeout: second, attempts: 1 };
         let face = Face { version: "1".into(), capabilities: Capabilities::default(), charset: 45 };
         Picture {
             view: Arc::new(View { epoch: Epoch(epoch), cns: Vec::new() }),
             users: Arc::default(),
             face: Arc::new(face),
+            login: Arc::new(login),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::settings::Login;
 use crate::ident::{CnSlot, Epoch, SessionId, WorkerId};
 use crate::route::View;
 use crate::session::face::Face;
@@ -16,6 +17,8 @@ pub struct Picture {
     pub users: Arc<Users>,
     /// How corelane presents itself in its greeting.
     pub face: Arc<Face>,
+    /// The limits of a login, which a reload may change.
+    pub login: Arc<Login>,
 }
 
 /// From the coordinator to a worker.

@@ -1,8 +1,9 @@
 //! The typed, bounded ends between the coordinator and each worker.
 //!
 //! Each worker has one mailbox: orders come down, reports go up. Each direction is a bounded channel and
-//! an eventfd that says "look into it", because a worker waits in its ring and the coordinator in tokio,
-//! and both can wait for a file descriptor.
+//! a bell, a file descriptor that says "look into it", because a worker waits in its ring and the
+//! coordinator in tokio. The worker's bell is an eventfd, the coordinator's a pipe: tokio has a safe type for
+//! a pipe and none for an eventfd, and a pipe also tells that the worker is gone.
 //!
 //! Invariant: nobody ever waits for a full mailbox, so the two sides cannot deadlock. What does not fit
 //! is given back to the sender, who decides: a worker counts the report and drops it, the coordinator
@@ -11,12 +12,13 @@
 pub mod message;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::ident::WorkerId;
 use message::{Order, Report};
@@ -29,10 +31,10 @@ pub const REPORTS_MAX: usize = 1024;
 
 /// The mailbox of one worker, as its two ends. Fails when the process has no file descriptor left.
 pub fn pair(worker: WorkerId) -> io::Result<(CoordinatorEnd, WorkerEnd)> {
-    // A ring's read of a non-blocking eventfd fails at once instead of waiting, so the worker's bell blocks.
-    // Ringing it could block too, but only after 2^64 - 2 unread rings.
-    let orders_bell = Bell::new(EventfdFlags::CLOEXEC)?;
-    let reports_bell = Bell::new(EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    // A ring's read of a non-blocking eventfd fails at once instead of waiting, so this one blocks. Ringing
+    // it could block too, but only after 2^64 - 2 unread rings.
+    let orders_bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+    let (reports_heard, reports_bell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     let (order_in, order_out) = crossbeam_channel::bounded(ORDERS_MAX);
     let (report_in, report_out) = crossbeam_channel::bounded(REPORTS_MAX);
     let coordinator = CoordinatorEnd {
@@ -40,16 +42,10 @@ pub fn pair(worker: WorkerId) -> io::Result<(CoordinatorEnd, WorkerEnd)> {
         orders: order_in,
         reports: report_out,
         orders_bell: orders_bell.clone(),
-        reports_bell: reports_bell.clone(),
+        reports_heard,
         gone: false,
     };
-    let worker = WorkerEnd {
-        worker,
-        orders: order_out,
-        reports: report_in,
-        orders_bell,
-        reports_bell: LastRing(reports_bell),
-    };
+    let worker = WorkerEnd { worker, orders: order_out, reports: report_in, orders_bell, reports_bell };
     Ok((coordinator, worker))
 }
 
@@ -72,10 +68,10 @@ pub enum Unsent {
 pub struct WorkerEnd {
     worker: WorkerId,
     orders: Receiver<Order>,
-    // Dropped before the bell below, so that the coordinator, woken, sees that this end is gone.
+    // Dropped before its bell, whose end wakes the coordinator, so that it then sees that this end is gone.
     reports: Sender<Report>,
-    orders_bell: Bell,
-    reports_bell: LastRing,
+    orders_bell: Arc<OwnedFd>,
+    reports_bell: OwnedFd,
 }
 
 impl WorkerEnd {
@@ -91,13 +87,14 @@ impl WorkerEnd {
     /// The eventfd that becomes readable when an order comes: 8 bytes to read, whose value means nothing.
     /// It blocks, so it is for a ring to read and not for a thread.
     pub fn eventfd(&self) -> BorrowedFd<'_> {
-        self.orders_bell.0.as_fd()
+        self.orders_bell.as_fd()
     }
 
     /// Sends a report; never waits. The caller counts what does not fit.
     pub fn report(&self, report: Report) -> Result<(), Full> {
         self.reports.try_send(report).map_err(|_| Full)?;
-        self.reports_bell.0.ring();
+        // EAGAIN means that thousands of rings are unheard, so the coordinator is called already.
+        ring(&self.reports_bell, b"\n");
         Ok(())
     }
 }
@@ -108,8 +105,8 @@ pub struct CoordinatorEnd {
     worker: WorkerId,
     orders: Sender<Order>,
     reports: Receiver<Report>,
-    orders_bell: Bell,
-    reports_bell: Bell,
+    orders_bell: Arc<OwnedFd>,
+    reports_heard: OwnedFd,
     gone: bool,
 }
 
@@ -122,7 +119,7 @@ impl CoordinatorEnd {
     pub fn send(&self, order: Order) -> Result<(), Unsent> {
         match self.orders.try_send(order) {
             Ok(()) => {
-                self.orders_bell.ring();
+                ring(&self.orders_bell, &1_u64.to_ne_bytes());
                 Ok(())
             }
             Err(TrySendError::Full(order)) => Err(Unsent::Full(order)),
@@ -147,59 +144,20 @@ impl CoordinatorEnd {
         self.gone
     }
 
-    /// The eventfd that becomes readable when a report comes or the worker ends. Non-blocking.
-    pub fn bell(&self) -> Bell {
-        self.reports_bell.clone()
+    /// The read end of a pipe: every report writes a byte, and the worker's end of the mailbox is its last
+    /// write end. Non-blocking; reading it is the caller's business.
+    pub fn bell(&self) -> io::Result<OwnedFd> {
+        self.reports_heard.try_clone()
     }
 }
 
-/// An eventfd, shared by the end that rings and the end that listens.
-#[derive(Clone, Debug)]
-pub struct Bell(Arc<OwnedFd>);
-
-impl Bell {
-    fn new(flags: EventfdFlags) -> io::Result<Self> {
-        Ok(Self(Arc::new(eventfd(0, flags)?)))
-    }
-
-    fn ring(&self) {
-        // EAGAIN means that the count is at its end, so the reader is already called. Nothing else can
-        // happen to an eventfd that we own.
-        while rustix::io::write(&*self.0, &1u64.to_ne_bytes()) == Err(Errno::INTR) {}
-    }
-
-    /// Takes note of all rings so far, so that only a new one makes the descriptor readable again.
-    /// Only for the non-blocking bell of [`CoordinatorEnd::bell`].
-    pub fn hush(&self) {
-        let mut count = [0; 8];
-        while rustix::io::read(&*self.0, &mut count) == Err(Errno::INTR) {}
-    }
-}
-
-impl AsFd for Bell {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Bell {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-/// Rings once more when the worker drops its end, even by a panic.
-#[derive(Debug)]
-struct LastRing(Bell);
-
-impl Drop for LastRing {
-    fn drop(&mut self) {
-        self.0.ring();
-    }
+fn ring(bell: &OwnedFd, bytes: &[u8]) {
+    while rustix::io::write(bell, bytes) == Err(Errno::INTR) {}
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
     use std::time::Duration;
 
     use super::message::Event;
@@ -254,26 +212,25 @@ mod tests {
     }
 
     #[test]
-    fn a_hushed_bell_rings_again_for_the_next_report() {
+    fn every_report_rings() {
         let (coordinator, worker) = pair(WorkerId(3)).unwrap();
-        let bell = coordinator.bell();
-        bell.hush();
-        assert!(!readable(&bell));
-        worker.report(stopped()).unwrap();
-        assert!(readable(&bell));
-        bell.hush();
-        assert!(!readable(&bell));
-        worker.report(stopped()).unwrap();
-        assert!(readable(&bell));
+        let bell = coordinator.bell().unwrap();
+        for _ in 0..2 {
+            assert!(!readable(&bell));
+            worker.report(stopped()).unwrap();
+            assert!(readable(&bell));
+            rustix::io::read(&bell, &mut [0; 8]).unwrap();
+        }
     }
 
     #[test]
     fn a_dropped_end_is_seen_after_its_last_report() {
         let (mut coordinator, worker) = pair(WorkerId(3)).unwrap();
         worker.report(stopped()).unwrap();
-        coordinator.bell().hush();
+        let bell = coordinator.bell().unwrap();
+        rustix::io::read(&bell, &mut [0; 8]).unwrap();
         drop(worker);
-        assert!(readable(coordinator.bell()));
+        assert_eq!(rustix::io::read(&bell, &mut [0; 8]), Ok(0));
         assert!(coordinator.next_report().is_some());
         assert!(!coordinator.is_gone());
         assert!(coordinator.next_report().is_none());

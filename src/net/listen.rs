@@ -66,11 +66,8 @@ pub fn bind(addresses: &[ListenAddress], workers: usize, backlog: u32) -> Result
 
 /// Accepted sockets inherit TCP_NODELAY and keepalive from the listener, which saves two calls for each.
 fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM.cloexec().nonblocking(),
-        Some(Protocol::TCP),
-    )?;
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;

@@ -20,9 +20,9 @@
 
 mod buffers;
 pub mod executor;
+pub mod limits;
 mod listen;
 mod memory;
-pub mod limits;
 pub mod probe;
 mod ring;
 mod signal;

@@ -77,11 +77,6 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued and collects what has completed, without waiting.
-    pub fn flush(&mut self) {
-        self.enter(0, None);
-    }
-
     /// Looks for completions until there are some or the time is over. True if there are some.
     fn spin(&mut self, spin: Duration) -> bool {
         self.enter(0, None);
@@ -104,10 +99,7 @@ impl Ring {
 
     /// Moves completions into `into`; an empty slice means that there are no more.
     #[inline]
-    pub fn completions<'a>(
-        &mut self,
-        into: &'a mut [MaybeUninit<cqueue::Entry>],
-    ) -> &'a mut [cqueue::Entry] {
+    pub fn completions<'a>(&mut self, into: &'a mut [MaybeUninit<cqueue::Entry>]) -> &'a mut [cqueue::Entry] {
         self.uring.completion().fill(into)
     }
 
@@ -136,8 +128,7 @@ impl Ring {
             (std::ptr::null(), 0)
         };
         // SAFETY: the ring is ours and used by this thread alone; `arg` and `spec` outlive the call.
-        let _ =
-            unsafe { libc::syscall(libc::SYS_io_uring_enter, fd, queued, want, flags, arg_at, arg_size) };
+        let _ = unsafe { libc::syscall(libc::SYS_io_uring_enter, fd, queued, want, flags, arg_at, arg_size) };
     }
 }
 
@@ -154,13 +145,7 @@ fn register_ring_fd(uring: &IoUring) -> Option<RawFd> {
     let mut update = Update { offset: u32::MAX, resv: 0, data: uring.as_raw_fd() as u64 };
     // SAFETY: one valid, writable entry is passed, as its count says.
     let done = unsafe {
-        libc::syscall(
-            libc::SYS_io_uring_register,
-            uring.as_raw_fd(),
-            REGISTER_RING_FDS,
-            &raw mut update,
-            1,
-        )
+        libc::syscall(libc::SYS_io_uring_register, uring.as_raw_fd(), REGISTER_RING_FDS, &raw mut update, 1)
     };
     (done == 1).then_some(update.offset as RawFd)
 }

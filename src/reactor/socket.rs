@@ -94,10 +94,7 @@ enum Receiving {
 
 enum Sending {
     Nothing,
-    Chain {
-        chain: Chain,
-        gather: Option<Box<Gather>>,
-    },
+    Chain { chain: Chain, gather: Option<Box<Gather>> },
     Bytes(Box<Bytes>),
 }
 
@@ -365,9 +362,7 @@ impl Core {
     fn push_receive(&mut self, slot: usize, group: Group) {
         let fd = self.socket(slot).fd();
         let receive = match group {
-            Group::Small => {
-                opcode::RecvMulti::new(fd, group as u16).build().user_data(Op::Receive.tag(slot))
-            }
+            Group::Small => opcode::RecvMulti::new(fd, group as u16).build().user_data(Op::Receive.tag(slot)),
             Group::Large => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
                 .buf_group(group as u16)
                 .build()
@@ -507,8 +502,7 @@ impl Core {
             return;
         }
         state.in_flight -= 1;
-        if let Sending::Chain { chain, gather } = std::mem::replace(&mut state.sending, Sending::Nothing)
-        {
+        if let Sending::Chain { chain, gather } = std::mem::replace(&mut state.sending, Sending::Nothing) {
             self.buffers.release(chain);
             if let Some(gather) = gather.filter(|_| self.gathers.len() < GATHERS_KEPT) {
                 self.gathers.push(gather);

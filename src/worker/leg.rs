@@ -37,11 +37,6 @@ impl Leg {
         Self { socket, seq: 0 }
     }
 
-    /// The number that the next packet in either direction will carry.
-    pub fn seq(&self) -> u8 {
-        self.seq
-    }
-
     /// Reads the payload of the next packet.
     pub async fn read(&mut self) -> Result<Vec<u8>, LegError> {
         let mut bytes = Vec::new();

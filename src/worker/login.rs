@@ -64,7 +64,7 @@ struct Passed {
 /// Logs a client in. None if it came to nothing; the client has been told why.
 pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Option<(Leg, Seated)> {
     let picture = worker.picture.borrow().clone()?;
-    let deadline = Instant::now() + worker.login.client_timeout;
+    let deadline = Instant::now() + picture.login.client_timeout;
     let capabilities = Capabilities::default();
     let mut driver = Driver { worker, card, picture, client, deadline, capabilities };
     match driver.run().await {
@@ -150,7 +150,7 @@ impl Driver<'_> {
                     self.worker.report_failure(cn.slot, failure);
                     tried.push(cn.slot);
                     let others = self.choose(identity, &tried).is_ok();
-                    if !others || tried.len() >= self.worker.login.attempts as usize {
+                    if !others || tried.len() >= self.picture.login.attempts as usize {
                         return Err(refusal.into());
                     }
                 }
@@ -176,12 +176,12 @@ impl Driver<'_> {
         credential: &Credential,
         cn: &Arc<Cn>,
     ) -> Result<Result<(Leg, CnAuth), Passed>, Failure> {
-        let until = Instant::now() + self.worker.login.connect_timeout;
+        let until = Instant::now() + self.picture.login.connect_timeout;
         let (mut leg, greeting) = match self.worker.reactor.until(until, self.hear(cn)).await {
             Some(Ok(heard)) => heard,
             Some(Err(cause)) => return Ok(Err(passed(cn, cause, CnFailure::Refused))),
             None => {
-                let waited = self.worker.login.connect_timeout;
+                let waited = self.picture.login.connect_timeout;
                 let cause = format!("no greeting within {} ms", waited.as_millis());
                 return Ok(Err(passed(cn, cause, CnFailure::TimedOut)));
             }
@@ -228,7 +228,9 @@ impl Driver<'_> {
                 }
             }
             match step {
-                CnStep::ToCn(packet) => self.write_cn(&mut leg, &packet).await.map_err(|cause| lost(&cn, cause))?,
+                CnStep::ToCn(packet) => {
+                    self.write_cn(&mut leg, &packet).await.map_err(|cause| lost(&cn, cause))?
+                }
                 CnStep::ToClient { .. } | CnStep::Wait => {}
                 CnStep::Refused { err, .. } => return Err(Failure::CnRefused(err)),
                 CnStep::Seated { ok, status } => {
@@ -260,7 +262,7 @@ impl Driver<'_> {
     }
 
     async fn read_cn(&self, cn: &Cn, leg: &mut Leg) -> Result<Vec<u8>, Refusal> {
-        let waited = self.worker.login.cn_timeout;
+        let waited = self.picture.login.cn_timeout;
         match self.worker.reactor.until(Instant::now() + waited, leg.read()).await {
             Some(Ok(payload)) => Ok(payload),
             Some(Err(error)) => Err(lost(cn, error.to_string())),
@@ -273,7 +275,7 @@ impl Driver<'_> {
     }
 
     async fn write_cn(&self, leg: &mut Leg, payload: &[u8]) -> Result<(), String> {
-        let waited = self.worker.login.cn_timeout;
+        let waited = self.picture.login.cn_timeout;
         match self.worker.reactor.until(Instant::now() + waited, leg.write(payload)).await {
             Some(written) => written.map_err(|error| error.to_string()),
             None => Err(timed_out(waited)),

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use crate::config::settings::{Login, Settings};
+use crate::config::settings::Settings;
 use crate::ident::{CnSlot, WorkerId};
 use crate::mailbox::WorkerEnd;
 use crate::mailbox::message::{CnFailure, Event, Order, Picture, Report};
@@ -54,7 +54,6 @@ pub enum WorkerError {
 struct Worker {
     id: WorkerId,
     reactor: Reactor,
-    login: Login,
     max_sessions: u32,
     counters: Arc<Counters>,
     all_counters: Vec<Arc<Counters>>,
@@ -86,7 +85,6 @@ async fn work(parts: Parts) -> io::Result<()> {
     let worker = Rc::new(Worker {
         id: parts.id,
         reactor: reactor.clone(),
-        login: parts.settings.login.clone(),
         max_sessions: parts.settings.listen.max_sessions,
         counters: parts.counters[parts.id.index()].clone(),
         all_counters: parts.counters,

@@ -111,7 +111,8 @@ impl Parting<'_> {
         };
         let idle = dialog.current().is_none();
         let during = if idle { "an idle moment" } else { "a statement" };
-        let refusal = Refusal::CnLost { cn: cn.id.to_string(), address: cn.address.to_string(), cause, during };
+        let refusal =
+            Refusal::CnLost { cn: cn.id.to_string(), address: cn.address.to_string(), cause, during };
         if idle && !self.next_command(&mut dialog).await {
             return;
         }

@@ -1,0 +1,80 @@
+//! Reading the configuration again: all of it or nothing, and each change said.
+//!
+//! A wrong file changes nothing: every mistake is said and the settings in force stay. Of a right one, what a
+//! running process can take up is taken up at once; the rest is said to need a restart.
+
+use tracing::{error, info, warn};
+
+use super::Coordinator;
+use crate::config;
+use crate::config::change::{Effect, between, in_force};
+use crate::config::settings::{Settings, UserSecret, UserSetting};
+use crate::session::user::{KnownUser, Users};
+
+impl Coordinator {
+    pub(super) fn reload(&mut self) {
+        let Some(path) = &self.config_path else {
+            return warn!("there is no configuration file to read again");
+        };
+        match config::load(path) {
+            Ok(settings) => self.take_up(settings),
+            Err(mistakes) => error!("{} is wrong, nothing is changed:\n{mistakes}", path.display()),
+        }
+    }
+
+    fn take_up(&mut self, settings: Settings) {
+        let changes = between(&self.settings, &settings);
+        if changes.is_empty() {
+            info!("the configuration was read again: nothing has changed");
+        }
+        for change in &changes {
+            match change.effect {
+                Effect::Live => info!("{}", change.sentence),
+                Effect::Restart => warn!("{}; this needs a restart", change.sentence),
+                Effect::Nothing => info!("{}; this version does not use it", change.sentence),
+            }
+        }
+        self.settings = in_force(&self.settings, settings);
+        self.placement.set_probe(&self.settings.probe);
+        self.watches.set_rules(&self.settings.probe);
+        self.picture.users = users(&self.settings.users).into();
+        self.picture.login = self.settings.login.clone().into();
+        self.unpublished = true;
+        self.take_cns();
+    }
+}
+
+/// The users that corelane can log in by itself, from their settings.
+pub(super) fn users(settings: &[UserSetting]) -> Users {
+    settings.iter().map(|user| (user.name.clone(), known(&user.secret))).collect()
+}
+
+fn known(secret: &UserSecret) -> KnownUser {
+    match secret {
+        UserSecret::Password(password) => KnownUser::with_password(password),
+        UserSecret::NativeHash(hash) => KnownUser::with_native_hash(*hash),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::auth::parse_native_hash;
+
+    #[test]
+    fn secrets_become_what_a_login_needs() {
+        let user = |name: &str, secret| UserSetting { name: name.into(), secret };
+        let hash = parse_native_hash("*14E65567ABDB5135D0CFD9A70B3032C179A49EE7").unwrap();
+        let users = users(&[
+            user("clear", UserSecret::Password("secret".into())),
+            user("hashed", UserSecret::NativeHash(hash)),
+            user("open", UserSecret::Password(String::new())),
+        ]);
+        assert_eq!(users.get("clear").unwrap().native_hash, Some(hash));
+        assert_eq!(users.get("clear").unwrap().password.as_deref(), Some("secret"));
+        assert_eq!(users.get("hashed").unwrap().native_hash, Some(hash));
+        assert_eq!(users.get("hashed").unwrap().password, None);
+        assert_eq!(users.get("open").unwrap().native_hash, None);
+        assert!(users.get("nobody").is_none());
+    }
+}
