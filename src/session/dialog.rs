@@ -493,3 +493,6 @@ fn foreign(command: Command) -> Opaque {
         _ => Opaque::BinlogDump,
     }
 }
+
+#[cfg(test)]
+mod replay;
