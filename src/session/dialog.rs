@@ -495,4 +495,8 @@ fn foreign(command: Command) -> Opaque {
 }
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
 mod replay;
