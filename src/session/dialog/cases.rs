@@ -21,7 +21,11 @@ pub(super) fn frame(seq: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn frames(first: u8, payloads: &[&[u8]]) -> Vec<u8> {
-    payloads.iter().enumerate().flat_map(|(at, payload)| frame(first.wrapping_add(at as u8), payload)).collect()
+    payloads
+        .iter()
+        .enumerate()
+        .flat_map(|(at, payload)| frame(first.wrapping_add(at as u8), payload))
+        .collect()
 }
 
 fn dialog(capabilities: Capabilities) -> Dialog {
@@ -81,6 +85,29 @@ fn wide_result_sets_and_large_numbers() {
     let mut large = vec![0, 0xfe, 1, 2, 3, 4, 5, 6, 7, 8, 0xfd, 1, 2, 3];
     large.extend([0x01, 0x20, 0, 0]);
     check(MODERN, QUERY, &[&large]);
+}
+
+/// The terminal OK after rows may be long: it carries session changes.
+#[test]
+fn rows_end_with_a_long_ok() {
+    let long = b"\xfe\0\0\x02\x40\0\0\0\x09\x01\x07\x06dialog";
+    check(MODERN, QUERY, &[&[1], COLUMN, ROW, long]);
+    check(MODERN, b"\x1c\x01\0\0\0\x01\0\0\0", &[ROW, long]);
+    check(MODERN, b"\x04t\0", &[COLUMN, long]);
+}
+
+/// Read as an OK, the warnings of this EOF would be the prefix of a long number.
+#[test]
+fn an_eof_with_many_warnings_is_not_an_ok() {
+    for warnings in [0xfb, 0xfc, 0xfd, 0xfe] {
+        let eof = [0xfe, warnings, 0, 3, 0];
+        check(NONE, QUERY, &[&[1], COLUMN, EOF, ROW, &eof]);
+        check(MODERN, b"\x1b\0\0", &[&eof]);
+        let mut dialog = dialog(NONE);
+        dialog.client_bytes(&frame(0, QUERY));
+        dialog.cn_bytes(&frames(1, &[&[1], COLUMN, EOF, &eof]));
+        assert!(dialog.in_transaction());
+    }
 }
 
 /// The terminal EOF of OUT parameters does not announce the OK that follows, the first EOF does.
