@@ -253,6 +253,9 @@ impl Dialog {
     #[cold]
     fn give_up(&mut self, why: Opaque) {
         self.opaque = self.opaque.or(Some(why));
+        // The packet at hand still ends; nothing may come of it.
+        self.outcome = Outcome::Malformed;
+        self.speech = Speech::Silent;
     }
 
     #[inline]

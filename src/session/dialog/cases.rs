@@ -282,6 +282,15 @@ fn disorder() {
     gives_up(NONE, &frame(0, b"\x0e"), &frame(1, &[1]), Opaque::MalformedReply);
 }
 
+/// What the packet before brought about must not be done again at the end of one that nobody asked for.
+#[test]
+fn an_unasked_packet_is_no_reply() {
+    let mut dialog = dialog(MODERN);
+    dialog.client_bytes(&frame(0, QUERY));
+    assert_eq!(dialog.cn_bytes(&[frame(1, OK), frame(2, OK)].concat()).replies, 1);
+    assert_eq!((dialog.opaque(), dialog.in_flight()), (Some(Opaque::Unasked), 0));
+}
+
 #[test]
 fn where_an_error_may_be_put_in() {
     let mut dialog = dialog(MODERN);
