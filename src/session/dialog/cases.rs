@@ -123,6 +123,8 @@ fn cursors_end_with_the_definitions() {
     check(NONE, execute, &[&[1], COLUMN, &[0xfe, 0, 0, 0x42, 0]]);
     check(MODERN, execute, &[&[1], COLUMN, &[0xfe, 0, 0, 0x42, 0, 0, 0]]);
     check(NONE, QUERY, &[&[1], COLUMN, &[0xfe, 0, 0, 0x42, 0], ROW, EOF]);
+    // A fetch is one result, whatever the status still says of the statement.
+    check(NONE, b"\x1c\x01\0\0\0\x01\0\0\0", &[ROW, &[0xfe, 0, 0, 0x4a, 0]]);
 }
 
 #[test]
@@ -155,8 +157,8 @@ fn an_error_leaves_the_status() {
 #[test]
 fn rows_beyond_sixteen_mebibytes() {
     let mut full = vec![0; FULL as usize];
-    full[0] = 0xfe;
-    for (capabilities, end) in [(NONE, EOF), (MODERN, END)] {
+    for (first, capabilities, end) in [(0xfe, NONE, EOF), (0xfe, MODERN, END), (0xfd, MODERN, END)] {
+        full[0] = first;
         let metadata: &[&[u8]] = if capabilities == NONE { &[&[1], COLUMN, EOF] } else { &[&[1], COLUMN] };
         let bytes = frames(1, &[metadata, &[&full, &full, END, &full, &[], end]].concat());
         for chunk in [4096, 65_521, FULL as usize + 3, bytes.len()] {
