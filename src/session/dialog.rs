@@ -17,6 +17,8 @@
 //! [`Opaque`], for good, and says why. An opaque session is relayed on and never quiet. It does not read SQL, it does
 //! not decide on holds, and it changes no byte.
 
+mod long_data;
+mod opaque;
 mod reply;
 mod scanner;
 
@@ -25,6 +27,8 @@ use std::collections::VecDeque;
 use crate::wire::capability::Capabilities;
 use crate::wire::command::{Command, Shape};
 use crate::wire::status::Status;
+use long_data::LongData;
+pub use opaque::Opaque;
 use reply::{Outcome, Reply, Terms};
 use scanner::{FULL, HEADER, Scanner, Start, read_header};
 
@@ -50,35 +54,6 @@ pub struct ClientNews {
 pub struct CnNews {
     /// Replies ended.
     pub replies: u32,
-}
-
-/// Why the dialog gave up following.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Opaque {
-    #[error("the client asked for a binary log stream")]
-    BinlogDump,
-    #[error("the client asked for a table dump")]
-    TableDump,
-    #[error("the client began to clone the CN")]
-    Clone,
-    #[error("the client joined a group replication stream")]
-    GroupReplication,
-    #[error("the client sent several commands in one packet (COM_MULTI)")]
-    Multi,
-    #[error("the client's packets are out of order")]
-    ClientOutOfOrder,
-    #[error("the CN's packets are out of order")]
-    CnOutOfOrder,
-    #[error("the CN sent a reply that nobody asked for")]
-    Unasked,
-    #[error("the CN replied to a command before it was complete")]
-    EarlyReply,
-    #[error("the CN sent a packet that does not fit the reply")]
-    MalformedReply,
-    #[error("the client sent commands on after one that asks for a local file")]
-    PipelinedPastInfile,
-    #[error("the client sent commands on after COM_CHANGE_USER, which the CN answered with a question")]
-    PipelinedPastAuth,
 }
 
 /// Follows the two byte streams of a relayed session after its login.
@@ -134,15 +109,6 @@ enum Speech {
     File,
     /// The empty packet after a local file.
     FileEnd,
-}
-
-/// Statements with parameter data on the CN that no execution has used yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LongData {
-    None,
-    One(u32),
-    /// More than is counted; only a reset of the session is known to drop them all.
-    Several,
 }
 
 impl Dialog {
@@ -287,6 +253,9 @@ impl Dialog {
     #[cold]
     fn give_up(&mut self, why: Opaque) {
         self.opaque = self.opaque.or(Some(why));
+        // The packet at hand still ends; nothing may come of it.
+        self.outcome = Outcome::Malformed;
+        self.speech = Speech::Silent;
     }
 
     #[inline]
@@ -318,7 +287,7 @@ impl Dialog {
         let command = Command::from_byte(payload.first().copied().unwrap_or(0));
         news.commands += 1;
         if self.long_data != LongData::None || command == Command::StmtSendLongData {
-            self.note_long_data(command, payload);
+            self.long_data.note(command, payload);
         }
         match command.shape() {
             Shape::None => {
@@ -327,7 +296,7 @@ impl Dialog {
                 self.quit |= command == Command::Quit;
                 news.quit |= command == Command::Quit;
             }
-            Shape::Opaque => self.give_up(foreign(command)),
+            Shape::Opaque => self.give_up(Opaque::opened_by(command)),
             _ => {
                 self.speech = Speech::Command;
                 self.ask(command);
@@ -344,24 +313,6 @@ impl Dialog {
         } else {
             self.behind.push_back(pending);
         }
-    }
-
-    #[cold]
-    fn note_long_data(&mut self, command: Command, payload: &[u8]) {
-        if matches!(command, Command::ResetConnection | Command::ChangeUser) {
-            self.long_data = LongData::None;
-        }
-        let Some(id) = payload.get(1..5).and_then(|id| id.first_chunk()) else { return };
-        let id = u32::from_le_bytes(*id);
-        self.long_data = match (command, self.long_data) {
-            (Command::StmtSendLongData, LongData::None) => LongData::One(id),
-            (Command::StmtSendLongData, LongData::One(other)) if other != id => LongData::Several,
-            (
-                Command::StmtExecute | Command::StmtBulkExecute | Command::StmtReset | Command::StmtClose,
-                LongData::One(used),
-            ) if used == id => LongData::None,
-            (_, unchanged) => unchanged,
-        };
     }
 
     #[inline]
@@ -482,17 +433,9 @@ impl Dialog {
     }
 }
 
-/// Which foreign stream a command opens.
-#[cold]
-fn foreign(command: Command) -> Opaque {
-    match command {
-        Command::TableDump => Opaque::TableDump,
-        Command::Clone => Opaque::Clone,
-        Command::SubscribeGroupReplicationStream => Opaque::GroupReplication,
-        Command::Multi => Opaque::Multi,
-        _ => Opaque::BinlogDump,
-    }
-}
-
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod replay;

@@ -1,4 +1,4 @@
-//! Tests of the dialog against captures of real servers, hand-written packets and generated conversations.
+//! Tests of the dialog against captures of real servers.
 //!
 //! A capture says after which bytes an exchange is complete (`tests/data/dialog/record.py` tells how it knows). Replayed
 //! in any cut, the dialog must be idle there and nowhere in between, and must have counted the same.

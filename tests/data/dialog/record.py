@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Records the captures in this directory from a MariaDB server that it may fill with a schema `dialog`.
 
-    record.py HOST PORT USER      (an account without a password; the file local.csv is made beside the captures)
+    record.py HOST PORT USER      (an account without a password, without an anonymous user beside it)
 
 A client that waits until the server has been silent for a while knows where a reply ends without reading it, so the
 captures are an oracle that shares nothing with the dialog. Lines of a capture: `capabilities`, `status`, then `C` and
@@ -14,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -111,7 +112,7 @@ class Raw:
     def execute(self, statement, tail=b"", cursor=0, **more):
         return self.ask(0x17, statement + bytes([cursor]) + struct.pack("<I", 1) + tail, **more)
 
-    def asked(self, byte, rest, *answers, seq=2):
+    def asked(self, byte, rest, *answers, seq=2, seconds=SILENCE):
         """A command whose reply asks the client for more."""
         self.send(frame(0, bytes([byte]) + rest))
         self.capture.commands += 1
@@ -119,7 +120,7 @@ class Raw:
         for answer in answers:
             self.send(frame(seq, answer(question) if callable(answer) else answer))
             seq += 1
-        self.silence()
+        assert self.silence(seconds), (byte, rest)
         self.capture.replies += 1
         self.capture.mark()
 
@@ -220,7 +221,7 @@ def change_user(name, extra):
     raw.query("SELECT USER()")
     raw.asked(0x11, user(USER.encode(), b"") + b"unheard_of\0\0", b"")
     raw.query("SELECT USER()")
-    raw.asked(0x11, user(b"keyed", b"") + b"unheard_of\0\0", b"wrongwrongwrongwrong")
+    raw.asked(0x11, user(b"keyed", b"") + b"unheard_of\0\0", b"wrongwrongwrongwrong", seconds=5)
     raw.done()
 
 
@@ -306,7 +307,7 @@ def pymysql_session():
     cursor = db.cursor()
     cursor.execute("SELECT * FROM t")
     cursor.execute("INSERT INTO t VALUES (%s, %s)", (70, "seventy"))
-    cursor.execute("LOAD DATA LOCAL INFILE %s INTO TABLE t", (os.path.join(HERE, "local.csv"),))
+    cursor.execute("LOAD DATA LOCAL INFILE %s INTO TABLE t", ("local.csv",))
     db.rollback()
     cursor.callproc("two")
     while cursor.nextset():
@@ -337,7 +338,8 @@ SCHEMA = (
 
 
 def main():
-    with open(os.path.join(HERE, "local.csv"), "w") as local:
+    os.chdir(tempfile.mkdtemp())
+    with open("local.csv", "w") as local:
         local.write("71\tx\n72\ty\n")
     for sql in SCHEMA:
         subprocess.run(["mariadb", "--no-defaults", f"-h{HOST}", f"-P{PORT}", "-u" + USER, "--delimiter=//", "-e", sql], check=True)
@@ -352,7 +354,6 @@ def main():
     progress("progress", DEPRECATE_EOF | PROGRESS)
     pymysql_session()
     command_line()
-    os.remove(os.path.join(HERE, "local.csv"))
 
 
 HOST, PORT, USER = sys.argv[1], int(sys.argv[2]), sys.argv[3]

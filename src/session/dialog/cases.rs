@@ -1,0 +1,355 @@
+//! Tests of the dialog against packets written by hand, after the pages of MySQL and MariaDB: what a capture cannot
+//! show, because the server at hand does not do it or because it would be too large.
+
+use super::*;
+
+const NONE: Capabilities = Capabilities(0);
+const MODERN: Capabilities = Capabilities::DEPRECATE_EOF;
+const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
+const ERR: &[u8] = b"\xff\x28\x04#42000no";
+const EOF: &[u8] = &[0xfe, 0, 0, 2, 0];
+const END: &[u8] = &[0xfe, 0, 0, 2, 0, 0, 0];
+const COLUMN: &[u8] = b"\x03def\x00\x00\x00\x01a\x01a\x0c\x3f\x00\x01\x00\x00\x00\x03\x81\x00\x00\x00\x00";
+const ROW: &[u8] = b"\x01x";
+const QUERY: &[u8] = b"\x03SELECT 1";
+
+pub(super) fn frame(seq: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (payload.len() as u32).to_le_bytes().to_vec();
+    bytes[3] = seq;
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+fn frames(first: u8, payloads: &[&[u8]]) -> Vec<u8> {
+    payloads
+        .iter()
+        .enumerate()
+        .flat_map(|(at, payload)| frame(first.wrapping_add(at as u8), payload))
+        .collect()
+}
+
+fn dialog(capabilities: Capabilities) -> Dialog {
+    Dialog::new(capabilities, Status::AUTOCOMMIT)
+}
+
+/// One command and its reply, the reply in every cut into two; ends with the last byte and not before.
+#[track_caller]
+fn check(capabilities: Capabilities, command: &[u8], reply: &[&[u8]]) {
+    let bytes = frames(1, reply);
+    for split in 0..bytes.len() {
+        let mut dialog = dialog(capabilities);
+        assert_eq!(dialog.client_bytes(&frame(0, command)).commands, 1);
+        let early = dialog.cn_bytes(&bytes[..split]).replies;
+        assert_eq!((early, dialog.idle(), dialog.opaque()), (0, false, None), "at {split}");
+        assert_eq!(dialog.cn_bytes(&bytes[split..]).replies, 1, "at {split}: {:?}", dialog.opaque());
+        assert!(dialog.idle(), "at {split}");
+    }
+}
+
+#[track_caller]
+fn gives_up(capabilities: Capabilities, client: &[u8], cn: &[u8], why: Opaque) {
+    let mut dialog = dialog(capabilities);
+    dialog.client_bytes(client);
+    dialog.cn_bytes(cn);
+    assert_eq!(dialog.opaque(), Some(why));
+    assert!(!dialog.idle());
+    dialog.client_bytes(&frame(0, QUERY));
+    dialog.cn_bytes(&frame(1, OK));
+    assert_eq!((dialog.opaque(), dialog.idle()), (Some(why), false), "opaque is final");
+}
+
+#[test]
+fn it_is_small() {
+    assert!(size_of::<Dialog>() <= 160, "{}", size_of::<Dialog>());
+}
+
+#[test]
+fn mysql_leaves_definitions_out() {
+    let optional = Capabilities::OPTIONAL_RESULTSET_METADATA;
+    check(optional, QUERY, &[&[1, 0], EOF, ROW, EOF]);
+    check(optional, QUERY, &[&[1, 1], COLUMN, EOF, ROW, EOF]);
+    check(optional | MODERN, QUERY, &[&[1, 0], ROW, END]);
+    check(optional | MODERN, QUERY, &[&[1, 1], COLUMN, ROW, END]);
+    let prepared = |metadata| [0, 1, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0, metadata];
+    check(optional, b"\x16SELECT ?, ?", &[&prepared(0), EOF, EOF]);
+    check(optional | MODERN, b"\x16SELECT ?, ?", &[&prepared(0)]);
+    check(optional, b"\x16SELECT ?, ?", &[&prepared(1), COLUMN, COLUMN, EOF, COLUMN, EOF]);
+    check(optional | MODERN, b"\x16SELECT ?, ?", &[&prepared(1), COLUMN, COLUMN, COLUMN]);
+    check(optional, QUERY, &[OK]);
+}
+
+#[test]
+fn wide_result_sets_and_large_numbers() {
+    let many = [COLUMN; 300];
+    check(MODERN, QUERY, &[&[&[0xfc, 0x2c, 0x01][..]], &many[..], &[ROW, END]].concat());
+    let mut large = vec![0, 0xfe, 1, 2, 3, 4, 5, 6, 7, 8, 0xfd, 1, 2, 3];
+    large.extend([0x01, 0x20, 0, 0]);
+    check(MODERN, QUERY, &[&large]);
+}
+
+/// The terminal OK after rows may be long: it carries session changes.
+#[test]
+fn rows_end_with_a_long_ok() {
+    let long = b"\xfe\0\0\x02\x40\0\0\0\x09\x01\x07\x06dialog";
+    check(MODERN, QUERY, &[&[1], COLUMN, ROW, long]);
+    check(MODERN, b"\x1c\x01\0\0\0\x01\0\0\0", &[ROW, long]);
+    check(MODERN, b"\x04t\0", &[COLUMN, long]);
+}
+
+/// Read as an OK, the warnings of this EOF would be the prefix of a long number.
+#[test]
+fn an_eof_with_many_warnings_is_not_an_ok() {
+    for warnings in [0xfb, 0xfc, 0xfd, 0xfe] {
+        let eof = [0xfe, warnings, 0, 3, 0];
+        check(NONE, QUERY, &[&[1], COLUMN, EOF, ROW, &eof]);
+        check(MODERN, b"\x1b\0\0", &[&eof]);
+        let mut dialog = dialog(NONE);
+        dialog.client_bytes(&frame(0, QUERY));
+        dialog.cn_bytes(&frames(1, &[&[1], COLUMN, EOF, &eof]));
+        assert!(dialog.in_transaction());
+    }
+}
+
+/// The terminal EOF of OUT parameters does not announce the OK that follows, the first EOF does.
+#[test]
+fn mysql_out_parameters_without_deprecate_eof() {
+    let first = [0xfe, 0, 0, 0x0a, 0x10];
+    check(NONE, b"\x17\x01\0\0\0\0\x01\0\0\0", &[&[1], COLUMN, &first, &[0, 0, 1], EOF, OK]);
+}
+
+#[test]
+fn cursors_end_with_the_definitions() {
+    let execute = b"\x17\x01\0\0\0\x01\x01\0\0\0";
+    check(NONE, execute, &[&[1], COLUMN, &[0xfe, 0, 0, 0x42, 0]]);
+    check(MODERN, execute, &[&[1], COLUMN, &[0xfe, 0, 0, 0x42, 0, 0, 0]]);
+    check(NONE, QUERY, &[&[1], COLUMN, &[0xfe, 0, 0, 0x42, 0], ROW, EOF]);
+    // A fetch is one result, whatever the status still says of the statement.
+    check(NONE, b"\x1c\x01\0\0\0\x01\0\0\0", &[ROW, &[0xfe, 0, 0, 0x4a, 0]]);
+}
+
+#[test]
+fn errors_in_the_middle() {
+    check(NONE, QUERY, &[&[1], COLUMN, EOF, ROW, ERR]);
+    check(MODERN, QUERY, &[&[1], COLUMN, ROW, ERR]);
+    check(MODERN, QUERY, &[&[0, 0, 0, 0x0a, 0, 0, 0], ERR]);
+    let progress = b"\xff\xff\xff\x01\x01\x02\x00\x00\x00\x00";
+    check(
+        MODERN | Capabilities::MARIADB_PROGRESS,
+        QUERY,
+        &[progress, &[1], COLUMN, progress, ROW, progress, END],
+    );
+    check(MODERN, QUERY, &[progress]);
+}
+
+#[test]
+fn an_error_leaves_the_status() {
+    let mut dialog = dialog(MODERN);
+    dialog.client_bytes(&frame(0, b"\x03BEGIN"));
+    dialog.cn_bytes(&frame(1, &[0, 0, 0, 3, 0, 0, 0]));
+    assert!(dialog.in_transaction());
+    dialog.client_bytes(&frame(0, QUERY));
+    dialog.cn_bytes(&frame(1, ERR));
+    assert!(dialog.in_transaction() && dialog.idle());
+    assert_eq!(dialog.status(), Status::IN_TRANS | Status::AUTOCOMMIT);
+}
+
+/// The first byte of a row may be 0xFE in a full frame only, and a continuation's first byte means nothing.
+#[test]
+fn rows_beyond_sixteen_mebibytes() {
+    let mut full = vec![0; FULL as usize];
+    for (first, capabilities, end) in [(0xfe, NONE, EOF), (0xfe, MODERN, END), (0xfd, MODERN, END)] {
+        full[0] = first;
+        let metadata: &[&[u8]] = if capabilities == NONE { &[&[1], COLUMN, EOF] } else { &[&[1], COLUMN] };
+        let bytes = frames(1, &[metadata, &[&full, &full, END, &full, &[], end]].concat());
+        for chunk in [4096, 65_521, FULL as usize + 3, bytes.len()] {
+            let mut dialog = dialog(capabilities);
+            dialog.client_bytes(&frame(0, QUERY));
+            let (last, most) = bytes.split_last().unwrap();
+            assert_eq!(most.chunks(chunk).map(|chunk| dialog.cn_bytes(chunk).replies).sum::<u32>(), 0);
+            assert_eq!((dialog.cn_bytes(&[*last]).replies, dialog.opaque()), (1, None));
+        }
+    }
+}
+
+#[test]
+fn commands_beyond_sixteen_mebibytes() {
+    let mut full = vec![1; FULL as usize];
+    full[0] = 3;
+    let bytes = frames(0, &[&full, &full, &[]]);
+    for chunk in [4096, FULL as usize + 3, bytes.len()] {
+        let mut dialog = dialog(MODERN);
+        let begun: u32 = bytes.chunks(chunk).map(|chunk| dialog.client_bytes(chunk).commands).sum();
+        assert_eq!((begun, dialog.cn_boundary()), (1, Some(3)));
+        assert_eq!(dialog.cn_bytes(&frame(3, OK)).replies, 1);
+        assert!(dialog.idle());
+    }
+}
+
+#[test]
+fn a_file_ends_with_an_empty_packet_not_with_an_empty_frame() {
+    let mut dialog = dialog(MODERN);
+    dialog.client_bytes(&frame(0, b"\x03LOAD DATA"));
+    dialog.cn_bytes(&frame(1, b"\xfbf"));
+    assert_eq!(dialog.cn_boundary(), None);
+    dialog.client_bytes(&frames(2, &[&vec![0; FULL as usize], &[]]));
+    assert_eq!(dialog.client_bytes(&frame(4, b"")).commands, 0);
+    assert_eq!(dialog.cn_boundary(), Some(5));
+    assert_eq!(dialog.cn_bytes(&frame(5, OK)).replies, 1);
+    assert!(dialog.idle());
+}
+
+#[test]
+fn a_file_refused_early() {
+    let mut dialog = dialog(MODERN);
+    dialog.client_bytes(&frame(0, b"\x03LOAD DATA"));
+    dialog.cn_bytes(&frame(1, b"\xfbf"));
+    dialog.client_bytes(&frame(2, b"1"));
+    assert_eq!(dialog.cn_bytes(&frame(3, ERR)).replies, 1);
+    assert!(!dialog.idle(), "the client is still sending");
+    dialog.client_bytes(&frames(3, &[b"2", b""]));
+    assert!(dialog.idle());
+    dialog.client_bytes(&frame(0, QUERY));
+    assert_eq!(dialog.cn_bytes(&frame(1, OK)).replies, 1);
+}
+
+#[test]
+fn nothing_may_follow_a_request_for_a_file() {
+    let load = frame(0, b"\x03LOAD DATA");
+    let close = frame(0, b"\x19\x01\0\0\0");
+    for next in [frame(0, QUERY), close, vec![1]] {
+        gives_up(MODERN, &[load.clone(), next].concat(), &frame(1, b"\xfbf"), Opaque::PipelinedPastInfile);
+    }
+    let mut dialog = dialog(MODERN);
+    dialog.client_bytes(&load);
+    dialog.cn_bytes(&frame(1, b"\xfbf"));
+    dialog.client_bytes(&frame(0, QUERY));
+    assert_eq!(dialog.opaque(), Some(Opaque::PipelinedPastInfile));
+}
+
+#[test]
+fn caching_sha2_speaks_twice_in_a_row() {
+    let mut dialog = dialog(MODERN);
+    dialog.client_bytes(&frame(0, b"\x11u\0\0\0"));
+    dialog.cn_bytes(&frame(1, b"\xfecaching_sha2_password\0salt\0"));
+    assert_eq!(dialog.client_bytes(&frame(2, &[7; 32])).commands, 0);
+    assert_eq!(dialog.cn_bytes(&frames(3, &[&[1, 3], OK])).replies, 1);
+    assert!(dialog.idle());
+
+    dialog.client_bytes(&frame(0, b"\x11u\0\0\0"));
+    dialog.cn_bytes(&frame(1, &[1, 4]));
+    dialog.client_bytes(&frame(2, &[2]));
+    dialog.cn_bytes(&frame(3, b"\x01-----BEGIN PUBLIC KEY-----"));
+    dialog.client_bytes(&frame(4, &[9; 256]));
+    assert_eq!(dialog.cn_bytes(&frame(5, ERR)).replies, 1);
+    assert!(dialog.idle());
+}
+
+#[test]
+fn nothing_may_follow_a_change_of_user_that_is_questioned() {
+    let pair = [frame(0, b"\x11u\0\0\0"), frame(0, QUERY)].concat();
+    gives_up(MODERN, &pair, &frame(1, b"\xfeplugin\0salt"), Opaque::PipelinedPastAuth);
+    let mut dialog = dialog(MODERN);
+    dialog.client_bytes(&pair);
+    assert_eq!(dialog.cn_bytes(&[frame(1, OK), frame(1, OK)].concat()).replies, 2);
+    assert!(dialog.idle());
+}
+
+#[test]
+fn foreign_streams() {
+    for (byte, why) in [
+        (0x12, Opaque::BinlogDump),
+        (0x1e, Opaque::BinlogDump),
+        (0x13, Opaque::TableDump),
+        (0x20, Opaque::Clone),
+        (0x21, Opaque::GroupReplication),
+        (0xfe, Opaque::Multi),
+    ] {
+        gives_up(MODERN, &frame(0, &[byte]), &frame(1, OK), why);
+    }
+}
+
+#[test]
+fn disorder() {
+    let query = frame(0, QUERY);
+    gives_up(MODERN, &frame(1, QUERY), &[], Opaque::ClientOutOfOrder);
+    gives_up(MODERN, &query, &frame(2, OK), Opaque::CnOutOfOrder);
+    gives_up(MODERN, &query, &frames(1, &[&[1], COLUMN, ROW, ROW])[..].repeat(2), Opaque::CnOutOfOrder);
+    gives_up(MODERN, &query, &[frame(1, OK), frame(2, OK)].concat(), Opaque::Unasked);
+    gives_up(MODERN, &[], &frame(0, ERR), Opaque::Unasked);
+    gives_up(MODERN, &query[..9], &frame(1, ERR), Opaque::EarlyReply);
+    for reply in [&b""[..], &[0xfe, 0, 0, 2, 0], &[0, 0, 0], &[0xfd, 0, 0, 1], &[0xfc, 1]] {
+        gives_up(MODERN, &query, &frame(1, reply), Opaque::MalformedReply);
+    }
+    gives_up(NONE, &query, &frames(1, &[&[1], COLUMN, ROW]), Opaque::MalformedReply);
+    gives_up(NONE, &frame(0, b"\x0e"), &frame(1, &[1]), Opaque::MalformedReply);
+}
+
+/// What the packet before brought about must not be done again at the end of one that nobody asked for.
+#[test]
+fn an_unasked_packet_is_no_reply() {
+    let mut dialog = dialog(MODERN);
+    dialog.client_bytes(&frame(0, QUERY));
+    assert_eq!(dialog.cn_bytes(&[frame(1, OK), frame(2, OK)].concat()).replies, 1);
+    assert_eq!((dialog.opaque(), dialog.in_flight()), (Some(Opaque::Unasked), 0));
+}
+
+#[test]
+fn where_an_error_may_be_put_in() {
+    let mut dialog = dialog(MODERN);
+    assert_eq!(dialog.cn_boundary(), None);
+    let query = frame(0, QUERY);
+    dialog.client_bytes(&query[..7]);
+    assert_eq!(dialog.cn_boundary(), None);
+    dialog.client_bytes(&query[7..]);
+    assert_eq!(dialog.cn_boundary(), Some(1));
+    dialog.cn_bytes(&frames(1, &[&[1], COLUMN, ROW, ROW]));
+    assert_eq!(dialog.cn_boundary(), Some(5));
+    let row = frame(5, ROW);
+    dialog.cn_bytes(&row[..5]);
+    assert_eq!(dialog.cn_boundary(), None);
+    dialog.cn_bytes(&row[5..]);
+    dialog.cn_bytes(&frame(6, END));
+    assert_eq!(dialog.cn_boundary(), None);
+}
+
+#[test]
+fn the_client_is_not_read_beyond_the_pipeline() {
+    let mut dialog = dialog(MODERN);
+    for commands in 0..PIPELINE_MAX {
+        assert!(dialog.may_speak(), "{commands}");
+        dialog.client_bytes(&frame(0, QUERY));
+    }
+    assert!(!dialog.may_speak());
+    assert_eq!((dialog.in_flight(), dialog.current()), (PIPELINE_MAX, Some(Command::Query)));
+    dialog.client_bytes(&frame(0, b"\x0e").repeat(1000));
+    let all = frame(1, OK).repeat(PIPELINE_MAX + 1000);
+    assert_eq!(dialog.cn_bytes(&all).replies as usize, PIPELINE_MAX + 1000);
+    assert!(dialog.may_speak() && dialog.idle());
+}
+
+#[test]
+fn long_data_waits_for_its_execution() {
+    let mut dialog = dialog(MODERN);
+    let data = |id: u8| frame(0, &[0x18, id, 0, 0, 0, 0, 0, b'x']);
+    let ask = |dialog: &mut Dialog, payload: &[u8]| {
+        dialog.client_bytes(&frame(0, payload));
+        dialog.cn_bytes(&frame(1, OK));
+        dialog.idle()
+    };
+    dialog.client_bytes(&data(1));
+    assert!(dialog.long_data() && !dialog.idle());
+    assert!(!ask(&mut dialog, b"\x17\x02\0\0\0\0\x01\0\0\0"), "another statement");
+    assert!(ask(&mut dialog, b"\x17\x01\0\0\0\0\x01\0\0\0"));
+    dialog.client_bytes(&[data(1), data(2)].concat());
+    assert!(!ask(&mut dialog, b"\x17\x01\0\0\0\0\x01\0\0\0"), "two statements");
+    assert!(ask(&mut dialog, b"\x1f"));
+}
+
+#[test]
+fn quit_is_told_and_final() {
+    let mut dialog = dialog(MODERN);
+    let news = dialog.client_bytes(&[frame(0, QUERY), frame(0, b"\x01")].concat());
+    assert_eq!(news, ClientNews { commands: 2, quit: true });
+    assert_eq!(dialog.cn_bytes(&frame(1, OK)).replies, 1);
+    assert!(!dialog.idle());
+}
