@@ -77,7 +77,7 @@ pub enum CoordinatorError {
     WorkersLost,
 }
 
-/// The coordinator, before [`Coordinator::run`]. Make it inside its runtime.
+/// The coordinator. It does nothing before [`Coordinator::run`].
 pub struct Coordinator {
     settings: Settings,
     config_path: Option<PathBuf>,
@@ -178,6 +178,7 @@ impl Coordinator {
 
     /// [`Coordinator::run`] with signals from elsewhere.
     pub async fn run_with(mut self, mut signals: mpsc::Receiver<Signal>) -> Result<(), CoordinatorError> {
+        self.stage = Stage::Starting { publish_by: Instant::now() + FIRST_ROUND_LIMIT };
         self.inbox.listen(&self.posts).map_err(CoordinatorError::Mailboxes)?;
         self.take_cns();
         loop {
@@ -320,7 +321,7 @@ impl Coordinator {
             self.stage = Stage::Serving;
         }
         if std::mem::take(&mut self.unpublished) {
-            for post in &mut self.posts {
+            for post in self.posts.iter_mut().filter(|post| !post.has_ended()) {
                 post.publish(self.picture.clone());
             }
         }
