@@ -12,7 +12,7 @@
 pub mod message;
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
@@ -86,8 +86,8 @@ impl WorkerEnd {
 
     /// The eventfd that becomes readable when an order comes: 8 bytes to read, whose value means nothing.
     /// It blocks, so it is for a ring to read and not for a thread.
-    pub fn eventfd(&self) -> RawFd {
-        self.orders_bell.as_raw_fd()
+    pub fn eventfd(&self) -> BorrowedFd<'_> {
+        self.orders_bell.as_fd()
     }
 
     /// Sends a report; never waits. The caller counts what does not fit.
@@ -157,7 +157,6 @@ fn ring(bell: &OwnedFd, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
     use std::time::Duration;
 
     use super::message::Event;
