@@ -29,14 +29,14 @@ const FAILURE: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
 
 /// A thread-per-core, io_uring proxy for clusters that speak the MySQL protocol.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "corelane", version, long_version = VERSION)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Run the proxy
     Serve {
@@ -70,7 +70,7 @@ enum Command {
 }
 
 /// Which admin door, and who is asking.
-#[derive(Debug, Args)]
+#[derive(Args)]
 struct DoorArgs {
     /// Take address, user and password from this configuration file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["admin", "user", "password"])]
