@@ -20,6 +20,10 @@ use corelane::mailbox::message::{CnFailure, Event, Order, Picture, Report, Sessi
 use corelane::mailbox::{WorkerEnd, pair};
 use corelane::metrics::{Counters, Tally};
 use corelane::route::CnState;
+use corelane::wire::auth::{AuthSwitchRequest, native_key, native_scramble};
+use corelane::wire::capability::Capabilities;
+use corelane::wire::frame::{Header, write_packet};
+use corelane::wire::login::HandshakeResponse;
 use mysql_async::consts::ColumnType;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, Row};
@@ -362,6 +366,51 @@ async fn the_door_keeps_strangers_and_crowds_out() {
     let error = house.try_client("admin").await.unwrap_err().to_string();
     assert!(error.contains("1040"), "{error}");
     house.stop().await;
+}
+
+/// A client that begins with MySQL 8's plugin, as most drivers do when they are not told another one.
+#[tokio::test]
+async fn a_client_with_another_plugin_is_switched() {
+    let house = House::start(&config(&[])).await;
+    let admin = house.admin;
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(admin).unwrap();
+        packet(&mut stream);
+        let login = HandshakeResponse {
+            capabilities: Capabilities(0x8_8201),
+            max_packet: 1 << 24,
+            charset: 45,
+            user: b"admin",
+            auth: &[7; 32],
+            database: None,
+            plugin: Some(b"caching_sha2_password"),
+            attributes: None,
+            zstd_level: None,
+        };
+        let mut payload = Vec::new();
+        login.write(&mut payload).unwrap();
+        send(&mut stream, 1, &payload);
+        let switch = packet(&mut stream);
+        let salt = AuthSwitchRequest::read(&switch).unwrap().salt().unwrap();
+        send(&mut stream, 3, &native_scramble(&native_key("admin"), &salt));
+        packet(&mut stream)
+    });
+    assert_eq!(answer.await.unwrap()[0], 0, "OK");
+    house.stop().await;
+}
+
+fn packet(stream: &mut std::net::TcpStream) -> Vec<u8> {
+    let mut header = [0; 4];
+    stream.read_exact(&mut header).unwrap();
+    let mut payload = vec![0; Header::read(header).length as usize];
+    stream.read_exact(&mut payload).unwrap();
+    payload
+}
+
+fn send(stream: &mut std::net::TcpStream, sequence: u8, payload: &[u8]) {
+    let (mut out, mut sequence) = (Vec::new(), sequence);
+    write_packet(&mut out, &mut sequence, payload);
+    stream.write_all(&out).unwrap();
 }
 
 #[tokio::test]

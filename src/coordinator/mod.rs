@@ -10,6 +10,7 @@
 //! workers have stopped.
 
 pub mod desk;
+mod inbox;
 mod post;
 pub mod probe;
 mod reload;
@@ -23,21 +24,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::unix::pipe;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::sleep_until;
 use tracing::{error, info, warn};
 
 use crate::config::Settings;
-use crate::ident::{CNS_MAX, WorkerId};
+use crate::ident::WorkerId;
 use crate::mailbox::CoordinatorEnd;
 use crate::mailbox::message::{CnFailure, Event, Picture, Report};
 use crate::metrics::{Counters, Tally};
 use crate::placement::{self, Decision, Placement};
 use crate::route::View;
 use crate::session::face::Face;
-use desk::{CnRow, Desk, QUESTIONS_MAX, Question, Roll, WorkerFacts};
+use desk::{CnRow, Desk, Question, Roll, WorkerFacts};
+use inbox::{Inbox, Wake};
 use post::Post;
 use resolve::{Lookup, keep_resolving};
 use roll::Rolls;
@@ -52,9 +52,6 @@ const STOP_SLACK: Duration = Duration::from_secs(2);
 
 /// When to try again to fill a mailbox that was full.
 const POST_RETRY: Duration = Duration::from_millis(20);
-
-/// Look-ups that may wait to be heeded.
-const LOOKUPS_WAITING: usize = 64;
 
 /// All that a coordinator is made of. The lists have one entry for each worker, in the workers' order.
 pub struct CoordinatorParts {
@@ -77,7 +74,7 @@ pub enum CoordinatorError {
     WorkersLost,
 }
 
-/// The coordinator, before [`Coordinator::run`]. Make it inside its runtime.
+/// The coordinator. It does nothing before [`Coordinator::run`].
 pub struct Coordinator {
     settings: Settings,
     config_path: Option<PathBuf>,
@@ -110,32 +107,10 @@ enum Stage {
     },
 }
 
-/// Where all that happens comes in.
-struct Inbox {
-    bell: Arc<Notify>,
-    bells: JoinSet<()>,
-    outcomes: mpsc::Receiver<Outcome>,
-    lookups: mpsc::Receiver<Lookup>,
-    lookups_in: mpsc::Sender<Lookup>,
-    questions: mpsc::Receiver<Question>,
-}
-
-/// What ends a wait.
-enum Wake {
-    /// A report lies in some mailbox, or it is time for something.
-    Turn,
-    Outcome(Outcome),
-    Lookup(Lookup),
-    Question(Question),
-    Signal(Signal),
-}
-
 impl Coordinator {
     /// A coordinator, and the desk for the doors.
     pub fn new(parts: CoordinatorParts) -> (Self, Desk) {
-        let (questions_in, questions) = mpsc::channel(QUESTIONS_MAX);
-        let (outcomes_in, outcomes) = mpsc::channel(CNS_MAX);
-        let (lookups_in, lookups) = mpsc::channel(LOOKUPS_WAITING);
+        let (inbox, questions_in, outcomes_in) = Inbox::new();
         let settings = parts.settings;
         let desk =
             Desk::new(questions_in, Arc::new(settings.admin.clone()), facts(parts.counters, &parts.cpus));
@@ -156,14 +131,7 @@ impl Coordinator {
             watches: Watches::new(settings.probe.clone(), outcomes_in),
             rolls: Rolls::default(),
             resolver: JoinSet::new(),
-            inbox: Inbox {
-                bell: Arc::default(),
-                bells: JoinSet::new(),
-                outcomes,
-                lookups,
-                lookups_in,
-                questions,
-            },
+            inbox,
             config_path: parts.config_path,
             settings,
         };
@@ -178,6 +146,7 @@ impl Coordinator {
 
     /// [`Coordinator::run`] with signals from elsewhere.
     pub async fn run_with(mut self, mut signals: mpsc::Receiver<Signal>) -> Result<(), CoordinatorError> {
+        self.stage = Stage::Starting { publish_by: Instant::now() + FIRST_ROUND_LIMIT };
         self.inbox.listen(&self.posts).map_err(CoordinatorError::Mailboxes)?;
         self.take_cns();
         loop {
@@ -299,7 +268,7 @@ impl Coordinator {
         let names: Vec<_> = named.map(|(id, address)| (id.to_owned(), address.to_owned())).collect();
         self.resolver = JoinSet::new();
         if !names.is_empty() {
-            self.resolver.spawn(keep_resolving(names, self.inbox.lookups_in.clone()));
+            self.resolver.spawn(keep_resolving(names, self.inbox.lookups_in()));
         }
     }
 
@@ -320,7 +289,7 @@ impl Coordinator {
             self.stage = Stage::Serving;
         }
         if std::mem::take(&mut self.unpublished) {
-            for post in &mut self.posts {
+            for post in self.posts.iter_mut().filter(|post| !post.has_ended()) {
                 post.publish(self.picture.clone());
             }
         }
@@ -398,61 +367,6 @@ impl Coordinator {
             running.into_iter().partition(|post| post.list_sessions(ticket));
         let ids = |posts: Vec<&Post>| -> Vec<WorkerId> { posts.iter().map(|post| post.worker()).collect() };
         self.rolls.open(ticket, &ids(asked), &ids(unasked), Instant::now(), answer);
-    }
-}
-
-impl Inbox {
-    /// Has a report in any mailbox wake the coordinator.
-    fn listen(&mut self, posts: &[Post]) -> io::Result<()> {
-        for post in posts {
-            let bell = pipe::Receiver::from_owned_fd(post.bell()?)?;
-            self.bells.spawn(pass_on(bell, self.bell.clone()));
-        }
-        Ok(())
-    }
-
-    async fn wait(&mut self, signals: &mut mpsc::Receiver<Signal>, due: Option<Instant>) -> Wake {
-        let due_in = async {
-            match due {
-                Some(due) => sleep_until(due.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        // A channel whose other side is gone is left out: its pattern does not match.
-        tokio::select! {
-            () = self.bell.notified() => Wake::Turn,
-            () = due_in => Wake::Turn,
-            Some(signal) = signals.recv() => Wake::Signal(signal),
-            Some(outcome) = self.outcomes.recv() => Wake::Outcome(outcome),
-            Some(lookup) = self.lookups.recv() => Wake::Lookup(lookup),
-            Some(question) = self.questions.recv() => Wake::Question(question),
-        }
-    }
-
-    /// What else has come in, so that a turn heeds all of it and publishes once.
-    fn next(&mut self) -> Option<Wake> {
-        if let Ok(outcome) = self.outcomes.try_recv() {
-            return Some(Wake::Outcome(outcome));
-        }
-        if let Ok(lookup) = self.lookups.try_recv() {
-            return Some(Wake::Lookup(lookup));
-        }
-        self.questions.try_recv().ok().map(Wake::Question)
-    }
-}
-
-/// Passes rings on until the worker is gone, which is the last one.
-async fn pass_on(bell: pipe::Receiver, to: Arc<Notify>) {
-    let mut rings = [0; 64];
-    while bell.readable().await.is_ok() {
-        let heard = bell.try_read(&mut rings);
-        if matches!(&heard, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-            continue;
-        }
-        to.notify_one();
-        if !matches!(heard, Ok(1..)) {
-            return;
-        }
     }
 }
 

@@ -167,3 +167,79 @@ const UTF8MB4_GENERAL_CI: u8 = 45;
 
 /// COM_QUIT as a frame.
 const QUIT: &[u8] = b"\x01\0\0\0\x01";
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const GREETING: &[u8] = b"\x64\0\0\0\n5.5.5-10.11.19-MariaDB-0+deb12u1\0\x1b\0\0\0BA\\.lXSu\0\xfe\xf7\
+        \x08\x02\0\xff\x81\x15\0\0\0\0\0\0\x1d\0\0\0uk:|&Eia)Gi]\0mysql_native_password\0";
+    const SWITCH: &[u8] = b"\x16\0\0\x02\xfecaching_sha2_password";
+    const OK: &[u8] = b"\x07\0\0\x04\0\0\0\x02\0\0\0";
+
+    /// Probes a CN that sends each of `says` and reads an answer after each but the last; gives the outcome
+    /// and the answers.
+    async fn probed(says: Vec<Vec<u8>>, flavour: Flavour) -> (Result<Face, Error>, Vec<Vec<u8>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target::Tcp(listener.local_addr().unwrap());
+        let cn = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut answers = Vec::new();
+            for said in says {
+                stream.write_all(&said).await.unwrap();
+                let mut answer = vec![0; 512];
+                let read = stream.read(&mut answer).await.unwrap();
+                answer.truncate(read);
+                answers.push(answer);
+            }
+            answers
+        });
+        let (outcome, took) = probe(&target, flavour, Duration::from_millis(500)).await;
+        assert!(took < Duration::from_secs(5));
+        (outcome, cn.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_login_is_carried_to_its_end() {
+        let switch = b"\x1d\0\0\x02\xfemysql_clear_password\0abcdefg".to_vec();
+        assert_eq!(switch.len(), 4 + 0x1d);
+        let (outcome, answers) = probed(vec![GREETING.to_vec(), switch, OK.to_vec()], Flavour::Mysql).await;
+        assert_eq!(outcome.unwrap().version, "5.5.5-10.11.19-MariaDB-0+deb12u1");
+        let login = HandshakeResponse::read(&answers[0][4..]).unwrap();
+        assert_eq!((login.user, login.auth), (USER.as_bytes(), &b""[..]));
+        assert_eq!(answers[0][3], 1);
+        assert_eq!(answers[1], b"\0\0\0\x03", "an empty password, whatever the plugin");
+        assert_eq!(answers[2], QUIT);
+    }
+
+    #[tokio::test]
+    async fn another_flavour_is_only_greeted() {
+        let (outcome, answers) = probed(vec![GREETING.to_vec()], Flavour::Matrixone).await;
+        assert!(outcome.is_ok());
+        assert_eq!(answers, [b""]);
+    }
+
+    #[tokio::test]
+    async fn what_follows_the_greeting_is_not_held_against_the_cn() {
+        let (outcome, _) = probed(vec![GREETING.to_vec(), SWITCH.to_vec()], Flavour::Mysql).await;
+        assert!(outcome.is_ok());
+    }
+
+    #[tokio::test]
+    async fn each_failure_is_named() {
+        let full = b"\x17\0\0\0\xff\x10\x04Too many connections".to_vec();
+        let (outcome, _) = probed(vec![full], Flavour::Mysql).await;
+        assert_eq!(outcome.unwrap_err().to_string(), "it greeted with error 1040: Too many connections");
+        let (outcome, _) = probed(vec![b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()], Flavour::Mysql).await;
+        assert!(outcome.unwrap_err().to_string().starts_with("what it says is no MySQL greeting"));
+        let (outcome, _) = probed(Vec::new(), Flavour::Mysql).await;
+        assert!(matches!(outcome, Err(Error::Closed)));
+        let (outcome, _) = probed(vec![GREETING[..40].to_vec()], Flavour::Mysql).await;
+        assert!(matches!(outcome, Err(Error::TimedOut(_))));
+        let nowhere = Target::Unix("/nowhere".into());
+        let (outcome, _) = probe(&nowhere, Flavour::Mysql, Duration::from_secs(1)).await;
+        assert!(matches!(outcome, Err(Error::Connect(_))));
+    }
+}

@@ -33,3 +33,20 @@ pub fn catch() -> io::Result<mpsc::Receiver<Signal>> {
     }
     Ok(receiver)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_process_signals_mean_reload_and_stop() {
+        let mut signals = catch().unwrap();
+        let me = std::process::id().to_string();
+        for (name, meaning) in [("-HUP", Signal::Reload), ("-TERM", Signal::Stop), ("-INT", Signal::Stop)] {
+            assert!(Command::new("kill").args([name, &me]).status().unwrap().success());
+            assert_eq!(signals.recv().await, Some(meaning), "{name}");
+        }
+    }
+}

@@ -18,7 +18,7 @@ use crate::ident::{CnSlot, Epoch};
 use crate::route::{Cn, View};
 use crate::session::face::Face;
 
-/// At least this long between two probes of a CN, whoever asks.
+/// At least this long from one probe of a CN to the next that was asked for, and the shortest interval.
 const PROBES_APART: Duration = Duration::from_millis(100);
 
 /// What a probe found out.
@@ -187,13 +187,16 @@ async fn keep_probing(
         if to.send(Outcome { slot: cn.slot, epoch, face, took }).await.is_err() {
             return;
         }
-        sleep_until(begun + PROBES_APART).await;
         while next <= Instant::now() {
             next += rules.interval.max(PROBES_APART);
         }
+        let poked = async {
+            sleep_until(begun + PROBES_APART).await;
+            poke.notified().await;
+        };
         tokio::select! {
             () = sleep_until(next) => (),
-            () = poke.notified() => (),
+            () = poked => (),
         }
     }
 }

@@ -157,7 +157,6 @@ fn ring(bell: &OwnedFd, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
     use std::time::Duration;
 
     use super::message::Event;
