@@ -43,6 +43,18 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("the bound address").port()
 }
 
+/// Whether somebody listens on a TCP port of 127.0.0.1, by the kernel's own list: no connection is made.
+pub fn listens(port: u16) -> bool {
+    /// State `TCP_LISTEN` as `/proc/net/tcp` prints it.
+    const LISTEN: &str = "0A";
+    let local = format!("0100007F:{port:04X}");
+    let table = fs::read_to_string("/proc/net/tcp").expect("read /proc/net/tcp");
+    table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .any(|columns| columns.get(1) == Some(&local.as_str()) && columns.get(3) == Some(&LISTEN))
+}
+
 /// Asks every 20 ms until the answer is yes; fails the test after `limit` with `what`.
 pub fn wait_until(what: &str, limit: Duration, mut yes: impl FnMut() -> bool) {
     let start = Instant::now();

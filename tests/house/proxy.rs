@@ -3,14 +3,13 @@
 //! `CORELANE_BIN` names another binary to test than the one cargo built, e.g. the release build.
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::place::{Workplace, free_port, wait_until};
+use super::place::{Workplace, free_port, listens, wait_until};
 use super::process::{Child, run};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -52,15 +51,13 @@ impl Proxy {
         proxy
     }
 
-    /// Waits until it listens and has found each CN that can be found.
+    /// Waits until it listens on both doors; asks the kernel, as a connection would show up as a session.
     fn wait_ready(&mut self) {
         let (port, admin_port) = (self.port, self.admin_port);
         let child = &mut self.child;
         wait_until("corelane listens", START_LIMIT, || {
             assert!(child.running(), "corelane ended:\n{}", child.log());
-            // The admin door is tried first, so that no half-open session is left on a worker in vain.
-            TcpStream::connect(("127.0.0.1", admin_port)).is_ok()
-                && TcpStream::connect(("127.0.0.1", port)).is_ok()
+            listens(admin_port) && listens(port)
         });
     }
 
