@@ -1,0 +1,15 @@
+//! End to end: the built proxy between real clients and real MariaDB servers, or scripted ones.
+//!
+//! Each file is one promise of the proxy; `house` brings the processes. The three CNs of
+//! `house::cluster` are shared, so a test reads what it counts from its own proxy, never from a CN.
+
+#[path = "../house/mod.rs"]
+mod house;
+
+mod admin;
+mod lifecycle;
+mod login;
+mod relay;
+mod reload;
+mod route;
+mod sysbench;

@@ -1,0 +1,281 @@
+//! A tiny blocking MySQL client for sequences that no driver sends: half packets, pipelines, stalls.
+//!
+//! It speaks Protocol::41 with 4.1 authentication and keeps no state but the bytes it has not read.
+//! Every read has a limit of [`READ_LIMIT`], so that a proxy that hangs fails a test and does not hang it.
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use sha1::{Digest, Sha1};
+
+/// How long one read may wait for bytes.
+pub const READ_LIMIT: Duration = Duration::from_secs(60);
+
+/// The largest payload of one frame.
+pub const FRAME_MAX: usize = 0xff_ffff;
+
+/// Commands as the protocol numbers them.
+pub struct Com;
+
+impl Com {
+    pub const QUIT: u8 = 0x01;
+    pub const QUERY: u8 = 0x03;
+    pub const PING: u8 = 0x0e;
+    pub const CHANGE_USER: u8 = 0x11;
+    pub const STMT_PREPARE: u8 = 0x16;
+    pub const STMT_EXECUTE: u8 = 0x17;
+    pub const STMT_CLOSE: u8 = 0x19;
+    pub const STMT_FETCH: u8 = 0x1c;
+}
+
+const CONNECT_WITH_DB: u32 = 1 << 3;
+const PROTOCOL_41: u32 = 1 << 9;
+const TRANSACTIONS: u32 = 1 << 13;
+const SECURE_CONNECTION: u32 = 1 << 15;
+const MULTI_STATEMENTS: u32 = 1 << 16;
+const MULTI_RESULTS: u32 = 1 << 17;
+const PS_MULTI_RESULTS: u32 = 1 << 18;
+const PLUGIN_AUTH: u32 = 1 << 19;
+
+/// An ERR packet taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrPacket {
+    pub code: u16,
+    pub state: String,
+    pub message: String,
+}
+
+/// Who logs in, and with what.
+pub struct LoginAs<'a> {
+    pub user: &'a str,
+    pub password: &'a str,
+    pub database: &'a str,
+}
+
+pub struct RawClient {
+    stream: BufReader<TcpStream>,
+    /// The sequence number of the last frame read.
+    pub sequence: u8,
+}
+
+impl RawClient {
+    /// Connects without reading the greeting.
+    pub fn dial(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("connect");
+        stream.set_read_timeout(Some(READ_LIMIT)).expect("set a read limit");
+        stream.set_write_timeout(Some(READ_LIMIT)).expect("set a write limit");
+        stream.set_nodelay(true).expect("set TCP_NODELAY");
+        Self { stream: BufReader::new(stream), sequence: 0 }
+    }
+
+    /// Connects and logs in with `mysql_native_password`, by an AuthSwitchRequest where one comes.
+    pub fn login(port: u16, who: &LoginAs) -> Result<Self, ErrPacket> {
+        let mut client = Self::dial(port);
+        let last = client.log_in(who)?;
+        assert_eq!(last[0], 0, "the login ends with OK");
+        Ok(client)
+    }
+
+    /// The login on a fresh connection; the OK packet, or the ERR.
+    pub fn log_in(&mut self, who: &LoginAs) -> Result<Vec<u8>, ErrPacket> {
+        let greeting = self.packet();
+        check(&greeting)?;
+        let response = handshake_response(who, &salt_of_greeting(&greeting));
+        self.send(self.sequence.wrapping_add(1), &response);
+        let mut answer = self.packet();
+        while answer[0] == 0xfe {
+            let scramble = answer_to_switch(&answer, who.password);
+            self.send(self.sequence.wrapping_add(1), &scramble);
+            answer = self.packet();
+        }
+        check(&answer)?;
+        Ok(answer)
+    }
+
+    /// Sends one packet, split into frames where it is longer than a frame may be.
+    pub fn send(&mut self, sequence: u8, payload: &[u8]) {
+        self.send_bytes(&frames(sequence, payload)).expect("send a packet");
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes)
+    }
+
+    /// Sends a command and its argument as a new conversation.
+    pub fn command(&mut self, com: u8, argument: &[u8]) {
+        self.send(0, &[&[com], argument].concat());
+    }
+
+    /// Reads one packet: as many frames as it has.
+    pub fn packet(&mut self) -> Vec<u8> {
+        self.try_packet().expect("read a packet").expect("a packet before the end")
+    }
+
+    /// The same; `None` when the peer has closed between packets.
+    pub fn try_packet(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut packet = Vec::new();
+        loop {
+            let mut header = [0; 4];
+            if self.stream.read(&mut header[..1])? == 0 {
+                return if packet.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            }
+            self.stream.read_exact(&mut header[1..])?;
+            let length = usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16;
+            self.sequence = header[3];
+            let start = packet.len();
+            packet.resize(start + length, 0);
+            self.stream.read_exact(&mut packet[start..])?;
+            if length < FRAME_MAX {
+                return Ok(Some(packet));
+            }
+        }
+    }
+
+    /// Reads all packets until the peer closes; a reset counts as the end.
+    pub fn packets_to_end(&mut self) -> Vec<Vec<u8>> {
+        let mut packets = Vec::new();
+        loop {
+            match self.try_packet() {
+                Ok(Some(packet)) => packets.push(packet),
+                Ok(None) => return packets,
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return packets,
+                Err(e) => panic!("expected the end of the connection, got {e}; packets so far: {packets:?}"),
+            }
+        }
+    }
+
+    /// Reads the reply to a text query (without DEPRECATE_EOF): the rows as raw payloads, or the ERR.
+    pub fn rows(&mut self) -> Result<Vec<Vec<u8>>, ErrPacket> {
+        let head = self.packet();
+        check(&head)?;
+        if head[0] == 0 {
+            return Ok(Vec::new());
+        }
+        for _ in 0..head[0] {
+            self.packet();
+        }
+        assert!(is_eof(&self.packet()), "EOF after the column definitions");
+        self.rows_to_eof()
+    }
+
+    /// Rows up to the EOF packet that ends them.
+    pub fn rows_to_eof(&mut self) -> Result<Vec<Vec<u8>>, ErrPacket> {
+        let mut rows = Vec::new();
+        loop {
+            let packet = self.packet();
+            check(&packet)?;
+            if is_eof(&packet) {
+                return Ok(rows);
+            }
+            rows.push(packet);
+        }
+    }
+
+    /// A text query whose answer is one short value.
+    pub fn value(&mut self, sql: &str) -> Result<String, ErrPacket> {
+        self.command(Com::QUERY, sql.as_bytes());
+        let rows = self.rows()?;
+        Ok(short_text(rows.first().expect("a row")))
+    }
+
+    /// Closes the sending side only.
+    pub fn half_close(&self) {
+        let _ = self.stream.get_ref().shutdown(Shutdown::Write);
+    }
+
+    pub fn set_read_limit(&self, limit: Duration) {
+        self.stream.get_ref().set_read_timeout(Some(limit)).expect("set a read limit");
+    }
+}
+
+/// A packet as bytes on the wire.
+pub fn frames(mut sequence: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(payload.len() + 8);
+    let mut rest = payload;
+    loop {
+        let (frame, after) = rest.split_at(rest.len().min(FRAME_MAX));
+        bytes.extend_from_slice(&u32::try_from(frame.len()).expect("24 bits").to_le_bytes()[..3]);
+        bytes.push(sequence);
+        bytes.extend_from_slice(frame);
+        sequence = sequence.wrapping_add(1);
+        if frame.len() < FRAME_MAX {
+            return bytes;
+        }
+        rest = after;
+    }
+}
+
+/// Takes an ERR packet apart; anything else is well.
+pub fn check(packet: &[u8]) -> Result<(), ErrPacket> {
+    if packet.first() != Some(&0xff) {
+        return Ok(());
+    }
+    let code = u16::from_le_bytes([packet[1], packet[2]]);
+    let text = String::from_utf8_lossy(&packet[3..]).into_owned();
+    let (state, message) = match text.strip_prefix('#') {
+        Some(rest) => (rest[..5].to_string(), rest[5..].to_string()),
+        None => (String::new(), text),
+    };
+    Err(ErrPacket { code, state, message })
+}
+
+pub fn is_eof(packet: &[u8]) -> bool {
+    packet[0] == 0xfe && packet.len() < 9
+}
+
+/// The first value of a text row, where it is shorter than 251 bytes.
+fn short_text(row: &[u8]) -> String {
+    assert!(row[0] < 251, "a short value");
+    String::from_utf8_lossy(&row[1..=usize::from(row[0])]).into_owned()
+}
+
+/// Protocol::HandshakeV10: 8 bytes of salt after the version and the connection id, 12 more further on.
+fn salt_of_greeting(greeting: &[u8]) -> Vec<u8> {
+    let version_end = greeting.iter().position(|&byte| byte == 0).expect("the version's end");
+    let first = version_end + 5;
+    let second = first + 8 + 1 + 2 + 1 + 2 + 2 + 1 + 10;
+    [&greeting[first..first + 8], &greeting[second..second + 12]].concat()
+}
+
+fn handshake_response(who: &LoginAs, salt: &[u8]) -> Vec<u8> {
+    let mut flags = PROTOCOL_41 | TRANSACTIONS | SECURE_CONNECTION | PLUGIN_AUTH;
+    flags |= MULTI_STATEMENTS | MULTI_RESULTS | PS_MULTI_RESULTS;
+    if !who.database.is_empty() {
+        flags |= CONNECT_WITH_DB;
+    }
+    let scramble = native_scramble(who.password, salt);
+    let mut packet = flags.to_le_bytes().to_vec();
+    packet.extend_from_slice(&(1u32 << 30).to_le_bytes());
+    packet.push(45);
+    packet.extend_from_slice(&[0; 23]);
+    packet.extend_from_slice(who.user.as_bytes());
+    packet.push(0);
+    packet.push(u8::try_from(scramble.len()).expect("0 or 20"));
+    packet.extend_from_slice(&scramble);
+    if !who.database.is_empty() {
+        packet.extend_from_slice(who.database.as_bytes());
+        packet.push(0);
+    }
+    packet.extend_from_slice(b"mysql_native_password\0");
+    packet
+}
+
+/// AuthSwitchRequest: 0xfe, plugin, salt with a closing zero.
+fn answer_to_switch(request: &[u8], password: &str) -> Vec<u8> {
+    let end = 1 + request[1..].iter().position(|&byte| byte == 0).expect("the plugin's end");
+    assert_eq!(&request[1..end], b"mysql_native_password", "the plugin asked for");
+    native_scramble(password, &request[end + 1..end + 21])
+}
+
+/// SHA1(password) XOR SHA1(salt + SHA1(SHA1(password))); nothing for an empty password.
+pub fn native_scramble(password: &str, salt: &[u8]) -> Vec<u8> {
+    if password.is_empty() {
+        return Vec::new();
+    }
+    let once = Sha1::digest(password.as_bytes());
+    let twice = Sha1::digest(once);
+    let mask = Sha1::new().chain_update(salt).chain_update(twice).finalize();
+    once.iter().zip(mask.iter()).map(|(a, b)| a ^ b).collect()
+}

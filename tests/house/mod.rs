@@ -1,0 +1,26 @@
+//! The test house: real MariaDB servers, the built proxy, odd clients and scripted CNs for end-to-end tests.
+//!
+//! Everything here starts real processes and sockets on free ports of 127.0.0.1, in temporary directories,
+//! and stops them when dropped. Nothing survives the test process: children die with it, and the
+//! directories of a run that was killed are swept by the next one.
+//!
+//! It knows the protocol by its own bytes and uses nothing of the library, so that a mistake there cannot
+//! hide here. It judges nothing: the tests do.
+
+#![allow(dead_code, reason = "each test binary uses its own part of the house")]
+
+mod client;
+mod cluster;
+mod mariadb;
+mod place;
+mod process;
+mod proxy;
+mod scripted;
+
+pub use client::{Com, LoginAs, RawClient, check as err_of, frames};
+pub use cluster::{Driver, cluster, connect, driver_error, driver_opts};
+pub use mariadb::Mariadb;
+pub use place::{free_port, wait_until};
+pub use process::run;
+pub use proxy::{Proxy, cn_toml, number};
+pub use scripted::ScriptedCn;

@@ -1,0 +1,150 @@
+//! A CN that misbehaves as told: a listener whose every connection is run through a closure.
+//!
+//! It answers until it is dropped; a connection's thread ends when its script does.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::client::frames;
+
+pub struct ScriptedCn {
+    pub port: u16,
+    /// Connections accepted so far, probes among them.
+    pub accepted: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl ScriptedCn {
+    /// Runs `script` on every connection, each on a thread of its own; the second argument counts them from 0.
+    pub fn start(script: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a scripted CN");
+        let port = listener.local_addr().expect("its address").port();
+        let (accepted, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (count, stopped, script) = (accepted.clone(), stop.clone(), Arc::new(script));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let nth = count.fetch_add(1, Ordering::SeqCst);
+                let script = script.clone();
+                std::thread::spawn(move || script(stream, nth));
+            }
+        });
+        Self { port, accepted, stop }
+    }
+
+    /// Sends an ERR in place of the greeting and closes.
+    pub fn refusing_with(code: u16, message: &'static str) -> Self {
+        Self::start(move |mut stream, _| {
+            let _ = stream.write_all(&frames(0, &err_packet(code, "", message)));
+        })
+    }
+
+    /// Accepts and says nothing, for as long as the peer stays.
+    pub fn hanging() -> Self {
+        Self::start(|mut stream, _| drain(&mut stream))
+    }
+
+    /// Accepts and closes at once.
+    pub fn closing() -> Self {
+        Self::start(|stream, _| drop(stream))
+    }
+
+    /// Greets after `delay` and lets everybody in; then answers each command with `reply`, raw bytes, and
+    /// closes where `reply` gives none.
+    pub fn answering(
+        delay: Duration,
+        reply: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(move |mut stream, _| {
+            std::thread::sleep(delay);
+            let _ = serve(&mut stream, &reply);
+        })
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for ScriptedCn {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+    }
+}
+
+fn serve(stream: &mut TcpStream, reply: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> std::io::Result<()> {
+    stream.write_all(&frames(0, &greeting_packet()))?;
+    let (sequence, response) = read_frame(stream)?;
+    let native = response.windows(22).any(|window| window == b"mysql_native_password\0");
+    let mut next = sequence.wrapping_add(1);
+    if !native {
+        let switch = [b"\xfemysql_native_password\0".as_slice(), SALT, b"\0"].concat();
+        stream.write_all(&frames(next, &switch))?;
+        next = read_frame(stream)?.0.wrapping_add(1);
+    }
+    stream.write_all(&frames(next, OK))?;
+    loop {
+        let (_, command) = read_frame(stream)?;
+        match reply(&command) {
+            Some(bytes) => stream.write_all(&bytes)?,
+            None => return Ok(()),
+        }
+    }
+}
+
+fn read_frame(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
+    let mut header = [0; 4];
+    stream.read_exact(&mut header)?;
+    let length = u32::from_le_bytes([header[0], header[1], header[2], 0]) as usize;
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload)?;
+    Ok((header[3], payload))
+}
+
+fn drain(stream: &mut TcpStream) {
+    let mut bytes = [0; 4096];
+    while stream.read(&mut bytes).is_ok_and(|n| n > 0) {}
+}
+
+/// OK: no rows, no insert id, autocommit, no warnings.
+pub const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
+const SALT: &[u8] = b"abcdefghijklmnopqrst";
+
+/// An ERR packet; an empty `state` leaves out `#` and the state, as before the login.
+pub fn err_packet(code: u16, state: &str, message: &str) -> Vec<u8> {
+    let mut packet = vec![0xff];
+    packet.extend_from_slice(&code.to_le_bytes());
+    if !state.is_empty() {
+        packet.push(b'#');
+        packet.extend_from_slice(state.as_bytes());
+    }
+    packet.extend_from_slice(message.as_bytes());
+    packet
+}
+
+/// Protocol::HandshakeV10 of a plain MySQL 5.7-like server.
+pub fn greeting_packet() -> Vec<u8> {
+    let capabilities: u32 = 0x001f_a20f;
+    let low = capabilities.to_le_bytes();
+    let mut packet = vec![10];
+    packet.extend_from_slice(b"5.7.42-scripted\0");
+    packet.extend_from_slice(&7u32.to_le_bytes());
+    packet.extend_from_slice(&SALT[..8]);
+    packet.push(0);
+    packet.extend_from_slice(&low[..2]);
+    packet.push(45);
+    packet.extend_from_slice(&2u16.to_le_bytes());
+    packet.extend_from_slice(&low[2..]);
+    packet.push(21);
+    packet.extend_from_slice(&[0; 10]);
+    packet.extend_from_slice(&SALT[8..]);
+    packet.push(0);
+    packet.extend_from_slice(b"mysql_native_password\0");
+    packet
+}
