@@ -1,1 +1,43 @@
-fn main() {}
+//! Load tools for corelane: what stands behind the proxy, what presses on it, and the comparison with its peers.
+//!
+//! Each subcommand is one file. Not part of the proxy; nothing here is installed with it.
+
+mod load;
+mod null_cn;
+mod protocol;
+mod session;
+mod sys;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "corelane-bench", version, about = "Load tools for corelane")]
+struct Cli {
+    #[command(subcommand)]
+    tool: Tool,
+}
+
+#[derive(Subcommand)]
+enum Tool {
+    /// A CN that answers at once.
+    NullCn(null_cn::Options),
+    /// A closed-loop load generator.
+    Load(load::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().tool {
+        Tool::NullCn(options) => null_cn::run(&options).map(|()| true),
+        Tool::Load(options) => load::run(&options),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("corelane-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
