@@ -64,6 +64,28 @@ pub struct Options {
     pub json: bool,
 }
 
+impl Options {
+    /// Queries of `query_bytes` to `target`, with the defaults for the rest.
+    #[must_use]
+    pub fn towards(target: SocketAddr, query_bytes: usize) -> Self {
+        Self {
+            target,
+            connections: 0,
+            idle: 0,
+            seconds: 0.0,
+            warm_up: 0.0,
+            query_bytes,
+            query: None,
+            pipeline: 1,
+            logins: false,
+            user: "bench".to_owned(),
+            password: String::new(),
+            cpu: None,
+            json: false,
+        }
+    }
+}
+
 /// What one stretch of time showed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {

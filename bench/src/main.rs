@@ -2,9 +2,15 @@
 //!
 //! Each subcommand is one file. Not part of the proxy; nothing here is installed with it.
 
+mod account;
+mod compare;
+mod forward;
 mod load;
+mod machine;
 mod null_cn;
+mod peer;
 mod protocol;
+mod report;
 mod session;
 mod sys;
 
@@ -25,12 +31,18 @@ enum Tool {
     NullCn(null_cn::Options),
     /// A closed-loop load generator.
     Load(load::Options),
+    /// A bare TCP forwarder on epoll.
+    Forward(forward::Options),
+    /// Measures proxies side by side.
+    Compare(compare::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().tool {
         Tool::NullCn(options) => null_cn::run(&options).map(|()| true),
         Tool::Load(options) => load::run(&options),
+        Tool::Forward(options) => forward::run(&options).map(|()| true),
+        Tool::Compare(options) => compare::run(&options),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

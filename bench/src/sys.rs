@@ -153,6 +153,20 @@ pub fn wait_for_stop() -> i32 {
     signal
 }
 
+/// CPU time of a process with all its threads, ended ones too, in nanoseconds.
+pub fn process_cpu_ns(process: u32) -> io::Result<u64> {
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: `clock` is live; the call only fills it.
+    match unsafe { libc::clock_getcpuclockid(process as libc::pid_t, &raw mut clock) } {
+        0 => {}
+        error => return Err(io::Error::from_raw_os_error(error)),
+    }
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is live; the call only fills it.
+    check(unsafe { libc::clock_gettime(clock, &raw mut time) })?;
+    Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
 /// Bytes in a page of memory.
 #[must_use]
 pub fn page_size() -> u64 {
