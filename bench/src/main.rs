@@ -4,6 +4,7 @@
 
 mod account;
 mod compare;
+mod flame;
 mod forward;
 mod load;
 mod machine;
@@ -35,6 +36,8 @@ enum Tool {
     Forward(forward::Options),
     /// Measures proxies side by side.
     Compare(compare::Options),
+    /// Draws a flame graph from `perf script` output.
+    Flame(flame::Options),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Tool::Load(options) => load::run(&options),
         Tool::Forward(options) => forward::run(&options).map(|()| true),
         Tool::Compare(options) => compare::run(&options),
+        Tool::Flame(options) => flame::run(&options).map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
