@@ -76,11 +76,13 @@ pub fn run(options: &Options) -> io::Result<bool> {
     let peers = peers(options)?;
     stop_children_on_signal()?;
     let open_files = sys::raise_open_files(200_000)?;
+    // Before pinning, after which this process sees one CPU only.
+    let machine = Machine::describe(open_files);
     let cn = peer::start_null_cn(options.client_cpu, options.reply_bytes)?;
     sys::pin(options.client_cpu)?;
     let mut report = Report {
         date: machine::today(),
-        machine: Machine::describe(open_files),
+        machine,
         settings: settings(options),
         peers: peers
             .iter()
@@ -255,8 +257,7 @@ fn stop_children_on_signal() -> io::Result<()> {
     sys::block_stop()?;
     std::thread::spawn(|| {
         let signal = sys::wait_for_stop();
-        peer::stop_all();
-        std::process::exit(128 + signal);
+        peer::stop_all_and_exit(128 + signal);
     });
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The proxies that are compared: how each is configured, started on its CPU, found ready and stopped.
 //!
-//! Invariant: a peer that was started is stopped again, by drop, by SIGINT and SIGTERM (`stop_all`), and by the
+//! Invariant: a peer that was started is stopped again, by drop, by SIGINT and SIGTERM (`stop_all_and_exit`), and by the
 //! kernel when the comparison is killed. All peers get one thread and TCP without time-outs that matter. Peers
 //! pin nothing themselves but corelane, whose configuration names its CPUs. It measures nothing.
 
@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::sys;
@@ -22,8 +22,8 @@ const READY_WITHIN: Duration = Duration::from_secs(15);
 const NGINX_MODULES: [&str; 3] =
     ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules"];
 
-/// Leaders of the process groups that run now.
-static RUNNING: Mutex<Vec<u32>> = Mutex::new(vec![]);
+/// Process groups that run now, by leader, and their directories.
+static RUNNING: Mutex<Vec<(u32, PathBuf)>> = Mutex::new(vec![]);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -168,10 +168,19 @@ pub fn start_null_cn(cpu: usize, reply_bytes: usize) -> io::Result<Running> {
     Ok(Running { process: Some(process), address })
 }
 
-/// Kills whatever was started here.
-pub fn stop_all() {
-    let running = RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    running.iter().for_each(|&leader| sys::signal_group(leader, libc::SIGKILL));
+/// Kills whatever was started here and ends this process with `code`.
+pub fn stop_all_and_exit(code: i32) -> ! {
+    // Held to the end, so that nothing starts meanwhile.
+    let running = running();
+    for (leader, dir) in running.iter() {
+        sys::signal_group(*leader, libc::SIGKILL);
+        let _ = fs::remove_dir_all(dir);
+    }
+    std::process::exit(code)
+}
+
+fn running() -> MutexGuard<'static, Vec<(u32, PathBuf)>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A peer that takes connections; dropped, it stops.
@@ -216,10 +225,11 @@ impl Process {
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         sys::tie(command, cpu);
         let program = command.get_program().to_string_lossy().into_owned();
+        let mut running = running();
         let child = command
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("cannot start {program}: {error}")))?;
-        RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(child.id());
+        running.push((child.id(), dir.0.clone()));
         Ok(Self { child, dir })
     }
 
@@ -243,7 +253,7 @@ impl Drop for Process {
         let leader = self.child.id();
         sys::signal_group(leader, libc::SIGKILL);
         let _ = self.child.wait();
-        RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).retain(|&other| other != leader);
+        running().retain(|(other, _)| *other != leader);
     }
 }
 
@@ -322,7 +332,7 @@ mod tests {
             "p -l {listen} -t {target_port} -c {cpu} {dir}",
             address(1),
             address(2),
-            cpus,
+            ground,
             Path::new("/d"),
         );
         assert_eq!(filled, "exec p -l 127.0.0.1:1 -t 2 -c 3 /d");
