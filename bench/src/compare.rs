@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::account::{CpuBusy, Tree};
-use crate::load::{self, Figures, Load};
+use crate::figures::Figures;
+use crate::load::{self, Load};
 use crate::machine::{self, Machine};
 use crate::peer::{self, Ground, Peer, Running};
 use crate::report::{IdleSample, LoadSample, PeerReport, Report, Sample, Settings};
@@ -144,7 +145,9 @@ impl Bench<'_> {
 
     fn busy(&self, running: &Running, load: &mut Load, connections: usize) -> io::Result<LoadSample> {
         load.drive(connections, WARM_UP)?;
-        self.account(running, connections, || load.drive(connections, self.length()))
+        let mut sample = self.account(running, connections, || load.drive(connections, self.length()))?;
+        load.finish(&mut sample.figures)?;
+        Ok(sample)
     }
 
     /// RSS with and without idle sessions, and busy ones beside them; none without a proxy.
@@ -185,7 +188,7 @@ impl Bench<'_> {
         let cpu_ns = || tree.as_ref().map(Tree::cpu_ns).transpose();
         let busy = || CpuBusy::read(self.options.proxy_cpu);
         let (cpu_before, busy_before) = (cpu_ns()?, busy());
-        let figures = measure()?;
+        let figures = measure()?.not_silent();
         let (cpu_after, busy_after) = (cpu_ns()?, busy());
         let each = |microseconds: f64| microseconds / figures.round_trips.max(1) as f64;
         let busy_share = busy_after.zip(busy_before).map(|(after, before)| after.share_since(&before));

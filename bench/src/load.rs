@@ -7,9 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-use serde::Serialize;
-
+use crate::figures::{Figures, Window};
 use crate::protocol;
 use crate::session::{Fault, Progress, Session};
 use crate::sys::{self, Epoll};
@@ -20,8 +18,6 @@ const READ_BYTES: usize = 256 << 10;
 const EVENTS: usize = 512;
 /// Nothing at all came for so long: whoever is asked hangs.
 const SILENCE: Duration = Duration::from_secs(10);
-/// The longest latency that is told apart.
-const LATENCY_LIMIT_NS: u64 = 60_000_000_000;
 
 #[derive(clap::Args, Clone)]
 pub struct Options {
@@ -86,22 +82,6 @@ impl Options {
     }
 }
 
-/// What one stretch of time showed.
-#[derive(Clone, Debug, Serialize)]
-pub struct Figures {
-    pub seconds: f64,
-    /// Replies, or logins in the mode for those.
-    pub round_trips: u64,
-    pub per_second: f64,
-    pub mib_in_per_second: f64,
-    pub p50_us: f64,
-    pub p99_us: f64,
-    pub p999_us: f64,
-    pub max_us: f64,
-    pub errors: u64,
-    pub first_error: Option<String>,
-}
-
 /// Does what the command line says; true when there was no error.
 pub fn run(options: &Options) -> io::Result<bool> {
     if let Some(cpu) = options.cpu {
@@ -111,34 +91,19 @@ pub fn run(options: &Options) -> io::Result<bool> {
     let warm_up = Duration::from_secs_f64(options.warm_up);
     let measured = Duration::from_secs_f64(options.seconds);
     load.open(options.idle)?;
-    let figures = if options.logins {
+    let mut figures;
+    if options.logins {
         load.logins(options.connections, warm_up)?;
-        load.logins(options.connections, measured)?
+        figures = load.logins(options.connections, measured)?;
     } else {
         load.open(options.connections)?;
         load.drive(options.connections, warm_up)?;
-        load.drive(options.connections, measured)?
-    };
-    print(&figures, options.json);
-    Ok(figures.errors == 0)
-}
-
-fn print(figures: &Figures, json: bool) {
-    if json {
-        println!("{}", serde_json::to_string(figures).expect("numbers and strings make JSON"));
-        return;
+        figures = load.drive(options.connections, measured)?;
+        load.finish(&mut figures)?;
     }
-    println!(
-        "{:.0}/s  {:.1} MiB/s  p50 {:.1} us  p99 {:.1} us  p99.9 {:.1} us  max {:.1} us  errors {}{}",
-        figures.per_second,
-        figures.mib_in_per_second,
-        figures.p50_us,
-        figures.p99_us,
-        figures.p999_us,
-        figures.max_us,
-        figures.errors,
-        figures.first_error.as_ref().map(|text| format!(" ({text})")).unwrap_or_default(),
-    );
+    let figures = figures.not_silent();
+    figures.print(options.json);
+    Ok(figures.errors == 0)
 }
 
 /// Sessions to one target. Those opened last are the busy ones.
@@ -239,8 +204,35 @@ impl Load {
                 last_news = now;
             }
         }
-        self.count_stalled(now);
         Ok(window.close(now, self.errors, self.first_error.clone()))
+    }
+
+    /// Waits for the replies that are still owed, asking nothing more; one that does not come is an error.
+    pub fn finish(&mut self, figures: &mut Figures) -> io::Result<()> {
+        let owed =
+            |sessions: &[Option<Session>]| sessions.iter().flatten().filter(|s| s.is_waiting()).count();
+        while owed(&self.sessions) > 0 {
+            let ready = self.wait(SILENCE)?;
+            if ready == 0 {
+                let count = owed(&self.sessions);
+                self.note(&Fault::Protocol(format!(
+                    "{count} sessions got no reply for {} s",
+                    SILENCE.as_secs()
+                )));
+                break;
+            }
+            for index in 0..ready {
+                let token = self.events[index].u64 as usize;
+                if let Err(fault) = self.receive(token) {
+                    self.fail(token, &fault);
+                }
+            }
+        }
+        figures.errors = figures.errors.max(self.errors);
+        if figures.first_error.is_none() {
+            figures.first_error.clone_from(&self.first_error);
+        }
+        Ok(())
     }
 
     /// Lets `slots` clients connect, log in and quit over and over for `length`.
@@ -275,7 +267,6 @@ impl Load {
                 }
             }
         }
-        self.count_stalled(now);
         self.sessions.truncate(base);
         Ok(window.close(now, self.errors, self.first_error.clone()))
     }
@@ -342,56 +333,5 @@ impl Load {
     fn note(&mut self, fault: &Fault) {
         self.errors += 1;
         self.first_error.get_or_insert_with(|| fault.to_string());
-    }
-
-    fn count_stalled(&mut self, now: Instant) {
-        let waits = |session: &Session| {
-            (session.is_waiting() || !session.is_seated())
-                && now.saturating_duration_since(session.since) > SILENCE
-        };
-        let stalled = self.sessions.iter().flatten().filter(|session| waits(session)).count();
-        if stalled > 0 {
-            self.errors += stalled as u64;
-            self.first_error.get_or_insert_with(|| {
-                format!("{stalled} sessions got no answer for {} s", SILENCE.as_secs())
-            });
-        }
-    }
-}
-
-struct Window {
-    begin: Instant,
-    latency: Histogram<u64>,
-    bytes: u64,
-}
-
-impl Window {
-    fn new() -> Self {
-        let latency =
-            Histogram::new_with_bounds(1, LATENCY_LIMIT_NS, 3).expect("the bounds are constant and fit");
-        Self { begin: Instant::now(), latency, bytes: 0 }
-    }
-
-    fn record(&mut self, latency: Duration, replies: u32) {
-        let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        self.latency.saturating_record_n(nanoseconds, replies.into());
-    }
-
-    fn close(self, now: Instant, errors: u64, first_error: Option<String>) -> Figures {
-        let seconds = now.duration_since(self.begin).as_secs_f64();
-        let round_trips = self.latency.len();
-        let quantile = |q: f64| self.latency.value_at_quantile(q) as f64 / 1000.0;
-        Figures {
-            seconds,
-            round_trips,
-            per_second: round_trips as f64 / seconds,
-            mib_in_per_second: self.bytes as f64 / seconds / f64::from(1 << 20),
-            p50_us: quantile(0.5),
-            p99_us: quantile(0.99),
-            p999_us: quantile(0.999),
-            max_us: self.latency.max() as f64 / 1000.0,
-            errors,
-            first_error,
-        }
     }
 }

@@ -4,6 +4,7 @@
 
 mod account;
 mod compare;
+mod figures;
 mod flame;
 mod forward;
 mod load;

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::load::Figures;
+use crate::figures::Figures;
 use crate::machine::Machine;
 
 /// The proxy's CPU was busy for so much longer than the proxy itself: something else ran there.
