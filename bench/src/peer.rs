@@ -108,8 +108,11 @@ impl Peer {
         let address = free_address()?;
         let dir = Place::new(&self.name)?;
         let mut command = self.command(address, target, ground, &dir.0)?;
-        let pinned = if matches!(self.kind, Kind::Corelane { .. }) { None } else { Some(ground.proxy) };
-        let process = Process::start(&mut command, pinned, dir)?;
+        let mut cpus = vec![ground.proxy];
+        if matches!(self.kind, Kind::Corelane { .. }) {
+            cpus.push(ground.client);
+        }
+        let process = Process::start(&mut command, cpus, dir)?;
         process.wait_ready(&self.name, address)?;
         Ok(Running { process: Some(process), address })
     }
@@ -163,7 +166,7 @@ pub fn start_null_cn(cpu: usize, reply_bytes: usize) -> io::Result<Running> {
     let dir = Place::new("null-cn")?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["null-cn", "--listen", &address.to_string(), "--reply-bytes", &reply_bytes.to_string()]);
-    let process = Process::start(&mut command, Some(cpu), dir)?;
+    let process = Process::start(&mut command, vec![cpu], dir)?;
     process.wait_ready("null-cn", address)?;
     Ok(Running { process: Some(process), address })
 }
@@ -220,10 +223,10 @@ impl Drop for Place {
 }
 
 impl Process {
-    fn start(command: &mut Command, cpu: Option<usize>, dir: Place) -> io::Result<Self> {
+    fn start(command: &mut Command, cpus: Vec<usize>, dir: Place) -> io::Result<Self> {
         let output = File::create(dir.0.join("output"))?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        sys::tie(command, cpu);
+        sys::tie(command, cpus);
         let program = command.get_program().to_string_lossy().into_owned();
         let mut running = running();
         let child = command

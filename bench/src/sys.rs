@@ -59,13 +59,20 @@ impl Epoll {
 
 /// Lets the calling thread run on `cpu` only.
 pub fn pin(cpu: usize) -> io::Result<()> {
-    if cpu >= libc::CPU_SETSIZE as usize {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("no CPU {cpu}")));
+    allow(&[cpu])
+}
+
+/// Lets the calling thread run on `cpus` only. Allocates nothing.
+fn allow(cpus: &[usize]) -> io::Result<()> {
+    if cpus.iter().any(|&cpu| cpu >= libc::CPU_SETSIZE as usize) {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
-    // SAFETY: an all-zero cpu_set_t is the empty set; the index is below its size.
+    // SAFETY: an all-zero cpu_set_t is the empty set; each index is below its size.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
+        for &cpu in cpus {
+            libc::CPU_SET(cpu, &mut set);
+        }
         check(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)).map(drop)
     }
 }
@@ -106,9 +113,9 @@ pub fn bind_without_port(socket: &impl AsFd) -> io::Result<()> {
     .map(drop)
 }
 
-/// Makes a child that leads its own process group, dies with this thread, starts with no signal blocked and, when
-/// `cpu` is given, runs there only.
-pub fn tie(command: &mut Command, cpu: Option<usize>) {
+/// Makes a child that leads its own process group, dies with this thread, starts with no signal blocked and runs
+/// on `cpus` only (this thread's own choice of CPUs is not inherited).
+pub fn tie(command: &mut Command, cpus: Vec<usize>) {
     let before_exec = move || {
         // SAFETY: prctl and sigprocmask are async-signal-safe, and an emptied set is initialised.
         unsafe {
@@ -117,7 +124,7 @@ pub fn tie(command: &mut Command, cpu: Option<usize>) {
             libc::sigemptyset(&raw mut none);
             check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()))?;
         }
-        cpu.map_or(Ok(()), pin)
+        allow(&cpus)
     };
     command.process_group(0);
     // SAFETY: the closure allocates nothing and calls only async-signal-safe functions.
