@@ -1,0 +1,166 @@
+//! Micro-benchmarks of what every relayed message pays: following the dialog, and framing of cold packets.
+//!
+//! `cargo bench -p corelane-bench` prints, for each case, the fastest and the middle of many batches; on a shared machine the
+//! fastest is the one to compare. Nothing here touches the kernel but for the clock. Run as a test, each case runs once.
+
+#[path = "../src/protocol.rs"]
+#[allow(dead_code, unused_imports)]
+mod protocol;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use corelane::session::dialog::Dialog;
+use corelane::wire::capability::Capabilities;
+use corelane::wire::frame::{self, PacketReader};
+use corelane::wire::status::Status;
+
+/// Batches of each case.
+const BATCHES: usize = 200;
+/// How long a batch should take, so that reading the clock weighs nothing.
+const BATCH: Duration = Duration::from_millis(2);
+
+fn main() {
+    // `cargo bench` says so; `cargo test --benches` does not.
+    let measure = std::env::args().any(|argument| argument == "--bench");
+    let cases = Cases { measure };
+    cases.dialog_point_query();
+    cases.dialog_split_reply();
+    cases.dialog_pipeline();
+    cases.dialog_rows("dialog: 64 KiB of a result, 100-byte rows", 100);
+    cases.dialog_rows("dialog: 64 KiB of a result, 1 KiB rows", 1024);
+    cases.read_packets();
+    cases.write_packet();
+}
+
+struct Cases {
+    measure: bool,
+}
+
+impl Cases {
+    /// A query of 40 bytes and its reply of 200, each in one chunk.
+    fn dialog_point_query(&self) {
+        let mut dialog = dialog();
+        let (query, reply) = (query(), protocol::result_set(true, 200, false));
+        self.time("dialog: point query and reply, one chunk each", 1, || {
+            round_trip(&mut dialog, &query, &[&reply], 1);
+        });
+    }
+
+    /// The same reply cut within a frame's header.
+    fn dialog_split_reply(&self) {
+        let mut dialog = dialog();
+        let (query, reply) = (query(), protocol::result_set(true, 200, false));
+        let (head, tail) = reply.split_at(7);
+        self.time("dialog: point query, reply cut in a header", 1, || {
+            round_trip(&mut dialog, &query, &[head, tail], 1);
+        });
+    }
+
+    fn dialog_pipeline(&self) {
+        let mut dialog = dialog();
+        let (queries, replies) = (query().repeat(16), protocol::result_set(true, 200, false).repeat(16));
+        self.time("dialog: one of 16 pipelined point queries", 16, || {
+            round_trip(&mut dialog, &queries, &[&replies], 16);
+        });
+    }
+
+    /// A whole result set of about 64 KiB, told by the chunk.
+    fn dialog_rows(&self, name: &str, row_bytes: usize) {
+        let mut dialog = dialog();
+        let (query, reply) = (query(), rows(row_bytes));
+        self.time(name, 1, || round_trip(&mut dialog, &query, &[&reply], 1));
+    }
+
+    fn read_packets(&self) {
+        let reply = protocol::result_set(true, 200, false);
+        self.time("frame: gather the 4 packets of a reply", 1, || {
+            let mut reader = PacketReader::new(1 << 20);
+            reader.expect(1);
+            reader.push(black_box(&reply));
+            let mut packets = 0;
+            while let Some(packet) = reader.take().expect("the reply is well formed") {
+                black_box(packet);
+                packets += 1;
+            }
+            assert_eq!(packets, 4);
+        });
+    }
+
+    fn write_packet(&self) {
+        let mut out: Vec<u8> = Vec::with_capacity(256);
+        self.time("frame: write a packet of 36 bytes", 1, || {
+            out.clear();
+            let mut sequence = 0;
+            frame::write_packet(&mut out, &mut sequence, black_box(&[3; 36]));
+            assert_eq!(black_box(&out).len(), 40);
+        });
+    }
+
+    /// Prints nanoseconds for one of the `parts` of a call of `work`.
+    fn time(&self, name: &str, parts: u32, mut work: impl FnMut()) {
+        work();
+        if !self.measure {
+            println!("{name}: ran");
+            return;
+        }
+        let calls = calls_in_a_batch(&mut work);
+        let mut batches: Vec<f64> = (0..BATCHES)
+            .map(|_| {
+                let begin = Instant::now();
+                (0..calls).for_each(|_| work());
+                begin.elapsed().as_secs_f64() * 1e9 / f64::from(calls * parts)
+            })
+            .collect();
+        batches.sort_by(f64::total_cmp);
+        println!("{name:<48} fastest {:>9.1} ns   middle {:>9.1} ns", batches[0], batches[BATCHES / 2]);
+    }
+}
+
+fn calls_in_a_batch(work: &mut impl FnMut()) -> u32 {
+    let mut calls = 1;
+    loop {
+        let begin = Instant::now();
+        (0..calls).for_each(|_| work());
+        if begin.elapsed() >= BATCH || calls > 1 << 24 {
+            return calls;
+        }
+        calls *= 2;
+    }
+}
+
+/// One query, or several pipelined ones, and the replies; the dialog has to be idle again.
+fn round_trip(dialog: &mut Dialog, query: &[u8], reply: &[&[u8]], expected: u32) {
+    let asked = dialog.client_bytes(black_box(query)).commands;
+    let replies: u32 = reply.iter().map(|chunk| dialog.cn_bytes(black_box(chunk)).replies).sum();
+    assert!(asked == expected && replies == expected && dialog.idle(), "the dialog lost its place");
+}
+
+fn dialog() -> Dialog {
+    let agreed = [Capabilities::PROTOCOL_41, Capabilities::SESSION_TRACK, Capabilities::DEPRECATE_EOF];
+    let agreed = agreed.into_iter().fold(Capabilities::default(), |all, one| all | one);
+    Dialog::new(agreed, Status::AUTOCOMMIT)
+}
+
+fn query() -> Vec<u8> {
+    protocol::command(protocol::COM_QUERY, b"SELECT answer FROM t WHERE id = 100")
+}
+
+/// A result set of 64 KiB of rows whose payload has `row_bytes`.
+fn rows(row_bytes: usize) -> Vec<u8> {
+    let (mut out, mut sequence) = protocol::result_head(true);
+    // One string with its length in front, in one byte or three.
+    let row = if row_bytes < 260 {
+        let mut row = vec![b'x'; row_bytes];
+        row[0] = row_bytes as u8 - 1;
+        row
+    } else {
+        protocol::long_row(row_bytes)
+    };
+    while out.len() < 64 << 10 {
+        protocol::put_frame(&mut out, sequence, &row);
+        sequence = sequence.wrapping_add(1);
+    }
+    out.extend(protocol::result_tail(true, sequence));
+    out
+}
