@@ -12,7 +12,8 @@ mod login;
 
 fn replay(target: &str, check: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
-    let inputs: Vec<_> = fs::read_dir(&corpus).expect("the corpus").map(|entry| entry.unwrap().path()).collect();
+    let inputs: Vec<_> =
+        fs::read_dir(&corpus).expect("the corpus").map(|entry| entry.unwrap().path()).collect();
     assert!(inputs.len() >= 10, "the corpus of {target} has {} inputs only", inputs.len());
     for input in inputs {
         let bytes = fs::read(&input).unwrap();

@@ -44,7 +44,12 @@ struct Conclusions {
 
 impl Follower {
     fn new(flags: u8) -> Self {
-        Self { dialog: Dialog::new(capabilities(flags), Status::default()), commands: 0, quit: false, replies: 0 }
+        Self {
+            dialog: Dialog::new(capabilities(flags), Status::default()),
+            commands: 0,
+            quit: false,
+            replies: 0,
+        }
     }
 
     fn take(&mut self, from_cn: bool, bytes: &[u8]) {
