@@ -1,0 +1,38 @@
+//! Replays the fuzz corpus: every input that once found something new must still pass its check.
+
+use std::fs;
+use std::path::Path;
+
+#[path = "fuzz/checks/dialog.rs"]
+mod dialog;
+#[path = "fuzz/checks/frame.rs"]
+mod frame;
+#[path = "fuzz/checks/login.rs"]
+mod login;
+
+fn replay(target: &str, check: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
+    let inputs: Vec<_> =
+        fs::read_dir(&corpus).expect("the corpus").map(|entry| entry.unwrap().path()).collect();
+    assert!(inputs.len() >= 10, "the corpus of {target} has {} inputs only", inputs.len());
+    for input in inputs {
+        let bytes = fs::read(&input).unwrap();
+        let outcome = std::panic::catch_unwind(|| check(&bytes));
+        assert!(outcome.is_ok(), "{} fails its check", input.display());
+    }
+}
+
+#[test]
+fn login_packets() {
+    replay("login", login::check);
+}
+
+#[test]
+fn frames() {
+    replay("frame", frame::check);
+}
+
+#[test]
+fn dialogs() {
+    replay("dialog", dialog::check);
+}
