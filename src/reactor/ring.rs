@@ -79,7 +79,9 @@ impl Ring {
 
     /// Looks for completions until there are some or the time is over. True if there are some.
     fn spin(&mut self, spin: Duration) -> bool {
-        self.enter(0, None);
+        if !self.uring.submission().is_empty() {
+            self.enter(0, None);
+        }
         let end = Instant::now() + spin;
         loop {
             for _ in 0..SPINS_PER_CLOCK {
