@@ -188,6 +188,11 @@ impl Reactor {
         self.wakers.wake(waker);
     }
 
+    /// Whether nothing hangs on the ring any more.
+    pub fn is_empty(&self) -> bool {
+        self.core.borrow().slots.is_empty()
+    }
+
     /// Turns so far.
     pub fn turns(&self) -> u64 {
         self.turns.get()

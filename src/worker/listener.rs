@@ -27,7 +27,7 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: OwnedFd) {
             }
         }
     };
-    worker.stopped().or(accepting).await;
+    worker.stopping.raised().or(accepting).await;
 }
 
 /// A panic ends the session that it happened in, and no other.

@@ -4,6 +4,7 @@
 //! starts a session task for each connection ([`tunnel`]); one task reads the orders; the root task turns the
 //! ring until a stop was ordered and the last session has ended.
 
+mod flag;
 mod forward;
 mod leg;
 mod listener;
@@ -16,8 +17,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use std::time::Instant;
+
+use futures_lite::FutureExt;
 
 use crate::config::settings::Settings;
 use crate::ident::{CnSlot, WorkerId};
@@ -27,6 +29,7 @@ use crate::metrics::{Counters, SeatBook, Tally};
 use crate::reactor::executor::{self, ExecutorError};
 use crate::reactor::{self, Bell, Reactor, Socket};
 use crate::route::pick::Turns;
+use flag::Flag;
 use roster::{Card, Entry, Roster};
 
 /// What a worker is made of. Built by `boot`, used on the worker's own thread.
@@ -63,10 +66,12 @@ struct Worker {
     roster: Rc<Roster>,
     mailbox: WorkerEnd,
     picture: RefCell<Option<Picture>>,
-    stopping: Cell<Option<Instant>>,
-    /// Who waits for the stop.
-    stop_wakers: RefCell<Vec<Waker>>,
-    out_of_patience: Cell<bool>,
+    /// Until when sessions may go on, once a stop was ordered.
+    stop_at: Cell<Option<Instant>>,
+    stopping: Flag,
+    out_of_patience: Flag,
+    /// The last session has ended.
+    finished: Flag,
 }
 
 /// Runs a worker on this thread until it is ordered to stop.
@@ -94,26 +99,29 @@ async fn work(parts: Parts) -> io::Result<()> {
         roster: Rc::new(Roster::new(parts.id)),
         mailbox: parts.mailbox,
         picture: RefCell::default(),
-        stopping: Cell::default(),
-        stop_wakers: RefCell::default(),
-        out_of_patience: Cell::default(),
+        stop_at: Cell::default(),
+        stopping: Flag::default(),
+        out_of_patience: Flag::default(),
+        finished: Flag::default(),
     });
     reactor.spawn(obey(worker.clone(), bell, parts.listeners));
-    let (turning, watched) = (reactor.clone(), worker.clone());
-    turning
-        .run(move || {
-            watched.count_turn();
-            watched.is_stopping() && watched.roster.is_empty()
-        })
-        .await;
+    let ended = || {
+        worker.count_turns();
+        worker.is_stopping() && worker.roster.is_empty()
+    };
+    reactor.run(ended).await;
+    // Tasks and reactor hold each other: only a task that has ended lets go of its descriptors.
+    worker.finished.raise(&reactor);
+    reactor.run(|| reactor.is_empty()).await;
     worker.report(Event::Stopped);
     Ok(())
 }
 
-/// Follows orders. Accepts from the first picture on, as nobody could be routed before.
+/// Follows orders until the worker has finished. Accepts from the first picture on, as nobody could be
+/// routed before.
 async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
     let mut waiting = Some(listeners);
-    loop {
+    while !worker.finished.is_raised() {
         let orders: Vec<Order> = worker.mailbox.orders().collect();
         for order in orders {
             match order {
@@ -129,47 +137,34 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
                 Order::Stop { grace } => worker.stop(Instant::now() + grace),
             }
         }
-        bell.rung().await;
+        worker.finished.raised().or(bell.rung()).await;
     }
 }
 
 impl Worker {
     fn is_stopping(&self) -> bool {
-        self.stopping.get().is_some()
+        self.stopping.is_raised()
     }
 
     fn is_out_of_patience(&self) -> bool {
-        self.out_of_patience.get()
+        self.out_of_patience.is_raised()
     }
 
     /// Begins to stop, or stops sooner. Sessions notice when they are woken.
     fn stop(self: &Rc<Self>, at: Instant) {
-        if self.stopping.get().is_some_and(|earlier| earlier <= at) {
+        if self.stop_at.get().is_some_and(|earlier| earlier <= at) {
             return;
         }
-        self.stopping.set(Some(at));
+        self.stop_at.set(Some(at));
+        self.stopping.raise(&self.reactor);
         self.reactor.wake_all();
-        for waker in self.stop_wakers.take() {
-            self.reactor.wake(&waker);
-        }
         let worker = self.clone();
         self.reactor.spawn(async move {
-            worker.reactor.sleep_until(at).await;
-            worker.out_of_patience.set(true);
-            worker.reactor.wake_all();
-        });
-    }
-
-    /// Waits for the order to stop.
-    async fn stopped(&self) {
-        std::future::poll_fn(|cx| {
-            if self.is_stopping() {
-                return Poll::Ready(());
+            if worker.reactor.until(at, worker.finished.raised()).await.is_none() {
+                worker.out_of_patience.raise(&worker.reactor);
+                worker.reactor.wake_all();
             }
-            self.stop_wakers.borrow_mut().push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        });
     }
 
     /// Sessions on all workers, this one's newest included.
@@ -188,7 +183,8 @@ impl Worker {
         }
     }
 
-    fn count_turn(&self) {
+    /// Copies what the reactor counts to where it can be read.
+    fn count_turns(&self) {
         self.counters.turns.set(self.reactor.turns());
         self.counters.starved.set(self.reactor.starvations());
     }
