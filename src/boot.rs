@@ -27,6 +27,10 @@ use crate::worker::{self, WorkerError};
 /// Files that corelane opens apart from two for each session: rings, listeners, probes, logs, libraries.
 const OTHER_FILES: u64 = 256;
 const FILES_PER_WORKER: u64 = 16;
+/// Look-ups of host names at the same time, and one more for what else may block.
+const BLOCKING_THREADS_MAX: usize = 9;
+/// The kernel's limit for a ring's table of files.
+const FILE_TABLE_MAX: u32 = 1 << 20;
 
 /// Why corelane could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +82,7 @@ pub fn serve(settings: Settings, config_path: &Path) -> Result<(), BootError> {
             id: mailbox.worker(),
             cpu,
             settings: settings.clone(),
+            files: table_places(&settings, files),
             listeners: own,
             mailbox,
             counters: counters.clone(),
@@ -134,18 +139,26 @@ impl Cpus {
     }
 }
 
+/// A session's two sockets live in the table of their worker's ring, which holds as many files as the limit
+/// allows, and use descriptors only beyond that. So with sessions spread evenly the limit has to cover one
+/// table and what is open besides; a session that is being accepted needs a descriptor for a moment.
 fn raise_files(settings: &Settings, workers: usize) -> Result<OpenFiles, BootError> {
     let sessions = u64::from(settings.listen.max_sessions);
-    let needed = 2 * sessions + FILES_PER_WORKER * workers as u64 + OTHER_FILES;
+    let needed = 2 * sessions.div_ceil(workers as u64) + FILES_PER_WORKER * workers as u64 + OTHER_FILES;
     let files = limits::raise_open_files(needed).map_err(BootError::Files)?;
     if !files.suffice() {
         warn!(
-            "the limit of open files is {}, but {sessions} sessions (listen.max_sessions) need {needed}: \
-             raise it (ulimit -n, or LimitNOFILE= of the service) or lower max_sessions",
+            "the limit of open files is {}, but {sessions} sessions (listen.max_sessions) on {workers} workers \
+             need {needed}: raise it (ulimit -n, or LimitNOFILE= of the service) or lower max_sessions",
             files.limit
         );
     }
     Ok(files)
+}
+
+fn table_places(settings: &Settings, files: OpenFiles) -> u32 {
+    let wanted = 2 * u64::from(settings.listen.max_sessions);
+    u32::try_from(wanted.min(files.limit)).unwrap_or(u32::MAX).min(FILE_TABLE_MAX)
 }
 
 fn bind_admin(settings: &Settings) -> Result<TcpListener, BootError> {
@@ -176,16 +189,19 @@ fn coordinate(cpu: usize, parts: CoordinatorParts, admin_listener: TcpListener) 
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()
         .map_err(BootError::Thread)?;
-    runtime.block_on(async {
+    let end = runtime.block_on(async {
         let (coordinator, desk) = Coordinator::new(parts);
         tokio::select! {
             end = coordinator.run() => Ok(end?),
             Err(cause) = admin::serve(admin_listener, desk) => Err(BootError::AdminDoor(cause)),
         }
-    })
+    });
+    // A look-up of a name may hang; nobody waits for it any more.
+    runtime.shutdown_background();
+    end
 }
 
 #[cfg(test)]

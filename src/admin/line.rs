@@ -3,9 +3,11 @@
 //! Replies are gathered and sent at once. Packets are bounded: an admin statement is short.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::wire;
 use crate::wire::capability::Capabilities;
@@ -14,6 +16,9 @@ use crate::wire::resultset::{ColumnDefinition, TextResultSet};
 
 /// Bytes of the largest packet that a client may send.
 pub const PACKET_MAX: usize = 64 * 1024;
+
+/// How long a client may take to read a reply.
+const SEND_LIMIT: Duration = Duration::from_secs(30);
 
 /// Bytes read at once.
 const READ: usize = 4096;
@@ -25,6 +30,8 @@ pub enum Error {
     Closed,
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
+    #[error("the client does not read what it asked for")]
+    Stalled,
     #[error("the client broke the protocol: {0}")]
     Wire(#[from] wire::Error),
 }
@@ -77,9 +84,9 @@ impl Line {
 
     /// Sends the reply.
     pub async fn send(&mut self) -> Result<(), Error> {
-        self.stream.write_all(&self.out).await?;
+        let written = timeout(SEND_LIMIT, self.stream.write_all(&self.out)).await;
         self.out.clear();
-        Ok(())
+        Ok(written.map_err(|_| Error::Stalled)??)
     }
 
     async fn read_packet(&mut self) -> Result<Vec<u8>, Error> {

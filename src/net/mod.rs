@@ -4,3 +4,39 @@
 
 pub mod dial;
 pub mod listen;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Tcp(SocketAddr),
+    Unix,
+}
+
+impl Peer {
+    /// The host as MySQL names it in a denial: without the port.
+    pub fn host(self) -> String {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().to_string(),
+            Self::Unix => "localhost".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// Who is at the other end; one that has gone already counts as local.
+pub fn peer(socket: &OwnedFd) -> Peer {
+    let address = socket2::SockRef::from(socket).peer_addr();
+    address.ok().and_then(|address| address.as_socket()).map_or(Peer::Unix, Peer::Tcp)
+}

@@ -20,6 +20,7 @@
 
 mod buffers;
 pub mod executor;
+mod files;
 pub mod limits;
 mod listen;
 mod memory;
@@ -48,6 +49,7 @@ pub use signal::Bell;
 pub use socket::{Received, Socket};
 
 use buffers::{Buffers, Group};
+use files::Files;
 use ring::Ring;
 use timer::Wheel;
 use wake::Wakers;
@@ -60,6 +62,8 @@ const BATCH: usize = 256;
 pub struct Config {
     /// Memory that receive buffers may take, in bytes.
     pub buffer_bytes: usize,
+    /// Sockets that the ring's own table of files takes; more of them keep their descriptors.
+    pub files: u32,
     /// How long to spin before blocking.
     pub spin: Duration,
 }
@@ -78,6 +82,7 @@ struct Core {
     ring: Ring,
     slots: Slab<Slot>,
     buffers: Buffers,
+    files: Files,
     timers: Wheel,
     /// Sockets whose receive found no buffer; armed again when there is one.
     starved: Vec<(usize, Group)>,
@@ -96,8 +101,8 @@ enum Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Op {
-    /// A cancellation: nobody waits for its outcome.
-    Cancel = 0,
+    /// A cancellation or a shutdown: nobody waits for its outcome.
+    Forget = 0,
     Receive,
     ReceiveLarge,
     Send,
@@ -113,7 +118,7 @@ impl Op {
 
     fn of(user_data: u64) -> (Self, usize) {
         const ALL: [Op; 7] =
-            [Op::Cancel, Op::Receive, Op::ReceiveLarge, Op::Send, Op::Connect, Op::Accept, Op::Ring];
+            [Op::Forget, Op::Receive, Op::ReceiveLarge, Op::Send, Op::Connect, Op::Accept, Op::Ring];
         (ALL[(user_data >> 56) as usize], (user_data & ((1 << 56) - 1)) as usize)
     }
 }
@@ -124,10 +129,12 @@ impl Reactor {
         let ring = Ring::new()?;
         let mut buffers = Buffers::new(&ring, config.buffer_bytes)?;
         buffers.lend();
+        let files = Files::new(&ring, config.files);
         let core = Core {
             ring,
             slots: Slab::new(),
             buffers,
+            files,
             timers: Wheel::new(Instant::now()),
             starved: Vec::new(),
             starvations: 0,
@@ -301,7 +308,7 @@ impl Core {
     fn complete(&mut self, completion: &cqueue::Entry, wakers: &Wakers) {
         let (op, slot) = Op::of(completion.user_data());
         match op {
-            Op::Cancel => {}
+            Op::Forget => {}
             Op::Receive => self.received(slot, Group::Small, completion, wakers),
             Op::ReceiveLarge => self.received(slot, Group::Large, completion, wakers),
             Op::Send => self.sent(slot, completion, wakers),

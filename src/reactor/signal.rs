@@ -64,7 +64,7 @@ impl Drop for Bell {
             core.slots.remove(self.slot);
             return;
         }
-        let cancel = opcode::AsyncCancel::new(Op::Ring.tag(self.slot)).build().user_data(Op::Cancel.tag(0));
+        let cancel = opcode::AsyncCancel::new(Op::Ring.tag(self.slot)).build().user_data(Op::Forget.tag(0));
         // SAFETY: a cancellation refers to no memory.
         unsafe { core.ring.push(&cancel) };
     }

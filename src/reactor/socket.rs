@@ -15,15 +15,15 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use io_uring::{cqueue, opcode, types};
+use io_uring::{cqueue, opcode};
 use socket2::SockAddr;
 
 use super::buffers::{Buffers, Chain, Group, SMALL_BYTES};
+use super::files::File;
 use super::wake::Wakers;
 use super::{Core, Op, Reactor, Slot};
 
@@ -64,7 +64,7 @@ impl Received {
 
 /// A socket's slot in the reactor.
 pub(super) struct State {
-    fd: OwnedFd,
+    file: File,
     received: Chain,
     receiving: Receiving,
     bulk: bool,
@@ -119,7 +119,9 @@ impl Default for Gather {
 impl Socket {
     /// Takes over a connected socket.
     pub fn adopt(reactor: &Reactor, fd: OwnedFd) -> Self {
-        let slot = reactor.core.borrow_mut().slots.insert(Slot::Socket(State::new(fd)));
+        let core = &mut *reactor.core.borrow_mut();
+        let file = core.files.place(&core.ring, fd);
+        let slot = core.slots.insert(Slot::Socket(State::new(file)));
         Self { reactor: reactor.clone(), slot }
     }
 
@@ -246,19 +248,12 @@ impl Socket {
 
     /// Tells the peer that nothing more will come.
     pub fn shutdown_write(&self) {
-        let core = self.reactor.core.borrow();
+        let core = &mut *self.reactor.core.borrow_mut();
         if let Some(Slot::Socket(state)) = core.slots.get(self.slot) {
-            // A peer that has gone already is no error here.
-            let _ = socket2::SockRef::from(&state.fd).shutdown(std::net::Shutdown::Write);
-        }
-    }
-
-    /// The peer's address; none for a Unix socket or a peer that has gone.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        let core = self.reactor.core.borrow();
-        match core.slots.get(self.slot) {
-            Some(Slot::Socket(state)) => socket2::SockRef::from(&state.fd).peer_addr().ok()?.as_socket(),
-            _ => None,
+            let shutdown = opcode::Shutdown::new(state.file.fd(), libc::SHUT_WR).build();
+            let shutdown = state.file.aim(shutdown).user_data(Op::Forget.tag(0));
+            // SAFETY: the operation refers to no memory. A peer that has gone already is no error here.
+            unsafe { core.ring.push(&shutdown) };
         }
     }
 }
@@ -270,9 +265,9 @@ impl Drop for Socket {
 }
 
 impl State {
-    fn new(fd: OwnedFd) -> Self {
+    fn new(file: File) -> Self {
         Self {
-            fd,
+            file,
             received: Chain::EMPTY,
             receiving: Receiving::Idle,
             bulk: false,
@@ -286,10 +281,6 @@ impl State {
             in_flight: 0,
             closing: false,
         }
-    }
-
-    fn fd(&self) -> types::Fd {
-        types::Fd(self.fd.as_raw_fd())
     }
 
     #[inline]
@@ -318,12 +309,10 @@ impl Core {
 
     fn connect(&mut self, slot: usize, address: SockAddr) {
         let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
-        let fd = state.fd();
         let connecting = state.connecting.insert(Box::new(Connecting { address, outcome: None }));
         let address = &connecting.address;
-        let connect = opcode::Connect::new(fd, address.as_ptr().cast(), address.len())
-            .build()
-            .user_data(Op::Connect.tag(slot));
+        let connect = opcode::Connect::new(state.file.fd(), address.as_ptr().cast(), address.len()).build();
+        let connect = state.file.aim(connect).user_data(Op::Connect.tag(slot));
         state.in_flight += 1;
         // SAFETY: the address is boxed and its slot is kept until the operation has completed.
         unsafe { self.ring.push(&connect) };
@@ -360,7 +349,8 @@ impl Core {
 
     #[inline]
     fn push_receive(&mut self, slot: usize, group: Group) {
-        let fd = self.socket(slot).fd();
+        let file = &self.socket(slot).file;
+        let fd = file.fd();
         let receive = match group {
             Group::Small => opcode::RecvMulti::new(fd, group as u16).build().user_data(Op::Receive.tag(slot)),
             Group::Large => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
@@ -369,6 +359,7 @@ impl Core {
                 .flags(io_uring::squeue::Flags::BUFFER_SELECT)
                 .user_data(Op::ReceiveLarge.tag(slot)),
         };
+        let receive = file.aim(receive);
         // SAFETY: the kernel picks lent buffers; the operation refers to no other memory.
         unsafe { self.ring.push(&receive) };
     }
@@ -422,7 +413,7 @@ impl Core {
         let state = self.socket(slot);
         state.bulk = true;
         state.receiving = Receiving::Stopping;
-        let cancel = opcode::AsyncCancel::new(Op::Receive.tag(slot)).build().user_data(Op::Cancel.tag(0));
+        let cancel = opcode::AsyncCancel::new(Op::Receive.tag(slot)).build().user_data(Op::Forget.tag(0));
         // SAFETY: a cancellation refers to no memory.
         unsafe { self.ring.push(&cancel) };
     }
@@ -455,7 +446,7 @@ impl Core {
     #[inline]
     fn push_send(&mut self, slot: usize) {
         let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
-        let fd = state.fd();
+        let fd = state.file.fd();
         let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
         let entry = match &mut state.sending {
             Sending::Nothing => return,
@@ -475,7 +466,7 @@ impl Core {
         };
         // SAFETY: what is sent belongs to the slot, which is kept until the send has completed; a chain's
         // buffers and the gather block are not touched until then.
-        unsafe { self.ring.push(&entry.user_data(Op::Send.tag(slot))) };
+        unsafe { self.ring.push(&state.file.aim(entry).user_data(Op::Send.tag(slot))) };
     }
 
     #[inline]
@@ -522,8 +513,8 @@ impl Core {
         state.closing = true;
         state.waker = None;
         if state.in_flight > 0 {
-            let all = types::CancelBuilder::fd(state.fd()).all();
-            let cancel = opcode::AsyncCancel2::new(all).build().user_data(Op::Cancel.tag(0));
+            let all = state.file.all_operations();
+            let cancel = opcode::AsyncCancel2::new(all).build().user_data(Op::Forget.tag(0));
             // SAFETY: a cancellation refers to no memory.
             unsafe { self.ring.push(&cancel) };
         }
@@ -541,6 +532,7 @@ impl Core {
         }
         if let Slot::Socket(state) = self.slots.remove(slot) {
             self.buffers.release(state.received);
+            self.files.close(&self.ring, state.file);
         }
     }
 }

@@ -25,10 +25,9 @@ pub enum Refusal {
     ClientTooOld,
     #[error("Access denied for user '{user}'@'{host}' (using password: {})", yes_no(.password))]
     AccessDenied { user: String, host: String, password: bool },
-    #[error("internal error: no available CN server (labels: {labels})")]
-    NoCn { labels: String },
+    /// A login name that cannot be read, or no CN for what it asks.
     #[error("internal error: {cause}")]
-    Label { cause: String },
+    Route { cause: String },
     #[error("Unable to connect to CN {cn} at {address}: {cause}")]
     CnUnreachable { cn: String, address: String, cause: String },
     #[error("Login to CN {cn} failed: {cause}")]
@@ -67,7 +66,7 @@ impl Refusal {
             Self::ClientTooOld => (1251, *b"08004"),
             Self::AccessDenied { .. } => (1045, *b"28000"),
             // MatrixOne's proxy answers with its "internal error" here, which its clients know.
-            Self::NoCn { .. } | Self::Label { .. } => (20101, *b"HY000"),
+            Self::Route { .. } => (20101, *b"HY000"),
             // ER_CONNECT_TO_FOREIGN_DATA_SOURCE: MySQL's own code for "a server behind me is out of reach".
             // 2003 would say the same, but codes from 2000 on belong to the client's library.
             Self::CnUnreachable { .. } => (1429, *b"HY000"),
@@ -144,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_long_message_is_cut_between_characters() {
-        let payload = Refusal::NoCn { labels: "é".repeat(600) }.packet(Capabilities::PROTOCOL_41);
+        let payload = Refusal::Route { cause: "é".repeat(600) }.packet(Capabilities::PROTOCOL_41);
         assert!(payload.len() <= 9 + MESSAGE_MAX);
         assert!(std::str::from_utf8(&payload[9..]).is_ok());
     }

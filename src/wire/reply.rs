@@ -56,6 +56,15 @@ impl<'a> OkPacket<'a> {
         Ok(Self { affected_rows, last_insert_id, status, warnings, info, changes })
     }
 
+    /// Reads no further than the status flags, for an OK that is passed on as it is.
+    pub fn status_of(payload: &[u8]) -> Result<u16> {
+        let mut cursor = Cursor::new(payload);
+        cursor.u8("OK")?;
+        cursor.lenenc("affected rows")?;
+        cursor.lenenc("last insert id")?;
+        cursor.u16("status flags")
+    }
+
     /// Writes it with the header byte of an OK.
     pub fn write(&self, out: &mut impl BufMut, capabilities: Capabilities) {
         self.write_as(OK, out, capabilities);

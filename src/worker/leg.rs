@@ -22,7 +22,7 @@ pub(super) enum LegError {
     Broken(io::Error),
     #[error("a packet of {found} bytes, at most {LOGIN_PACKET_MAX} are expected during login")]
     TooLong { found: usize },
-    #[error("packet {found} came out of order, number {expected} was expected")]
+    #[error("packet number {found} came out of order, {expected} was expected")]
     OutOfOrder { found: u8, expected: u8 },
 }
 
@@ -37,18 +37,30 @@ impl Leg {
         Self { socket, seq: 0 }
     }
 
+    /// Reads the payload of the first packet of a CN, and counts on from its number: servers differ in how
+    /// they number an ERR that stands in for their greeting.
+    pub async fn read_first(&mut self) -> Result<Vec<u8>, LegError> {
+        self.read_numbered(None).await
+    }
+
     /// Reads the payload of the next packet.
     pub async fn read(&mut self) -> Result<Vec<u8>, LegError> {
+        self.read_numbered(Some(self.seq)).await
+    }
+
+    async fn read_numbered(&mut self, expected: Option<u8>) -> Result<Vec<u8>, LegError> {
         let mut bytes = Vec::new();
         self.fill(&mut bytes, HEADER).await?;
         let length = usize::from(bytes[0]) | usize::from(bytes[1]) << 8 | usize::from(bytes[2]) << 16;
         if length > LOGIN_PACKET_MAX {
             return Err(LegError::TooLong { found: length });
         }
-        if bytes[3] != self.seq {
-            return Err(LegError::OutOfOrder { found: bytes[3], expected: self.seq });
+        match expected {
+            Some(expected) if bytes[3] != expected => {
+                return Err(LegError::OutOfOrder { found: bytes[3], expected });
+            }
+            _ => self.seq = bytes[3].wrapping_add(1),
         }
-        self.seq = self.seq.wrapping_add(1);
         bytes.clear();
         self.fill(&mut bytes, length).await?;
         Ok(bytes)

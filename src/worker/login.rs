@@ -6,24 +6,22 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
 use super::Worker;
+use super::approach::{Approached, Passed, abandon, approach, timed_out};
 use super::leg::{Leg, LegError};
 use super::roster::{Bearer, Card};
 use super::tunnel;
 use crate::ident::CnSlot;
 use crate::mailbox::message::{CnFailure, Picture};
 use crate::metrics::Seat;
-use crate::net::dial::dial;
 use crate::reactor::Socket;
 use crate::route::{self, Cn, Identity};
 use crate::session::face;
-use crate::session::login::{
-    ClientLogin, ClientStep, CnAuth, CnLogin, CnLoginError, CnStep, Credential, Proof, Speaker,
-};
+use crate::session::login::{ClientLogin, ClientStep, CnAuth, CnLogin, CnStep, Credential, Proof, Speaker};
 use crate::session::refusal::Refusal;
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::SALT;
@@ -55,12 +53,6 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// A CN failed before it had heard anything of the client: another one may be tried.
-struct Passed {
-    refusal: Refusal,
-    failure: CnFailure,
-}
-
 /// Logs a client in. None if it came to nothing; the client has been told why.
 pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Option<(Leg, Seated)> {
     let picture = worker.picture.borrow().clone()?;
@@ -70,7 +62,7 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Opt
     match driver.run().await {
         Ok(seated) => return Some((driver.client, seated)),
         Err(Failure::Refused(refusal)) => {
-            debug!(session = card.id.0, client = &*card.client, "login refused: {refusal}");
+            debug!(session = card.id.0, client = %card.client, "login refused: {refusal}");
             tunnel::refuse(worker, driver.client, &refusal.packet(driver.capabilities)).await;
         }
         Err(Failure::CnRefused(err)) => tunnel::refuse(worker, driver.client, &err).await,
@@ -99,15 +91,15 @@ impl Driver<'_> {
         let payload = self.read_client().await?;
         let login = ClientLogin::read(&payload, &self.picture.face)?;
         self.capabilities = login.capabilities;
-        let attributes = login.attributes().into_iter().flat_map(|attributes| attributes.iter());
-        let attributes: Vec<_> = attributes.collect::<Result<_, _>>().map_err(Refusal::from)?;
-        let identity = Identity::read(login.user.as_bytes(), attributes, &self.picture.view)
-            .map_err(|error| Refusal::Label { cause: error.to_string() })?;
+        // Servers let a login with a broken attribute in, so it only ends the labels.
+        let attributes = login.attributes().into_iter().flat_map(|all| all.iter()).map_while(Result::ok);
+        let identity = Identity::read(&login.user, attributes, &self.picture.view)
+            .map_err(|error| Refusal::Route { cause: error.to_string() })?;
         let users = self.picture.users.clone();
         let credential = match users.get(&identity.user) {
             Some(user) => {
                 self.introduce(&identity, "known");
-                let host = self.client_host();
+                let host = self.card.client.host();
                 let step = login.verify(&salt, user, &identity.user, &host);
                 Credential::Proof(self.prove(step).await?)
             }
@@ -133,7 +125,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Tries CNs in the order of routing until one takes the login, or the attempts are used up.
+    /// Approaches CNs in the order of routing until one answers, or the attempts are used up.
     async fn find_seat(
         &mut self,
         login: &ClientLogin,
@@ -143,13 +135,17 @@ impl Driver<'_> {
         let mut tried = Vec::new();
         loop {
             let (cn, seat) = self.choose(identity, &tried)?;
-            match self.try_cn(login, identity, credential, &cn).await? {
-                Ok((cn_socket, auth)) => return self.authenticate(cn, cn_socket, seat, auth).await,
+            let cn_login = CnLogin::new(login, identity.cn_user(cn.flavour), credential.clone());
+            let limits = &self.picture.login;
+            match approach(&self.worker.reactor, limits, &cn, cn_login).await {
+                Ok(approached) => return self.take_seat(cn, seat, approached).await,
                 Err(Passed { refusal, failure }) => {
-                    info!(cn = &*cn.id, "a login is tried elsewhere: {refusal}");
-                    self.worker.report_failure(cn.slot, failure);
+                    info!(cn = &*cn.id, "a login is turned away: {refusal}");
+                    if let Some(failure) = failure {
+                        self.worker.report_failure(cn.slot, failure);
+                    }
                     tried.push(cn.slot);
-                    let others = self.choose(identity, &tried).is_ok();
+                    let others = route::candidates(&self.picture.view, identity, &tried).is_ok();
                     if !others || tried.len() >= self.picture.login.attempts as usize {
                         return Err(refusal.into());
                     }
@@ -164,83 +160,81 @@ impl Driver<'_> {
         let turn = worker.turns.borrow_mut().take();
         let seats = |slot| worker.tally.seats(slot);
         let cn = route::route(&self.picture.view, identity, seats, tried, turn)
-            .map_err(|error| Refusal::Label { cause: error.to_string() })?;
+            .map_err(|error| Refusal::Route { cause: error.to_string() })?;
         Ok((cn.clone(), worker.seats.take(cn.slot)))
     }
 
-    /// Dials a CN, hears its greeting and sends it the login.
-    async fn try_cn(
-        &self,
-        login: &ClientLogin,
-        identity: &Identity,
-        credential: &Credential,
-        cn: &Arc<Cn>,
-    ) -> Result<Result<(Leg, CnAuth), Passed>, Failure> {
-        let until = Instant::now() + self.picture.login.connect_timeout;
-        let (mut leg, greeting) = match self.worker.reactor.until(until, self.hear(cn)).await {
-            Some(Ok(heard)) => heard,
-            Some(Err(cause)) => return Ok(Err(passed(cn, cause, CnFailure::Refused))),
-            None => {
-                let waited = self.picture.login.connect_timeout;
-                let cause = format!("no greeting within {} ms", waited.as_millis());
-                return Ok(Err(passed(cn, cause, CnFailure::TimedOut)));
+    /// Carries the authentication to its end; one that does not get there is abandoned in order.
+    async fn take_seat(
+        &mut self,
+        cn: Arc<Cn>,
+        seat: Seat,
+        approached: Approached,
+    ) -> Result<Seated, Failure> {
+        let Approached { mut leg, mut auth, answer } = approached;
+        self.card.cn.replace(Some(cn.id.clone()));
+        match self.authenticate(&cn, &mut leg, &mut auth, answer).await {
+            Ok(status) => {
+                let capabilities = auth.capabilities;
+                Ok(Seated { cn, cn_socket: leg.socket, seat, capabilities, status })
             }
-        };
-        let cn_user = std::str::from_utf8(identity.cn_user(cn.flavour))
-            .map_err(|_| Refusal::HandshakeBad { cause: "user name: expected UTF-8".to_owned() })?;
-        match CnLogin::new(login, cn_user, credential.clone()).greeting(&greeting) {
-            Ok((response, auth)) => match self.write_cn(&mut leg, &response).await {
-                Ok(()) => Ok(Ok((leg, auth))),
-                Err(cause) => Ok(Err(passed(cn, cause, CnFailure::Refused))),
-            },
-            Err(cause) => {
-                let refusal = Refusal::CnLogin { cn: cn.id.to_string(), cause };
-                Ok(Err(Passed { refusal, failure: CnFailure::Unwilling }))
+            Err(failure) => {
+                if !matches!(failure, Failure::CnRefused(_)) {
+                    abandon(&self.worker.reactor, leg);
+                }
+                Err(failure)
             }
         }
     }
 
-    async fn hear(&self, cn: &Cn) -> Result<(Leg, Vec<u8>), String> {
-        let target = cn.target.as_ref().ok_or("its address is not known")?;
-        let socket = dial(&self.worker.reactor, target).await.map_err(|error| error.to_string())?;
-        let mut leg = Leg::new(socket);
-        let greeting = leg.read().await.map_err(|error| error.to_string())?;
-        Ok((leg, greeting))
-    }
-
-    /// Carries the authentication to its end: between CN and client, or for the client.
+    /// Passes packets between CN and client, or answers for the client, until the CN's OK or ERR.
     async fn authenticate(
         &mut self,
-        cn: Arc<Cn>,
-        mut leg: Leg,
-        seat: Seat,
-        mut auth: CnAuth,
-    ) -> Result<Seated, Failure> {
-        let broken = |cause: CnLoginError| Refusal::CnLogin { cn: cn.id.to_string(), cause };
+        cn: &Cn,
+        leg: &mut Leg,
+        auth: &mut CnAuth,
+        mut answer: Vec<u8>,
+    ) -> Result<Status, Failure> {
+        let broken = |cause| Refusal::CnLogin { cn: cn.id.to_string(), cause };
         loop {
-            let payload = self.read_cn(&cn, &mut leg).await?;
-            let mut step = auth.from_cn(&payload).map_err(broken)?;
+            let mut step = auth.from_cn(&answer).map_err(broken)?;
             if let CnStep::ToClient { packet, next } = &step {
                 self.write_client(packet).await?;
                 if *next == Speaker::Client {
-                    let answer = self.read_client().await?;
-                    step = auth.from_client(&answer).map_err(broken)?;
+                    let reply = self.read_client().await?;
+                    step = auth.from_client(&reply).map_err(broken)?;
                 }
             }
             match step {
-                CnStep::ToCn(packet) => {
-                    self.write_cn(&mut leg, &packet).await.map_err(|cause| lost(&cn, cause))?
-                }
-                CnStep::ToClient { .. } | CnStep::Wait => {}
+                CnStep::ToCn(packet) => answer = self.ask_cn(cn, leg, Some(&packet)).await?,
+                CnStep::ToClient { .. } | CnStep::Wait => answer = self.ask_cn(cn, leg, None).await?,
                 CnStep::Refused { err, .. } => return Err(Failure::CnRefused(err)),
                 CnStep::Seated { ok, status } => {
-                    self.card.cn.replace(Some(cn.id.clone()));
                     self.write_client(&ok).await?;
-                    let (status, capabilities) = (Status(status), auth.capabilities);
-                    return Ok(Seated { cn, cn_socket: leg.socket, seat, capabilities, status });
+                    return Ok(Status(status));
                 }
             }
         }
+    }
+
+    /// Sends a packet to the CN, where there is one to send, and hears what it says to it.
+    async fn ask_cn(&self, cn: &Cn, leg: &mut Leg, packet: Option<&[u8]>) -> Result<Vec<u8>, Refusal> {
+        let asked = async {
+            if let Some(packet) = packet {
+                leg.write(packet).await?;
+            }
+            leg.read().await
+        };
+        let waited = self.picture.login.cn_timeout;
+        let (cause, failure) = match self.worker.reactor.until(Instant::now() + waited, asked).await {
+            Some(Ok(payload)) => return Ok(payload),
+            Some(Err(error)) => (error.to_string(), CnFailure::Lost),
+            None => (timed_out("answer", waited), CnFailure::TimedOut),
+        };
+        warn!(cn = &*cn.id, "lost during a login: {cause}");
+        self.worker.report_failure(cn.slot, failure);
+        let (id, address) = (cn.id.to_string(), cn.address.to_string());
+        Err(Refusal::CnLost { cn: id, address, cause, during: "login" })
     }
 
     async fn read_client(&mut self) -> Result<Vec<u8>, Failure> {
@@ -261,27 +255,6 @@ impl Driver<'_> {
         }
     }
 
-    async fn read_cn(&self, cn: &Cn, leg: &mut Leg) -> Result<Vec<u8>, Refusal> {
-        let waited = self.picture.login.cn_timeout;
-        match self.worker.reactor.until(Instant::now() + waited, leg.read()).await {
-            Some(Ok(payload)) => Ok(payload),
-            Some(Err(error)) => Err(lost(cn, error.to_string())),
-            None => {
-                warn!(cn = &*cn.id, "no answer to a login within {} ms", waited.as_millis());
-                self.worker.report_failure(cn.slot, CnFailure::TimedOut);
-                Err(lost(cn, timed_out(waited)))
-            }
-        }
-    }
-
-    async fn write_cn(&self, leg: &mut Leg, payload: &[u8]) -> Result<(), String> {
-        let waited = self.picture.login.cn_timeout;
-        match self.worker.reactor.until(Instant::now() + waited, leg.write(payload)).await {
-            Some(written) => written.map_err(|error| error.to_string()),
-            None => Err(timed_out(waited)),
-        }
-    }
-
     fn introduce(&self, identity: &Identity, login: &'static str) {
         self.card.bearer.replace(Bearer {
             user: identity.user.as_str().into(),
@@ -289,11 +262,6 @@ impl Driver<'_> {
             labels: identity.asked().without_account().to_string().into(),
             login,
         });
-    }
-
-    /// The client's address as a denial names it: without the port.
-    fn client_host(&self) -> String {
-        self.client.socket.peer().map_or_else(|| "localhost".to_owned(), |peer| peer.ip().to_string())
     }
 }
 
@@ -303,18 +271,4 @@ fn fresh_salt() -> Result<[u8; SALT], Refusal> {
         Ok(()) => Ok(face::salt(random)),
         Err(error) => Err(Refusal::ProxyBug { cause: format!("no random numbers: {error}") }),
     }
-}
-
-fn passed(cn: &Cn, cause: String, failure: CnFailure) -> Passed {
-    let (id, address) = (cn.id.to_string(), cn.address.to_string());
-    Passed { refusal: Refusal::CnUnreachable { cn: id, address, cause }, failure }
-}
-
-fn lost(cn: &Cn, cause: String) -> Refusal {
-    let (id, address) = (cn.id.to_string(), cn.address.to_string());
-    Refusal::CnLost { cn: id, address, cause, during: "login" }
-}
-
-fn timed_out(waited: Duration) -> String {
-    format!("no answer within {} ms", waited.as_millis())
 }

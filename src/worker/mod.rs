@@ -4,6 +4,7 @@
 //! starts a session task for each connection ([`tunnel`]); one task reads the orders; the root task turns the
 //! ring until a stop was ordered and the last session has ended.
 
+mod approach;
 mod flag;
 mod forward;
 mod leg;
@@ -26,8 +27,9 @@ use crate::ident::{CnSlot, WorkerId};
 use crate::mailbox::WorkerEnd;
 use crate::mailbox::message::{CnFailure, Event, Order, Picture, Report};
 use crate::metrics::{Counters, SeatBook, Tally};
+use crate::net;
 use crate::reactor::executor::{self, ExecutorError};
-use crate::reactor::{self, Bell, Reactor, Socket};
+use crate::reactor::{self, Bell, Reactor};
 use crate::route::pick::Turns;
 use flag::Flag;
 use roster::{Card, Entry, Roster};
@@ -37,6 +39,8 @@ pub struct Parts {
     pub id: WorkerId,
     pub cpu: usize,
     pub settings: Arc<Settings>,
+    /// Sockets that the ring's own table takes.
+    pub files: u32,
     pub listeners: Vec<OwnedFd>,
     pub mailbox: WorkerEnd,
     /// The counters of all workers; its own are at its number.
@@ -83,6 +87,7 @@ pub fn run(parts: Parts) -> Result<(), WorkerError> {
 async fn work(parts: Parts) -> io::Result<()> {
     let config = reactor::Config {
         buffer_bytes: parts.settings.relay.buffers_mib as usize * 1024 * 1024,
+        files: parts.files,
         spin: parts.settings.workers.spin,
     };
     let reactor = Reactor::new(&config)?;
@@ -197,11 +202,10 @@ struct SessionGuard {
 }
 
 impl SessionGuard {
-    fn begin(worker: &Rc<Worker>, client: &Socket) -> Self {
+    fn begin(worker: &Rc<Worker>, client: &OwnedFd) -> Self {
         worker.counters.accepted.add(1);
         worker.counters.sessions.add(1);
-        let address = client.peer().map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
-        let entry = worker.roster.enter(address, Instant::now());
+        let entry = worker.roster.enter(net::peer(client), Instant::now());
         Self { worker: worker.clone(), entry }
     }
 

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::ident::{SessionId, WorkerId};
 use crate::mailbox::message::SessionRow;
+use crate::net::Peer;
 use crate::session::dialog::Dialog;
 
 /// What a session is doing.
@@ -60,7 +61,7 @@ pub struct Bearer {
 pub struct Card {
     pub id: SessionId,
     pub since: Instant,
-    pub client: Box<str>,
+    pub client: Peer,
     pub bearer: RefCell<Bearer>,
     pub cn: RefCell<Option<Arc<str>>>,
     pub activity: Cell<Activity>,
@@ -81,7 +82,7 @@ impl Roster {
     }
 
     /// Gives a new session its id and card; the card is taken out when the entry is dropped.
-    pub fn enter(self: &Rc<Self>, client: String, now: Instant) -> Entry {
+    pub fn enter(self: &Rc<Self>, client: Peer, now: Instant) -> Entry {
         let mut cards = self.cards.borrow_mut();
         let id = loop {
             self.count.set(self.count.get().wrapping_add(1));
@@ -93,7 +94,7 @@ impl Roster {
         let card = Rc::new(Card {
             id,
             since: now,
-            client: client.into(),
+            client,
             bearer: RefCell::default(),
             cn: RefCell::default(),
             activity: Cell::default(),
@@ -159,8 +160,8 @@ mod tests {
     fn a_card_is_there_as_long_as_its_entry() {
         let roster = Rc::new(Roster::new(WorkerId(2)));
         let now = Instant::now();
-        let first = roster.enter("127.0.0.1:1".into(), now);
-        let second = roster.enter("127.0.0.1:2".into(), now);
+        let first = roster.enter(Peer::Unix, now);
+        let second = roster.enter(Peer::Tcp(([127, 0, 0, 1], 2).into()), now);
         assert_ne!(first.card().id, second.card().id);
         assert_eq!(roster.rows(now).len(), 2);
         drop(first);

@@ -32,8 +32,8 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// A client's connection, to its end.
 pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd) {
+    let session = SessionGuard::begin(worker, &fd);
     let client = Leg::new(Socket::adopt(&worker.reactor, fd));
-    let session = SessionGuard::begin(worker, &client.socket);
     if worker.sessions_everywhere() > u64::from(worker.max_sessions) {
         worker.counters.refused.add(1);
         refuse(worker, client, &Refusal::TooManySessions.packet(Capabilities::default())).await;
@@ -61,7 +61,8 @@ async fn relay(worker: &Rc<Worker>, card: &Card, client: Leg, seated: Seated) {
         Ending::CnClosed | Ending::CnBroken(_) => {
             worker.report_failure(cn.slot, CnFailure::Lost);
             drop(seat);
-            parting.cn_lost(dialog, &cn, ending).await;
+            card.cn.replace(None);
+            parting.cn_lost(&dialog, &cn, ending).await;
         }
         Ending::ShutDown => parting.tell(&dialog, &Refusal::ShuttingDown).await,
     }
@@ -102,57 +103,24 @@ impl Parting<'_> {
         self.worker.reactor.until(Instant::now() + LINGER, sent).await;
     }
 
-    /// The CN is gone. A client that waits for a reply is told at once; one that is idle is told when it
-    /// asks next, as it could not tell whose answer an earlier packet was.
-    async fn cn_lost(&self, mut dialog: Dialog, cn: &Cn, ending: Ending) {
+    /// The CN is gone: tells the client, whether it waits for a reply or is idle. Servers do so too when they
+    /// end an idle session, with an ERR that is numbered 0, and drivers know it.
+    async fn cn_lost(&self, dialog: &Dialog, cn: &Cn, ending: Ending) {
         let cause = match ending {
             Ending::CnBroken(errno) => std::io::Error::from_raw_os_error(errno).to_string(),
             _ => "it closed the connection".to_owned(),
         };
-        let idle = dialog.current().is_none();
-        let during = if idle { "an idle moment" } else { "a statement" };
-        let refusal =
-            Refusal::CnLost { cn: cn.id.to_string(), address: cn.address.to_string(), cause, during };
-        if idle && !self.next_command(&mut dialog).await {
-            return;
-        }
-        self.tell(&dialog, &refusal).await;
+        let during = if dialog.current().is_some() { "a statement" } else { "an idle moment" };
+        let (id, address) = (cn.id.to_string(), cn.address.to_string());
+        self.tell(dialog, &Refusal::CnLost { cn: id, address, cause, during }).await;
     }
 
-    /// Waits for the client to ask something; false if it leaves instead.
-    async fn next_command(&self, dialog: &mut Dialog) -> bool {
-        loop {
-            let received = std::future::poll_fn(|cx| {
-                if self.worker.is_stopping() {
-                    return std::task::Poll::Ready(None);
-                }
-                self.client.poll_received(cx).map(Some)
-            });
-            match received.await {
-                Some(Received::Data) => {
-                    let mut quit = false;
-                    self.client.look(|chunk| quit |= dialog.client_bytes(chunk).quit);
-                    self.client.discard();
-                    if quit {
-                        return false;
-                    }
-                    if dialog.current().is_some() {
-                        return true;
-                    }
-                }
-                _ => return false,
-            }
-        }
-    }
-
-    /// Sends one ERR where the client expects a packet, and closes. Where it expects none, or is in the
-    /// middle of one, there is no place for it: then the session only closes.
+    /// Sends one ERR between two packets, and closes. In the middle of one, or where nobody knows where the
+    /// stream stands, there is no place for it: then the session only closes.
     async fn tell(&self, dialog: &Dialog, refusal: &Refusal) {
         self.flush().await;
-        if dialog.current().is_none() || dialog.opaque().is_some() {
-            return;
-        }
-        let Some(mut seq) = dialog.cn_boundary() else { return };
+        let seq = if dialog.current().is_some() { dialog.cn_boundary() } else { Some(0) };
+        let Some(mut seq) = seq.filter(|_| dialog.opaque().is_none()) else { return };
         let until = Instant::now() + LINGER;
         let mut bytes = Vec::new();
         frame::write_packet(&mut bytes, &mut seq, &refusal.packet(self.capabilities));

@@ -23,7 +23,7 @@ pub struct ClientLogin {
     pub max_packet: u32,
     pub charset: u8,
     /// As it was sent: with tenant, role and labels, where there are any.
-    pub user: String,
+    pub user: Vec<u8>,
     pub database: Option<Vec<u8>>,
     auth: Vec<u8>,
     plugin: Option<Vec<u8>>,
@@ -80,15 +80,13 @@ impl ClientLogin {
     }
 
     fn new(response: &HandshakeResponse<'_>, face: &Face) -> Result<Self, Refusal> {
-        let user = std::str::from_utf8(response.user)
-            .map_err(|_| Refusal::HandshakeBad { cause: "user name: expected UTF-8".to_owned() })?;
         let mark = response.capabilities & Capabilities::LONG_PASSWORD;
         let common = response.capabilities & face.capabilities;
         Ok(Self {
             capabilities: (common - Capabilities::LONG_PASSWORD) | mark,
             max_packet: response.max_packet,
             charset: response.charset,
-            user: user.to_owned(),
+            user: response.user.to_vec(),
             database: response.database.map(<[u8]>::to_vec),
             auth: response.auth.to_vec(),
             plugin: response.plugin.map(<[u8]>::to_vec),
@@ -100,7 +98,7 @@ impl ClientLogin {
 impl fmt::Debug for ClientLogin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientLogin")
-            .field("user", &self.user)
+            .field("user", &String::from_utf8_lossy(&self.user))
             .field("capabilities", &self.capabilities)
             .finish_non_exhaustive()
     }
@@ -190,7 +188,7 @@ pub(super) mod tests {
     #[test]
     fn capabilities_are_what_both_have() {
         let login = ClientLogin::read(TRACKING, &face()).unwrap();
-        assert_eq!((login.user.as_str(), login.database.as_deref()), ("napw", Some(&b"d1"[..])));
+        assert_eq!((&login.user[..], login.database.as_deref()), (&b"napw"[..], Some(&b"d1"[..])));
         assert!(login.capabilities.has(Capabilities::LONG_PASSWORD), "the client's own");
         assert!(login.capabilities.has(Capabilities::SESSION_TRACK | Capabilities::DEPRECATE_EOF));
         assert_eq!(login.attributes().unwrap().get(b"tenant"), Some(&b"acme"[..]));

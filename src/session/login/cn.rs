@@ -43,13 +43,13 @@ pub enum CnLoginError {
 #[derive(Debug)]
 pub struct CnLogin<'a> {
     login: &'a ClientLogin,
-    user: &'a str,
+    user: &'a [u8],
     credential: Credential,
 }
 
 impl<'a> CnLogin<'a> {
     /// `user` is the name as the CN knows it, without tenant and labels.
-    pub fn new(login: &'a ClientLogin, user: &'a str, credential: Credential) -> Self {
+    pub fn new(login: &'a ClientLogin, user: &'a [u8], credential: Credential) -> Self {
         Self { login, user, credential }
     }
 
@@ -95,7 +95,7 @@ impl<'a> CnLogin<'a> {
             capabilities,
             max_packet: self.login.max_packet,
             charset: self.login.charset,
-            user: self.user.as_bytes(),
+            user: self.user,
             auth,
             database: self.login.database.as_deref(),
             plugin: Some(plugin.as_bytes()),
@@ -170,7 +170,7 @@ impl CnAuth {
         }
         match payload.first() {
             Some(&OK) => {
-                let status = OkPacket::read(payload, self.capabilities)?.status;
+                let status = OkPacket::status_of(payload)?;
                 Ok(CnStep::Seated { ok: payload.to_vec(), status })
             }
             Some(&ERR) => {
@@ -284,7 +284,7 @@ mod tests {
     }
 
     fn begin(credential: Credential) -> CnAuth {
-        CnLogin::new(&client(), "napw", credential).greeting(MARIADB_10_11).unwrap().1
+        CnLogin::new(&client(), b"napw", credential).greeting(MARIADB_10_11).unwrap().1
     }
 
     fn to_client(packet: &[u8], next: Speaker) -> Result<CnStep, CnLoginError> {
@@ -295,7 +295,7 @@ mod tests {
     fn the_response_is_the_clients_but_for_name_and_proof() {
         let login = client();
         let (payload, auth) =
-            CnLogin::new(&login, "plain", Credential::Relay).greeting(MARIADB_10_11).unwrap();
+            CnLogin::new(&login, b"plain", Credential::Relay).greeting(MARIADB_10_11).unwrap();
         let sent = HandshakeResponse::read(&payload).unwrap();
         let own = HandshakeResponse::read(TRACKING).unwrap();
         assert_eq!(sent.user, b"plain");
@@ -309,22 +309,22 @@ mod tests {
     #[test]
     fn a_mariadb_client_keeps_its_extended_flags() {
         let login = ClientLogin::read(LIBMARIADB, &face()).unwrap();
-        let (payload, _) = CnLogin::new(&login, "ed", Credential::Relay).greeting(MARIADB_10_11).unwrap();
+        let (payload, _) = CnLogin::new(&login, b"ed", Credential::Relay).greeting(MARIADB_10_11).unwrap();
         assert_eq!(HandshakeResponse::read(&payload).unwrap().capabilities.extended(), 0x1d);
     }
 
     #[test]
     fn a_broken_promise_is_named() {
         let login = ClientLogin::read(LIBMARIADB, &face()).unwrap();
-        let error = CnLogin::new(&login, "ed", Credential::Relay).greeting(MYSQL_8).unwrap_err();
+        let error = CnLogin::new(&login, b"ed", Credential::Relay).greeting(MYSQL_8).unwrap_err();
         assert_eq!(error, CnLoginError::Lacks { capability: "MARIADB_STMT_BULK_OPERATIONS" });
         let login = ClientLogin::read(LIBMARIADB, &Face::default()).unwrap();
-        assert!(CnLogin::new(&login, "ed", Credential::Relay).greeting(MYSQL_8).is_ok());
+        assert!(CnLogin::new(&login, b"ed", Credential::Relay).greeting(MYSQL_8).is_ok());
     }
 
     #[test]
     fn an_unwilling_cn_is_told_apart() {
-        let error = CnLogin::new(&client(), "u", Credential::Relay)
+        let error = CnLogin::new(&client(), b"u", Credential::Relay)
             .greeting(b"\xff\x10\x04Too many connections")
             .unwrap_err();
         let message = "Too many connections".to_owned();
@@ -383,7 +383,7 @@ mod tests {
         let key = native_key("secret");
         let login = client();
         let (payload, mut auth) =
-            CnLogin::new(&login, "napw", proof("secret", false)).greeting(MARIADB_10_11).unwrap();
+            CnLogin::new(&login, b"napw", proof("secret", false)).greeting(MARIADB_10_11).unwrap();
         let salt = Greeting::read(MARIADB_10_11).unwrap().salt;
         let sent = HandshakeResponse::read(&payload).unwrap();
         assert_eq!((sent.plugin, sent.auth), (Some(NATIVE.as_bytes()), &native_scramble(&key, &salt)[..]));
@@ -426,7 +426,7 @@ mod tests {
                 passed += u32::from(step.is_ok() && !client);
             }
             prop_assert!(passed <= AUTH_ROUNDS_MAX);
-            let _ = CnLogin::new(&client(), "u", Credential::Relay).greeting(b"");
+            let _ = CnLogin::new(&client(), b"u", Credential::Relay).greeting(b"");
         }
     }
 }

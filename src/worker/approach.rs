@@ -1,0 +1,103 @@
+//! One CN approached for a login: dialled, heard, sent the login, and its first answer taken.
+//!
+//! Up to there the client has heard nothing of this CN, so a CN that fails can be [`Passed`] over for another.
+//! And whoever has begun a login ends it: a server counts a handshake that breaks off against the host that
+//! it came from, and shuts that host out after some (`max_connect_errors`), with it every other session.
+//! [`abandon`] ends a login that nobody wants any more.
+
+use std::time::{Duration, Instant};
+
+use super::leg::{Leg, LegError};
+use crate::config::settings::Login;
+use crate::mailbox::message::CnFailure;
+use crate::net::dial::dial;
+use crate::reactor::Reactor;
+use crate::route::Cn;
+use crate::session::login::{CnAuth, CnLogin, CnLoginError};
+use crate::session::refusal::Refusal;
+use crate::wire::reply;
+
+/// How long the end of an abandoned login is waited for.
+const ABANDON_LIMIT: Duration = Duration::from_secs(2);
+/// COM_QUIT as a whole packet.
+const QUIT: &[u8] = &[1, 0, 0, 0, 1];
+
+/// A CN that has answered a login.
+pub(super) struct Approached {
+    pub leg: Leg,
+    pub auth: CnAuth,
+    /// The payload of its first answer.
+    pub answer: Vec<u8>,
+}
+
+/// A CN that failed before the client heard anything of it.
+pub(super) struct Passed {
+    pub refusal: Refusal,
+    /// What the coordinator should know; none when it is no fault of the CN's.
+    pub failure: Option<CnFailure>,
+}
+
+/// Approaches `cn`, within the limits of `login`.
+pub(super) async fn approach(
+    reactor: &Reactor,
+    limits: &Login,
+    cn: &Cn,
+    login: CnLogin<'_>,
+) -> Result<Approached, Passed> {
+    let waited = limits.connect_timeout;
+    let (mut leg, greeting) = match reactor.until(Instant::now() + waited, hear(reactor, cn)).await {
+        Some(Ok(heard)) => heard,
+        Some(Err(cause)) => return Err(unreachable(cn, cause, CnFailure::Refused)),
+        None => return Err(unreachable(cn, timed_out("greeting", waited), CnFailure::TimedOut)),
+    };
+    let (response, auth) = login.greeting(&greeting).map_err(|cause| {
+        let failure = matches!(cause, CnLoginError::Unwilling { .. }).then_some(CnFailure::Unwilling);
+        Passed { refusal: Refusal::CnLogin { cn: cn.id.to_string(), cause }, failure }
+    })?;
+    let answered = async {
+        leg.write(&response).await?;
+        leg.read().await
+    };
+    let waited = limits.cn_timeout;
+    match reactor.until(Instant::now() + waited, answered).await {
+        Some(Ok(answer)) => Ok(Approached { leg, auth, answer }),
+        Some(Err(error)) => Err(unreachable(cn, error.to_string(), CnFailure::Lost)),
+        None => Err(unreachable(cn, timed_out("answer to the login", waited), CnFailure::TimedOut)),
+    }
+}
+
+/// Ends a login in order and closes: answers what the CN asks with nothing, and waits until it has said no.
+/// The session does not wait for it.
+pub(super) fn abandon(reactor: &Reactor, mut leg: Leg) {
+    let clock = reactor.clone();
+    reactor.spawn(async move {
+        let ended = async {
+            leg.write(&[]).await?;
+            // An account without a password lets even that in.
+            if leg.read().await?.first() == Some(&reply::OK) {
+                leg.socket.send(QUIT).await.map_err(LegError::Broken)?;
+            }
+            Ok::<(), LegError>(())
+        };
+        // Whatever the outcome, nobody waits for it.
+        let _ = clock.until(Instant::now() + ABANDON_LIMIT, ended).await;
+    });
+}
+
+async fn hear(reactor: &Reactor, cn: &Cn) -> Result<(Leg, Vec<u8>), String> {
+    let target = cn.target.as_ref().ok_or("its address is not known")?;
+    let socket = dial(reactor, target).await.map_err(|error| error.to_string())?;
+    let mut leg = Leg::new(socket);
+    let greeting = leg.read_first().await.map_err(|error| error.to_string())?;
+    Ok((leg, greeting))
+}
+
+fn unreachable(cn: &Cn, cause: String, failure: CnFailure) -> Passed {
+    let (id, address) = (cn.id.to_string(), cn.address.to_string());
+    Passed { refusal: Refusal::CnUnreachable { cn: id, address, cause }, failure: Some(failure) }
+}
+
+/// "no greeting within 3000 ms"
+pub(super) fn timed_out(what: &str, waited: Duration) -> String {
+    format!("no {what} within {} ms", waited.as_millis())
+}
