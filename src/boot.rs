@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::admin;
 use crate::config::settings::{Settings, Workers};
@@ -21,7 +21,7 @@ use crate::mailbox::{self, CoordinatorEnd, WorkerEnd};
 use crate::metrics::{Counters, Tally};
 use crate::net::listen::{self, ListenError, Listeners};
 use crate::reactor::limits::{self, OpenFiles};
-use crate::reactor::probe::{self, Unfit};
+use crate::reactor::probe::{self, Features, Unfit};
 use crate::worker::{self, WorkerError};
 
 /// Files that corelane opens apart from two for each session: rings, listeners, probes, logs, libraries.
@@ -55,15 +55,13 @@ pub enum BootError {
     Coordinator(#[from] CoordinatorError),
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    #[error("worker {0} ended by a bug of corelane")]
-    WorkerPanic(WorkerId),
 }
 
 /// Serves until told to stop.
 pub fn serve(settings: Settings, config_path: &Path) -> Result<(), BootError> {
-    probe::check()?;
+    let features = probe::check()?;
     let placement = Cpus::choose(&settings.workers)?;
-    let files = raise_files(&settings, placement.workers.len())?;
+    let files = raise_files(&settings, placement.workers.len(), features)?;
     let listen = &settings.listen;
     let listeners = listen::bind(&listen.sql, placement.workers.len(), listen.backlog)?;
     let admin_listener = bind_admin(&settings)?;
@@ -82,13 +80,13 @@ pub fn serve(settings: Settings, config_path: &Path) -> Result<(), BootError> {
             id: mailbox.worker(),
             cpu,
             settings: settings.clone(),
-            files: table_places(&settings, files),
+            files: table_places(&settings, files, features),
             listeners: own,
             mailbox,
             counters: counters.clone(),
             tally: tally.clone(),
         };
-        threads.push((parts.id, start_worker(parts)?));
+        threads.push(start_worker(parts)?);
     }
     let parts = CoordinatorParts {
         settings: (*settings).clone(),
@@ -98,12 +96,15 @@ pub fn serve(settings: Settings, config_path: &Path) -> Result<(), BootError> {
         cpus: placement.workers.clone(),
         tally,
     };
-    let coordinated = coordinate(placement.coordinator, parts, admin_listener);
-    for (id, thread) in threads {
-        thread.join().map_err(|_| BootError::WorkerPanic(id))??;
+    // When it fails, or gave up on a worker that does not stop, nobody is left to stop the rest: the process
+    // ends with them as they are.
+    coordinate(placement.coordinator, parts, admin_listener)?;
+    for thread in threads.into_iter().filter(thread::JoinHandle::is_finished) {
+        // A worker that panicked has ended the process.
+        thread.join().unwrap_or(Ok(()))?;
     }
     drop(socket_files);
-    coordinated
+    Ok(())
 }
 
 /// Which CPUs do what.
@@ -141,10 +142,11 @@ impl Cpus {
 
 /// A session's two sockets live in the table of their worker's ring, which holds as many files as the limit
 /// allows, and use descriptors only beyond that. So with sessions spread evenly the limit has to cover one
-/// table and what is open besides; a session that is being accepted needs a descriptor for a moment.
-fn raise_files(settings: &Settings, workers: usize) -> Result<OpenFiles, BootError> {
+/// table; without tables it has to cover all sessions.
+fn raise_files(settings: &Settings, workers: usize, features: Features) -> Result<OpenFiles, BootError> {
     let sessions = u64::from(settings.listen.max_sessions);
-    let needed = 2 * sessions.div_ceil(workers as u64) + FILES_PER_WORKER * workers as u64 + OTHER_FILES;
+    let tables = if features.file_table { workers as u64 } else { 1 };
+    let needed = 2 * sessions.div_ceil(tables) + FILES_PER_WORKER * workers as u64 + OTHER_FILES;
     let files = limits::raise_open_files(needed).map_err(BootError::Files)?;
     if !files.suffice() {
         warn!(
@@ -156,7 +158,10 @@ fn raise_files(settings: &Settings, workers: usize) -> Result<OpenFiles, BootErr
     Ok(files)
 }
 
-fn table_places(settings: &Settings, files: OpenFiles) -> u32 {
+fn table_places(settings: &Settings, files: OpenFiles, features: Features) -> u32 {
+    if !features.file_table {
+        return 0;
+    }
     let wanted = 2 * u64::from(settings.listen.max_sessions);
     u32::try_from(wanted.min(files.limit)).unwrap_or(u32::MAX).min(FILE_TABLE_MAX)
 }
@@ -175,11 +180,19 @@ fn make_mailboxes(workers: usize) -> Result<(Vec<CoordinatorEnd>, Vec<WorkerEnd>
     Ok(pairs.map_err(BootError::Mailbox)?.into_iter().unzip())
 }
 
+/// A panic in a session ends that session. One in the worker's own loop leaves a listener that nobody serves
+/// and tasks that nobody runs, so it ends the process, for its supervisor to start it again.
 fn start_worker(parts: worker::Parts) -> Result<thread::JoinHandle<Result<(), WorkerError>>, BootError> {
-    thread::Builder::new()
-        .name(format!("worker-{}", parts.id))
-        .spawn(move || worker::run(parts))
-        .map_err(BootError::Thread)
+    let id = parts.id;
+    let run = move || {
+        let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker::run(parts)));
+        let end = end.unwrap_or_else(|_| {
+            error!("worker {id} ended by a bug of corelane");
+            std::process::abort();
+        });
+        end.inspect_err(|cause| error!("worker {id} cannot run: {cause}"))
+    };
+    thread::Builder::new().name(format!("worker-{id}")).spawn(run).map_err(BootError::Thread)
 }
 
 /// Runs the coordinator on this thread, pinned to its CPU, until all workers have stopped.

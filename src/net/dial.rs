@@ -14,6 +14,14 @@ pub async fn dial(reactor: &Reactor, target: &Target) -> io::Result<Socket> {
     Socket::connect(reactor, fd, address).await
 }
 
+/// Whether a failed dial says something about the CN; otherwise it is this host that lacks files, memory or
+/// ports.
+pub fn is_about_the_cn(error: &io::Error) -> bool {
+    let Some(errno) = error.raw_os_error() else { return true };
+    ![libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL, libc::EAGAIN]
+        .contains(&errno)
+}
+
 fn socket_for(target: &Target) -> io::Result<(OwnedFd, SockAddr)> {
     match target {
         Target::Tcp(address) => {
@@ -25,7 +33,8 @@ fn socket_for(target: &Target) -> io::Result<(OwnedFd, SockAddr)> {
             Ok((socket.into(), SockAddr::from(*address)))
         }
         Target::Unix(path) => {
-            let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.cloexec().nonblocking(), None)?;
+            // Blocking: a full backlog then makes the connect wait in the ring instead of failing.
+            let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
             Ok((socket.into(), SockAddr::unix(path)?))
         }
     }

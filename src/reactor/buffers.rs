@@ -6,7 +6,7 @@
 //!
 //! Only as many buffers of a pool as its `level` are lent at a time; the rest wait on a stack, hottest on top,
 //! so that a calm worker touches a few cache-warm pages however large the pool is. Memory that was never
-//! needed is never touched. A pool that runs out while the kernel wants one raises its level.
+//! needed is never touched. When the kernel has used up what was lent within one turn, the level doubles.
 //!
 //! Received buffers are linked into a [`Chain`]: the links live beside the buffers, so a queue of any length
 //! needs no allocation.
@@ -25,7 +25,7 @@ use super::ring::Ring;
 /// Bytes of a small buffer: a page, which most requests and replies fit into.
 pub const SMALL_BYTES: usize = 4096;
 /// Bytes of a large buffer.
-pub const LARGE_BYTES: usize = 64 * 1024;
+pub const LARGE_BYTES: usize = 32 * 1024;
 /// Buffers of one pool: the kernel's limit for a ring of provided buffers.
 const POOL_MAX: usize = 32768;
 /// Buffers lent at first.
@@ -71,10 +71,11 @@ pub(super) struct Chain {
     first: u32,
     last: u32,
     bytes: usize,
+    buffers: usize,
 }
 
 impl Chain {
-    pub const EMPTY: Self = Self { first: NONE, last: NONE, bytes: 0 };
+    pub const EMPTY: Self = Self { first: NONE, last: NONE, bytes: 0, buffers: 0 };
 
     pub fn is_empty(&self) -> bool {
         self.first == NONE
@@ -83,6 +84,11 @@ impl Chain {
     /// Bytes in all buffers together.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Buffers held. Each counts whole against its pool, however few bytes came in it.
+    pub fn buffers(&self) -> usize {
+        self.buffers
     }
 
     pub fn take(&mut self) -> Self {
@@ -139,6 +145,7 @@ impl Buffers {
         }
         chain.last = id.0;
         chain.bytes += bytes as usize;
+        chain.buffers += 1;
     }
 
     /// Lends buffers up to each pool's level.
@@ -148,14 +155,13 @@ impl Buffers {
         self.large.lend();
     }
 
-    /// The kernel found no buffer in this group. True if more could be lent.
-    pub fn exhausted(&mut self, group: Group) -> bool {
+    /// The kernel found no buffer of this group: lends more at a time from now on, if that is what was short.
+    pub fn exhausted(&mut self, group: Group) {
         let pool = self.pool(group);
         if pool.lent == 0 {
             pool.level = (pool.level * 2).min(pool.links.len());
         }
         pool.lend();
-        pool.lent > 0
     }
 
     /// Whether the kernel has a buffer of this group to fill.
@@ -164,6 +170,11 @@ impl Buffers {
             Group::Small => self.small.lent > 0,
             Group::Large => self.large.lent > 0,
         }
+    }
+
+    /// Whether less than half of the small buffers are left: time for each session to hold fewer.
+    pub fn are_scarce(&self) -> bool {
+        self.small.stack.len() + self.small.lent < self.small.links.len() / 2
     }
 
     /// The bytes at the front of a chain; empty for an empty chain.
@@ -212,6 +223,7 @@ impl Buffers {
             }
             n -= here;
             chain.first = link.next;
+            chain.buffers -= 1;
             self.pool(id.group()).stack.push(id.number());
         }
         chain.last = NONE;

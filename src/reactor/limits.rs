@@ -32,7 +32,7 @@ pub fn raise_open_files(needed: u64) -> io::Result<OpenFiles> {
     Ok(OpenFiles { limit: limit.rlim_cur, needed })
 }
 
-/// The limit of locked memory; without end for a privileged process.
+/// The limit of locked memory.
 pub(super) fn memlock_bytes() -> u64 {
     get(libc::RLIMIT_MEMLOCK).map_or(0, |limit| limit.rlim_cur)
 }

@@ -77,7 +77,7 @@ pub struct Reactor {
     turns: Rc<Cell<u64>>,
 }
 
-/// What the clones share. The ring comes first, so that it is closed before the memory it may write to.
+/// What the clones share. The ring comes first, so that it is closed before the memory that it may write to.
 struct Core {
     ring: Ring,
     slots: Slab<Slot>,
@@ -85,7 +85,7 @@ struct Core {
     files: Files,
     timers: Wheel,
     /// Sockets whose receive found no buffer; armed again when there is one.
-    starved: Vec<(usize, Group)>,
+    starved: Vec<(usize, Op)>,
     starvations: u64,
     gathers: Vec<Box<socket::Gather>>,
 }
@@ -101,12 +101,17 @@ enum Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Op {
-    /// A cancellation or a shutdown: nobody waits for its outcome.
+    /// A cancellation: nobody waits for its outcome.
     Forget = 0,
+    /// A multishot receive into small buffers.
     Receive,
+    /// One receive into a large buffer.
     ReceiveLarge,
+    /// One receive into a small buffer, for want of a large one.
+    ReceiveOne,
     Send,
     Connect,
+    Shutdown,
     Accept,
     Ring,
 }
@@ -117,9 +122,25 @@ impl Op {
     }
 
     fn of(user_data: u64) -> (Self, usize) {
-        const ALL: [Op; 7] =
-            [Op::Forget, Op::Receive, Op::ReceiveLarge, Op::Send, Op::Connect, Op::Accept, Op::Ring];
+        const ALL: [Op; 9] = [
+            Op::Forget,
+            Op::Receive,
+            Op::ReceiveLarge,
+            Op::ReceiveOne,
+            Op::Send,
+            Op::Connect,
+            Op::Shutdown,
+            Op::Accept,
+            Op::Ring,
+        ];
         (ALL[(user_data >> 56) as usize], (user_data & ((1 << 56) - 1)) as usize)
+    }
+}
+
+impl Op {
+    /// The buffers that a receive takes.
+    fn group(self) -> Group {
+        if self == Self::ReceiveLarge { Group::Large } else { Group::Small }
     }
 }
 
@@ -268,11 +289,9 @@ impl Core {
         if self.starved.is_empty() {
             return;
         }
-        for (slot, group) in std::mem::take(&mut self.starved) {
-            if self.buffers.has_lent(group) || self.buffers.exhausted(group) {
-                self.rearm(slot, group);
-            } else {
-                self.starved.push((slot, group));
+        for (slot, op) in std::mem::take(&mut self.starved) {
+            if !self.rearm(slot, op) {
+                self.starved.push((slot, op));
             }
         }
     }
@@ -309,9 +328,9 @@ impl Core {
         let (op, slot) = Op::of(completion.user_data());
         match op {
             Op::Forget => {}
-            Op::Receive => self.received(slot, Group::Small, completion, wakers),
-            Op::ReceiveLarge => self.received(slot, Group::Large, completion, wakers),
+            Op::Receive | Op::ReceiveLarge | Op::ReceiveOne => self.received(slot, op, completion, wakers),
             Op::Send => self.sent(slot, completion, wakers),
+            Op::Shutdown => self.shut_down(slot),
             Op::Connect => self.connected(slot, completion, wakers),
             Op::Accept => self.accepted(slot, completion, wakers),
             Op::Ring => self.rang(slot, completion, wakers),

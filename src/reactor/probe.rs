@@ -12,6 +12,7 @@ use super::ring::Ring;
 
 /// Linux 6.1 has all that the ring needs: DEFER_TASKRUN is the newest of it.
 const KERNEL_MIN: (u32, u32) = (6, 1);
+const FILE_TABLE_MIN: (u32, u32) = (6, 13);
 /// glommio refuses to start below it.
 const MEMLOCK_MIN_BYTES: u64 = 512 * 1024;
 
@@ -39,9 +40,21 @@ pub enum Unfit {
     Other(io::Error),
 }
 
+/// What of the optional features this kernel has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// A file that leaves the ring's table is closed at once. Before 6.13 it stays open until every older
+    /// operation on the ring has ended, and an idle session's receive never does: no table for such a kernel.
+    pub file_table: bool,
+}
+
 /// Checks everything that a worker will need.
-pub fn check() -> Result<(), Unfit> {
-    check_kernel(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default())?;
+pub fn check() -> Result<Features, Unfit> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let version = version(&release);
+    if version.is_some_and(|version| version < KERNEL_MIN) {
+        return Err(Unfit::KernelTooOld { found: release.trim().to_owned() });
+    }
     check_switch(&fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default())?;
     let memlock = super::limits::memlock_bytes();
     if memlock < MEMLOCK_MIN_BYTES {
@@ -49,18 +62,15 @@ pub fn check() -> Result<(), Unfit> {
     }
     let ring = Ring::new().map_err(judge)?;
     check_operations(&ring)?;
-    super::Buffers::new(&ring, 0).map(drop).map_err(|_| Unfit::FeatureMissing("provided-buffer rings"))
+    super::Buffers::new(&ring, 0).map_err(|_| Unfit::FeatureMissing("provided-buffer rings"))?;
+    Ok(Features { file_table: version.is_some_and(|version| version >= FILE_TABLE_MIN) })
 }
 
-fn check_kernel(release: &str) -> Result<(), Unfit> {
+/// Major and minor number of a release; none if it cannot be read, which is no reason to refuse: the ring
+/// itself will tell.
+fn version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    match (parts.next(), parts.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < KERNEL_MIN => {
-            Err(Unfit::KernelTooOld { found: release.trim().to_owned() })
-        }
-        // A release that cannot be read is no reason to refuse: the ring itself will tell.
-        _ => Ok(()),
-    }
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
 }
 
 fn check_switch(sysctl: &str) -> Result<(), Unfit> {
@@ -93,6 +103,7 @@ fn check_operations(ring: &Ring) -> Result<(), Unfit> {
         (opcode::Connect::CODE, "connect"),
         (opcode::Read::CODE, "read"),
         (opcode::AsyncCancel::CODE, "async cancel"),
+        (opcode::Shutdown::CODE, "shutdown"),
     ];
     match needed.iter().find(|(code, _)| !probe.is_supported(*code)) {
         Some((_, name)) => Err(Unfit::FeatureMissing(name)),
@@ -105,15 +116,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_kernels_are_named() {
-        assert!(check_kernel("6.1.0-18-amd64").is_ok());
-        assert!(check_kernel("6.18.44\n").is_ok());
-        assert!(check_kernel("10.0").is_ok());
-        let refusal = check_kernel("5.15.0-91-generic\n").expect_err("too old").to_string();
+    fn releases_are_read_as_far_as_they_go() {
+        assert_eq!(version("6.1.0-18-amd64"), Some((6, 1)));
+        assert_eq!(version("6.18.44\n"), Some((6, 18)));
+        assert_eq!(version("5.15.0-91-generic\n"), Some((5, 15)));
+        assert_eq!(version("mainline"), None);
         assert_eq!(
-            refusal,
+            Unfit::KernelTooOld { found: "5.15.0-91-generic".into() }.to_string(),
             "this kernel is Linux 5.15.0-91-generic, corelane needs 6.1 or newer (io_uring with DEFER_TASKRUN)"
         );
+    }
+
+    #[test]
+    fn this_machine_is_fit() {
+        check().expect("tests run on a machine that can run corelane");
     }
 
     #[test]

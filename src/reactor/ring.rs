@@ -91,7 +91,6 @@ impl Ring {
                 if self.uring.submission().taskrun() {
                     self.enter(0, None);
                 }
-                std::hint::spin_loop();
             }
             if Instant::now() >= end {
                 return false;
@@ -134,20 +133,36 @@ impl Ring {
     }
 }
 
+impl Drop for Ring {
+    /// A registered ring is kept open by its registration.
+    fn drop(&mut self) {
+        if let Some(index) = self.registered {
+            let mut update = Update { offset: index as u32, resv: 0, data: 0 };
+            register(&self.uring, UNREGISTER_RING_FDS, &mut update);
+        }
+    }
+}
+
+const REGISTER_RING_FDS: u32 = 20;
+const UNREGISTER_RING_FDS: u32 = 21;
+
+/// `struct io_uring_rsrc_update`
+#[repr(C)]
+struct Update {
+    offset: u32,
+    resv: u32,
+    data: u64,
+}
+
 /// Registers the ring with itself, which saves a look-up of the file at each entry (Linux 5.18).
 fn register_ring_fd(uring: &IoUring) -> Option<RawFd> {
-    /// `struct io_uring_rsrc_update`
-    #[repr(C)]
-    struct Update {
-        offset: u32,
-        resv: u32,
-        data: u64,
-    }
-    const REGISTER_RING_FDS: u32 = 20;
     let mut update = Update { offset: u32::MAX, resv: 0, data: uring.as_raw_fd() as u64 };
+    (register(uring, REGISTER_RING_FDS, &mut update) == 1).then_some(update.offset as RawFd)
+}
+
+fn register(uring: &IoUring, what: u32, update: &mut Update) -> libc::c_long {
     // SAFETY: one valid, writable entry is passed, as its count says.
-    let done = unsafe {
-        libc::syscall(libc::SYS_io_uring_register, uring.as_raw_fd(), REGISTER_RING_FDS, &raw mut update, 1)
-    };
-    (done == 1).then_some(update.offset as RawFd)
+    unsafe {
+        libc::syscall(libc::SYS_io_uring_register, uring.as_raw_fd(), what, std::ptr::from_mut(update), 1)
+    }
 }

@@ -1,10 +1,12 @@
 //! A connected stream socket on the ring: received bytes in lent buffers, one send at a time.
 //!
 //! **Receiving.** In ordinary traffic one multishot receive stays armed and the kernel puts bytes into small
-//! buffers as they come. Once more than [`BULK_BYTES`] wait unread the socket goes into *bulk*: the
-//! multishot is cancelled, and from then on one receive at a time is armed, into one large buffer, and only
-//! when somebody asks for bytes. So a peer that does not read stops its sender through TCP, and a
-//! stalled session holds a buffer or two, not the worker's pool. A short receive ends the bulk.
+//! buffers as they come. Once [`BULK_BUFFERS`] wait unread the socket goes into *bulk*: the multishot is
+//! cancelled, and from then on one receive at a time is armed, into one large buffer, and only when somebody
+//! asks for bytes. So a peer that does not read stops its sender through TCP, and a session that is stalled
+//! in bulk holds what is in its one large buffer. A short receive ends the bulk. The kernel may bring some 30
+//! buffers more before it hears of the cancellation. When small buffers are scarce the bulk begins at
+//! [`SCARCE_BUFFERS`]; when no large buffer is left, a receive takes a small one.
 //!
 //! **Sending.** The kernel does not order two sends on one socket, so there is never more than one. What is
 //! sent is a chain of received buffers, forwarded without a copy, or bytes of our own; either belongs to the
@@ -27,8 +29,10 @@ use super::files::File;
 use super::wake::Wakers;
 use super::{Core, Op, Reactor, Slot};
 
-/// Bytes that may wait unread before a socket goes into bulk.
-pub const BULK_BYTES: usize = 64 * 1024;
+/// Buffers that may wait unread before a socket goes into bulk.
+pub const BULK_BUFFERS: usize = 16;
+/// The same when small buffers are scarce.
+pub const SCARCE_BUFFERS: usize = 2;
 /// Buffers that one `sendmsg` takes.
 const GATHER_MAX: usize = 16;
 /// `sendmsg` blocks kept for reuse.
@@ -215,6 +219,12 @@ impl Socket {
         }
     }
 
+    /// Whether bytes come in bulk, so that the next should be asked for only when these have left.
+    #[inline]
+    pub fn is_bulk(&self) -> bool {
+        self.reactor.core.borrow_mut().socket(self.slot).bulk
+    }
+
     /// Whether a send may be started. If not, the task is woken when it may.
     #[inline]
     pub fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<Result<(), i32>> {
@@ -249,10 +259,11 @@ impl Socket {
     /// Tells the peer that nothing more will come.
     pub fn shutdown_write(&self) {
         let core = &mut *self.reactor.core.borrow_mut();
-        if let Some(Slot::Socket(state)) = core.slots.get(self.slot) {
+        if let Some(Slot::Socket(state)) = core.slots.get_mut(self.slot) {
             let shutdown = opcode::Shutdown::new(state.file.fd(), libc::SHUT_WR).build();
-            let shutdown = state.file.aim(shutdown).user_data(Op::Forget.tag(0));
-            // SAFETY: the operation refers to no memory. A peer that has gone already is no error here.
+            let shutdown = state.file.aim(shutdown).user_data(Op::Shutdown.tag(self.slot));
+            state.in_flight += 1;
+            // SAFETY: the operation refers to no memory.
             unsafe { core.ring.push(&shutdown) };
         }
     }
@@ -328,62 +339,65 @@ impl Core {
         self.free_if_closed(slot);
     }
 
+    /// The end of an operation that nobody waits for. A peer that has gone already is no error here.
+    pub(super) fn shut_down(&mut self, slot: usize) {
+        self.socket(slot).in_flight -= 1;
+        self.free_if_closed(slot);
+    }
+
     /// Arms the receive that fits the socket's mode.
     fn arm(&mut self, slot: usize) {
         let state = self.socket(slot);
         state.receiving = Receiving::Armed;
         state.in_flight += 1;
-        let group = if state.bulk { Group::Large } else { Group::Small };
-        self.push_receive(slot, group);
+        let receive = if state.bulk { Op::ReceiveLarge } else { Op::Receive };
+        self.push_receive(slot, receive);
     }
 
-    /// Arms a receive again that ended for want of a buffer.
-    pub(super) fn rearm(&mut self, slot: usize, group: Group) {
-        if self.socket(slot).closing {
-            self.socket(slot).in_flight -= 1;
-            self.free_if_closed(slot);
-        } else {
-            self.push_receive(slot, group);
-        }
-    }
-
-    #[inline]
-    fn push_receive(&mut self, slot: usize, group: Group) {
-        let file = &self.socket(slot).file;
-        let fd = file.fd();
-        let receive = match group {
-            Group::Small => opcode::RecvMulti::new(fd, group as u16).build().user_data(Op::Receive.tag(slot)),
-            Group::Large => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
-                .buf_group(group as u16)
-                .build()
-                .flags(io_uring::squeue::Flags::BUFFER_SELECT)
-                .user_data(Op::ReceiveLarge.tag(slot)),
+    /// Arms a receive again that found no buffer, if there is one now. A bulk receive makes do with a small
+    /// one, so that sessions that hold all the large ones do not stop the others.
+    pub(super) fn rearm(&mut self, slot: usize, receive: Op) -> bool {
+        let receive = match receive {
+            Op::ReceiveLarge if self.buffers.has_lent(Group::Large) => Op::ReceiveLarge,
+            Op::ReceiveLarge | Op::ReceiveOne => Op::ReceiveOne,
+            other => other,
         };
-        let receive = file.aim(receive);
-        // SAFETY: the kernel picks lent buffers; the operation refers to no other memory.
-        unsafe { self.ring.push(&receive) };
+        let ready = self.buffers.has_lent(receive.group());
+        if ready {
+            self.push_receive(slot, receive);
+        }
+        ready
     }
 
     #[inline]
-    pub(super) fn received(
-        &mut self,
-        slot: usize,
-        group: Group,
-        completion: &cqueue::Entry,
-        wakers: &Wakers,
-    ) {
+    fn push_receive(&mut self, slot: usize, receive: Op) {
+        let file = &self.socket(slot).file;
+        let (fd, group) = (file.fd(), receive.group() as u16);
+        let entry = match receive {
+            Op::Receive => opcode::RecvMulti::new(fd, group).build(),
+            _ => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+                .buf_group(group)
+                .build()
+                .flags(io_uring::squeue::Flags::BUFFER_SELECT),
+        };
+        let entry = file.aim(entry).user_data(receive.tag(slot));
+        // SAFETY: the kernel picks lent buffers; the operation refers to no other memory.
+        unsafe { self.ring.push(&entry) };
+    }
+
+    #[inline]
+    pub(super) fn received(&mut self, slot: usize, op: Op, completion: &cqueue::Entry, wakers: &Wakers) {
         let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
         let (result, more) = (completion.result(), cqueue::more(completion.flags()));
         if result > 0 {
             let number = cqueue::buffer_select(completion.flags()).expect("a receive has taken a buffer");
-            self.buffers.received(&mut state.received, group, number, result as u32);
-            if group == Group::Large {
-                state.bulk = result as usize > SMALL_BYTES;
+            self.buffers.received(&mut state.received, op.group(), number, result as u32);
+            if op != Op::Receive {
+                state.bulk = result as usize >= SMALL_BYTES;
             }
         }
         if !more && result == -libc::ENOBUFS && !state.closing && state.receiving == Receiving::Armed {
-            self.starvations += 1;
-            self.starved.push((slot, group));
+            self.starve(slot, op);
             return;
         }
         if result == 0 {
@@ -398,14 +412,24 @@ impl Core {
         if std::mem::take(&mut state.wants_receive) || (!more && state.ended.is_some()) {
             state.wake(wakers);
         }
-        let stop = more && state.receiving == Receiving::Armed && state.received.bytes() > BULK_BYTES;
-        let closing = state.closing;
-        if stop {
+        if state.closing {
+            self.free_if_closed(slot);
+        } else if more && state.receiving == Receiving::Armed && self.holds_too_much(slot) {
             self.stop_multishot(slot);
         }
-        if closing {
-            self.free_if_closed(slot);
-        }
+    }
+
+    /// No buffer was there: the receive waits for one.
+    fn starve(&mut self, slot: usize, op: Op) {
+        self.starvations += 1;
+        self.buffers.exhausted(op.group());
+        self.starved.push((slot, op));
+    }
+
+    #[inline]
+    fn holds_too_much(&mut self, slot: usize) -> bool {
+        let held = self.socket(slot).received.buffers();
+        held > BULK_BUFFERS || (held > SCARCE_BUFFERS && self.buffers.are_scarce())
     }
 
     /// Too much waits unread: goes into bulk.

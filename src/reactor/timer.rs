@@ -36,8 +36,8 @@ impl Wheel {
 
     /// Wakes `waker` at the first tick that is not before `at`.
     pub fn set(&mut self, at: Instant, waker: Waker) -> TimerKey {
-        let since = at.saturating_duration_since(self.start).as_micros();
-        let tick = since.div_ceil(TICK.as_micros()) as u64;
+        let since = at.saturating_duration_since(self.start).as_nanos();
+        let tick = since.div_ceil(TICK.as_nanos()) as u64;
         self.serial += 1;
         let key = TimerKey { tick, serial: self.serial };
         self.waiting.insert(key, waker);

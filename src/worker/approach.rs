@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::leg::{Leg, LegError};
 use crate::config::settings::Login;
 use crate::mailbox::message::CnFailure;
-use crate::net::dial::dial;
+use crate::net::dial::{dial, is_about_the_cn};
 use crate::reactor::Reactor;
 use crate::route::Cn;
 use crate::session::login::{CnAuth, CnLogin, CnLoginError};
@@ -47,8 +47,8 @@ pub(super) async fn approach(
     let waited = limits.connect_timeout;
     let (mut leg, greeting) = match reactor.until(Instant::now() + waited, hear(reactor, cn)).await {
         Some(Ok(heard)) => heard,
-        Some(Err(cause)) => return Err(unreachable(cn, cause, CnFailure::Refused)),
-        None => return Err(unreachable(cn, timed_out("greeting", waited), CnFailure::TimedOut)),
+        Some(Err(passed)) => return Err(passed),
+        None => return Err(unreachable(cn, timed_out("greeting", waited), Some(CnFailure::TimedOut))),
     };
     let (response, auth) = login.greeting(&greeting).map_err(|cause| {
         let failure = matches!(cause, CnLoginError::Unwilling { .. }).then_some(CnFailure::Unwilling);
@@ -61,9 +61,18 @@ pub(super) async fn approach(
     let waited = limits.cn_timeout;
     match reactor.until(Instant::now() + waited, answered).await {
         Some(Ok(answer)) => Ok(Approached { leg, auth, answer }),
-        Some(Err(error)) => Err(unreachable(cn, error.to_string(), CnFailure::Lost)),
-        None => Err(unreachable(cn, timed_out("answer to the login", waited), CnFailure::TimedOut)),
+        Some(Err(error)) => Err(unreachable(cn, error.to_string(), Some(CnFailure::Lost))),
+        None => Err(unreachable(cn, timed_out("answer to the login", waited), Some(CnFailure::TimedOut))),
     }
+}
+
+/// Says goodbye on a leg that has been let in, for a client that has gone meanwhile.
+pub(super) fn leave(reactor: &Reactor, leg: Leg) {
+    let clock = reactor.clone();
+    reactor.spawn(async move {
+        // Whatever the outcome, nobody waits for it.
+        let _ = clock.until(Instant::now() + ABANDON_LIMIT, leg.socket.send(QUIT)).await;
+    });
 }
 
 /// Ends a login in order and closes: answers what the CN asks with nothing, and waits until it has said no.
@@ -84,17 +93,22 @@ pub(super) fn abandon(reactor: &Reactor, mut leg: Leg) {
     });
 }
 
-async fn hear(reactor: &Reactor, cn: &Cn) -> Result<(Leg, Vec<u8>), String> {
-    let target = cn.target.as_ref().ok_or("its address is not known")?;
-    let socket = dial(reactor, target).await.map_err(|error| error.to_string())?;
+async fn hear(reactor: &Reactor, cn: &Cn) -> Result<(Leg, Vec<u8>), Passed> {
+    let unknown = || unreachable(cn, "its address is not known".to_owned(), None);
+    let target = cn.target.as_ref().ok_or_else(unknown)?;
+    let socket = dial(reactor, target).await.map_err(|error| {
+        let failure = is_about_the_cn(&error).then_some(CnFailure::Refused);
+        unreachable(cn, error.to_string(), failure)
+    })?;
     let mut leg = Leg::new(socket);
-    let greeting = leg.read_first().await.map_err(|error| error.to_string())?;
+    let heard = leg.read_first().await;
+    let greeting = heard.map_err(|error| unreachable(cn, error.to_string(), Some(CnFailure::Refused)))?;
     Ok((leg, greeting))
 }
 
-fn unreachable(cn: &Cn, cause: String, failure: CnFailure) -> Passed {
+fn unreachable(cn: &Cn, cause: String, failure: Option<CnFailure>) -> Passed {
     let (id, address) = (cn.id.to_string(), cn.address.to_string());
-    Passed { refusal: Refusal::CnUnreachable { cn: id, address, cause }, failure: Some(failure) }
+    Passed { refusal: Refusal::CnUnreachable { cn: id, address, cause }, failure }
 }
 
 /// "no greeting within 3000 ms"

@@ -3,8 +3,8 @@
 //! Each received chunk is shown to the dialog and then handed to the other leg's send, buffers and all. Nothing
 //! here allocates, reads the clock, takes a lock or logs.
 //!
-//! Invariant: a leg is read only when the other can take what comes, so what a session holds in flight is
-//! bounded by what the reactor lends one socket.
+//! Invariant: what a session holds in flight is bounded by what the reactor lends one socket; in bulk a leg
+//! is read only when the other has taken what came before.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -57,10 +57,14 @@ impl<'a> Relay<'a> {
 
     #[inline]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
-        let ending = match self.poll_client(cx) {
-            None => self.poll_cn(cx),
-            ending => ending,
-        };
+        let mut ending = self.poll_client(cx);
+        if ending.is_none() {
+            let held_back = !self.dialog.may_speak();
+            ending = self.poll_cn(cx);
+            if ending.is_none() && held_back && self.dialog.may_speak() {
+                ending = self.poll_client(cx);
+            }
+        }
         self.card.activity.set(Activity::of(&self.dialog));
         match ending {
             Some(ending) => Poll::Ready(ending),
@@ -73,6 +77,9 @@ impl<'a> Relay<'a> {
     #[inline]
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
         loop {
+            if self.client.is_bulk() && self.cn.poll_sent(cx).is_pending() {
+                return self.client.broken().map(|_| Ending::ClientGone);
+            }
             match self.client.poll_received(cx) {
                 Poll::Pending => return None,
                 Poll::Ready(Received::Data) => {}
@@ -108,6 +115,9 @@ impl<'a> Relay<'a> {
     #[inline]
     fn poll_cn(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
         loop {
+            if self.cn.is_bulk() && self.client.poll_sent(cx).is_pending() {
+                return None;
+            }
             match self.cn.poll_received(cx) {
                 Poll::Pending => return None,
                 Poll::Ready(Received::Data) => {}

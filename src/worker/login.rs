@@ -8,10 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_lite::FutureExt;
 use tracing::{debug, info, warn};
 
 use super::Worker;
-use super::approach::{Approached, Passed, abandon, approach, timed_out};
+use super::approach::{Approached, Passed, abandon, approach, leave, timed_out};
 use super::leg::{Leg, LegError};
 use super::roster::{Bearer, Card};
 use super::tunnel;
@@ -59,7 +60,12 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Opt
     let deadline = Instant::now() + picture.login.client_timeout;
     let capabilities = Capabilities::default();
     let mut driver = Driver { worker, card, picture, client, deadline, capabilities };
-    match driver.run().await {
+    let stopped = async {
+        worker.out_of_patience.raised().await;
+        Err(Refusal::ShuttingDown.into())
+    };
+    let end = stopped.or(driver.run()).await;
+    match end {
         Ok(seated) => return Some((driver.client, seated)),
         Err(Failure::Refused(refusal)) => {
             debug!(session = card.id.0, client = %card.client, "login refused: {refusal}");
@@ -173,30 +179,41 @@ impl Driver<'_> {
     ) -> Result<Seated, Failure> {
         let Approached { mut leg, mut auth, answer } = approached;
         self.card.cn.replace(Some(cn.id.clone()));
-        match self.authenticate(&cn, &mut leg, &mut auth, answer).await {
-            Ok(status) => {
-                let capabilities = auth.capabilities;
-                Ok(Seated { cn, cn_socket: leg.socket, seat, capabilities, status })
-            }
+        let (ok, status) = match self.authenticate(&cn, &mut leg, &mut auth, answer).await {
+            Ok(let_in) => let_in,
             Err(failure) => {
                 if !matches!(failure, Failure::CnRefused(_)) {
                     abandon(&self.worker.reactor, leg);
                 }
-                Err(failure)
+                return Err(failure);
             }
+        };
+        self.allow_more_time();
+        if let Err(gone) = self.write_client(&ok).await {
+            leave(&self.worker.reactor, leg);
+            return Err(gone);
         }
+        let capabilities = auth.capabilities;
+        Ok(Seated { cn, cn_socket: leg.socket, seat, capabilities, status })
     }
 
-    /// Passes packets between CN and client, or answers for the client, until the CN's OK or ERR.
+    /// The time that CNs take is not the client's.
+    fn allow_more_time(&mut self) {
+        self.deadline = Instant::now() + self.picture.login.client_timeout;
+    }
+
+    /// Passes packets between CN and client, or answers for the client, until the CN's OK or ERR. The OK is
+    /// still to be passed on.
     async fn authenticate(
         &mut self,
         cn: &Cn,
         leg: &mut Leg,
         auth: &mut CnAuth,
         mut answer: Vec<u8>,
-    ) -> Result<Status, Failure> {
+    ) -> Result<(Vec<u8>, Status), Failure> {
         let broken = |cause| Refusal::CnLogin { cn: cn.id.to_string(), cause };
         loop {
+            self.allow_more_time();
             let mut step = auth.from_cn(&answer).map_err(broken)?;
             if let CnStep::ToClient { packet, next } = &step {
                 self.write_client(packet).await?;
@@ -209,10 +226,7 @@ impl Driver<'_> {
                 CnStep::ToCn(packet) => answer = self.ask_cn(cn, leg, Some(&packet)).await?,
                 CnStep::ToClient { .. } | CnStep::Wait => answer = self.ask_cn(cn, leg, None).await?,
                 CnStep::Refused { err, .. } => return Err(Failure::CnRefused(err)),
-                CnStep::Seated { ok, status } => {
-                    self.write_client(&ok).await?;
-                    return Ok(Status(status));
-                }
+                CnStep::Seated { ok, status } => return Ok((ok, Status(status))),
             }
         }
     }
