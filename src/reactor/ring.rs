@@ -66,21 +66,21 @@ impl Ring {
     pub unsafe fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: promised by the caller.
         while unsafe { self.uring.submission().push(entry) }.is_err() {
-            self.enter(0, None);
+            self.enter(0, None, ENTER_GETEVENTS);
         }
     }
 
     /// Submits what is queued and waits for a completion, at most for `timeout`; spins for `spin` first.
     pub fn wait(&mut self, spin: Duration, timeout: Option<Duration>) {
         if spin.is_zero() || !self.spin(spin) {
-            self.enter(1, timeout);
+            self.enter(1, timeout, ENTER_GETEVENTS);
         }
     }
 
     /// Looks for completions until there are some or the time is over. True if there are some.
     fn spin(&mut self, spin: Duration) -> bool {
         if !self.uring.submission().is_empty() {
-            self.enter(0, None);
+            self.enter(0, None, 0);
         }
         let end = Instant::now() + spin;
         loop {
@@ -89,8 +89,9 @@ impl Ring {
                     return true;
                 }
                 if self.uring.submission().taskrun() {
-                    self.enter(0, None);
+                    self.enter(0, None, ENTER_GETEVENTS);
                 }
+                std::hint::spin_loop();
             }
             if Instant::now() >= end {
                 return false;
@@ -104,9 +105,9 @@ impl Ring {
         self.uring.completion().fill(into)
     }
 
-    /// `io_uring_enter`. The errors that it can give here (a signal, the timeout, a completion queue
+    /// `io_uring_enter`. Only with GETEVENTS does it run the kernel's part of completions. The errors that it can give here (a signal, the timeout, a completion queue
     /// that is full) all mean the same: look at the completions and come again.
-    fn enter(&mut self, want: u32, timeout: Option<Duration>) {
+    fn enter(&mut self, want: u32, timeout: Option<Duration>, mut flags: u32) {
         let queued = self.uring.submission().len() as u32;
         let spec = timeout.map(|t| libc::timespec {
             tv_sec: t.as_secs() as libc::time_t,
@@ -118,9 +119,12 @@ impl Ring {
             min_wait_us: 0,
             timespec: spec.as_ref().map_or(0, |spec| std::ptr::from_ref(spec) as u64),
         };
-        let (fd, mut flags) = match self.registered {
-            Some(index) => (index, ENTER_GETEVENTS | ENTER_REGISTERED_RING),
-            None => (self.uring.as_raw_fd(), ENTER_GETEVENTS),
+        let fd = match self.registered {
+            Some(index) => {
+                flags |= ENTER_REGISTERED_RING;
+                index
+            }
+            None => self.uring.as_raw_fd(),
         };
         let (arg_at, arg_size) = if spec.is_some() {
             flags |= ENTER_EXT_ARG;
