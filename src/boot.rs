@@ -2,7 +2,7 @@
 //!
 //! Everything that can fail for an operator's reasons (the kernel, a limit, an address in use, a CPU that is not
 //! there) fails here, before the first client is accepted. It stops in reverse: the coordinator ends when
-//! every worker has, then the threads are joined.
+//! every worker has, then the threads that have ended are joined.
 
 use std::collections::BTreeSet;
 use std::io;

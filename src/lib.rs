@@ -4,14 +4,18 @@
 //!
 //! ```text
 //! 6 entry       main  cli  boot
-//! 5 doors       admin  ->  config
+//! 5 doors       admin  ctl
 //! 4 actors      coordinator   |   worker
-//! 3 reach       reactor  net  |   mailbox
+//! 3 reach       net -> reactor   |   mailbox
 //! ------------------------------------------ waterline: no I/O, no clock below
-//! 2 judgement   session   |   route  <-  placement
+//! 2 judgement   session   |   placement -> route
 //! 1 language    wire
 //! 0 ground      metrics   ident
 //! ```
+//!
+//! `config` stands beside them: its `settings` are plain values that all from `placement` up may take. Reading
+//! a file is for `cli`, and for the coordinator on SIGHUP. `placement` takes one more type from above, the
+//! failures in [`mailbox::message`]. The whole house is told in `docs/ARCHITECTURE.md`.
 
 pub mod admin;
 pub mod boot;

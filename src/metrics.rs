@@ -46,7 +46,7 @@ pub struct Counters {
     pub accepted: Count,
     /// Logins that reached a CN and were let in.
     pub logins: Count,
-    /// Logins that were refused, by us or by a CN.
+    /// Sessions that ended before they were let in: refused by us or by a CN, or left by the client.
     pub refused: Count,
     /// Commands forwarded to CNs.
     pub commands: Count,

@@ -126,7 +126,8 @@ impl fmt::Debug for AdminUser {
 /// `[login]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Login {
-    /// From accept to a finished login, as far as the client is waited for. Default 10 s.
+    /// For each stretch of a login in which the client is waited for; the time that CNs take is not its own.
+    /// Default 10 s.
     pub client_timeout: Duration,
     /// TCP connect to a CN and its greeting. Default 3 s.
     pub connect_timeout: Duration,

@@ -26,10 +26,10 @@ pub struct Picture {
 pub enum Order {
     /// Route by this from now on.
     Publish(Picture),
-    /// Answer with [`Report::Sessions`], carrying the same ticket.
+    /// Answer with [`Event::Sessions`], carrying the same ticket.
     ListSessions { ticket: u64 },
     /// Stop accepting; close each session as soon as it is idle and outside a transaction, all of them
-    /// after `grace`; then answer with [`Report::Stopped`] and end.
+    /// after `grace`; then answer with [`Event::Stopped`] and end.
     Stop { grace: Duration },
 }
 
@@ -56,7 +56,7 @@ pub enum Event {
 pub enum CnFailure {
     /// The connection was refused, reset or unreachable while dialling.
     Refused,
-    /// No connection, or no greeting, within the limit.
+    /// No connection, no greeting, or no answer to a login, within the limit.
     TimedOut,
     /// It greeted with an error (too many connections, host blocked).
     Unwilling,

@@ -1,7 +1,7 @@
 //! A connected stream socket on the ring: received bytes in lent buffers, one send at a time.
 //!
 //! **Receiving.** In ordinary traffic one multishot receive stays armed and the kernel puts bytes into small
-//! buffers as they come. Once [`BULK_BUFFERS`] wait unread the socket goes into *bulk*: the multishot is
+//! buffers as they come. Once more than [`BULK_BUFFERS`] wait unread the socket goes into *bulk*: the multishot is
 //! cancelled, and from then on one receive at a time is armed, into one large buffer, and only when somebody
 //! asks for bytes. So a peer that does not read stops its sender through TCP, and a session that is stalled
 //! in bulk holds what is in its one large buffer. A short receive ends the bulk. The kernel may bring some 30
@@ -12,8 +12,8 @@
 //! sent is a chain of received buffers, forwarded without a copy, or bytes of our own; either belongs to the
 //! slot until the send has completed.
 //!
-//! **Closing.** Dropping a [`Socket`] cancels what is in flight; the descriptor is closed, and buffers come
-//! back, with the last completion.
+//! **Closing.** Dropping a [`Socket`] cancels what is in flight; the file is closed, and buffers come back, with
+//! the last completion.
 
 use std::future::poll_fn;
 use std::io;

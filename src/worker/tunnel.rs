@@ -3,7 +3,7 @@
 //! 1. [`serve`] gives it an id, a card in the roster and a place among the sessions, or refuses it.
 //! 2. [`login`](super::login) greets the client, routes it by its labels and logs it in to a CN.
 //! 3. [`Relay`] forwards until one side ends it; that is where a session spends its life.
-//! 4. [`close`] tells the client why, if it does not know yet: when the CN was lost, or corelane stops.
+//! 4. [`Parting`] tells the client why, if it does not know yet: when the CN was lost, or corelane stops.
 //!
 //! The login is boxed and gone before the relay begins, so an idle session holds two sockets, the dialog
 //! and its card, and no buffer.
