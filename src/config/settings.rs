@@ -42,6 +42,21 @@ impl Settings {
         if self.cns.is_empty() {
             notes.push("there is no [[cn]]: every login will be refused".to_owned());
         }
+        for cn in &self.cns {
+            if cn.address.starts_with("unix:") {
+                notes.push(format!(
+                    "[[cn]] {}: over a Unix socket the CN takes every session for the user that corelane runs as; \
+                     an account that logs in by unix_socket or auth_socket then lets anybody in",
+                    cn.id
+                ));
+            }
+            if cn.flavour == Flavour::Matrixone {
+                notes.push(format!(
+                    "[[cn]] {}: this version does not speak MatrixOne's preamble yet, so logins there fail",
+                    cn.id
+                ));
+            }
+        }
         let well_known = |user: &AdminUser| user.name == "admin" && user.password == "admin";
         if !self.admin.listen.ip().is_loopback() && self.admin.users.iter().any(well_known) {
             notes.push(format!(

@@ -74,9 +74,10 @@ impl Refusal {
                 (*code, sqlstate.unwrap_or(*b"HY000"))
             }
             Self::CnLogin { .. } | Self::ProxyBug { .. } => (UNKNOWN_ERROR, *b"HY000"),
-            // Not 1053: a client would take a crash for an orderly shutdown. The SQL state is what tells
-            // drivers that the connection is gone; the text says which CN and why.
-            Self::CnLost { .. } => (UNKNOWN_ERROR, *b"08S01"),
+            // MariaDB's ER_CONNECTION_KILLED, which it sends too when it ends a session from its side. Not 1053:
+            // a client would take a crash for an orderly shutdown. The SQL state tells drivers that do not know
+            // the code that the connection is gone; the text says which CN and why.
+            Self::CnLost { .. } => (1927, *b"08S01"),
             Self::ShuttingDown => (1053, *b"08S01"),
             // ER_NET_READ_INTERRUPTED
             Self::LoginTimeout => (1159, *b"08S01"),
@@ -128,7 +129,7 @@ mod tests {
         };
         assert_eq!(
             lost.packet(Capabilities::PROTOCOL_41),
-            b"\xff\x51\x04#08S01Lost connection to CN cn1 at 10.0.0.1:3306 during a statement: \
+            b"\xff\x87\x07#08S01Lost connection to CN cn1 at 10.0.0.1:3306 during a statement: \
               connection reset by peer"
         );
     }

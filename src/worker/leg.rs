@@ -6,10 +6,8 @@
 use std::io;
 
 use crate::reactor::{Received, Socket};
+use crate::session::login::PACKET_MAX;
 use crate::wire::frame;
-
-/// The largest packet of a login, in bytes: 64 KiB of connection attributes and some.
-pub(super) const LOGIN_PACKET_MAX: usize = 128 * 1024;
 
 const HEADER: usize = 4;
 
@@ -20,7 +18,7 @@ pub(super) enum LegError {
     Closed,
     #[error("{0}")]
     Broken(io::Error),
-    #[error("a packet of {found} bytes, at most {LOGIN_PACKET_MAX} are expected during login")]
+    #[error("a packet of {found} bytes, at most {PACKET_MAX} are expected during login")]
     TooLong { found: usize },
     #[error("packet number {found} came out of order, {expected} was expected")]
     OutOfOrder { found: u8, expected: u8 },
@@ -52,7 +50,7 @@ impl Leg {
         let mut bytes = Vec::new();
         self.fill(&mut bytes, HEADER).await?;
         let length = usize::from(bytes[0]) | usize::from(bytes[1]) << 8 | usize::from(bytes[2]) << 16;
-        if length > LOGIN_PACKET_MAX {
+        if length > PACKET_MAX {
             return Err(LegError::TooLong { found: length });
         }
         match expected {
