@@ -36,14 +36,6 @@ impl File {
             Self::Place(_) => entry.flags(squeue::Flags::FIXED_FILE),
         }
     }
-
-    /// All operations on this file, to cancel them.
-    pub fn all_operations(&self) -> types::CancelBuilder {
-        match self {
-            Self::Descriptor(fd) => types::CancelBuilder::fd(types::Fd(fd.as_raw_fd())).all(),
-            Self::Place(place) => types::CancelBuilder::fd(types::Fixed(*place)).all(),
-        }
-    }
 }
 
 /// The table's free places.

@@ -71,6 +71,8 @@ pub(super) struct State {
     file: File,
     received: Chain,
     receiving: Receiving,
+    /// Which receive was armed last.
+    receive: Op,
     bulk: bool,
     /// Why nothing more will be received.
     ended: Option<Received>,
@@ -281,6 +283,7 @@ impl State {
             file,
             received: Chain::EMPTY,
             receiving: Receiving::Idle,
+            receive: Op::Receive,
             bulk: false,
             ended: None,
             sending: Sending::Nothing,
@@ -371,7 +374,9 @@ impl Core {
 
     #[inline]
     fn push_receive(&mut self, slot: usize, receive: Op) {
-        let file = &self.socket(slot).file;
+        let state = self.socket(slot);
+        state.receive = receive;
+        let file = &state.file;
         let (fd, group) = (file.fd(), receive.group() as u16);
         let entry = match receive {
             Op::Receive => opcode::RecvMulti::new(fd, group).build(),
@@ -437,9 +442,7 @@ impl Core {
         let state = self.socket(slot);
         state.bulk = true;
         state.receiving = Receiving::Stopping;
-        let cancel = opcode::AsyncCancel::new(Op::Receive.tag(slot)).build().user_data(Op::Forget.tag(0));
-        // SAFETY: a cancellation refers to no memory.
-        unsafe { self.ring.push(&cancel) };
+        self.cancel(slot, Op::Receive);
     }
 
     fn send_bytes(&mut self, slot: usize, bytes: Bytes) {
@@ -536,17 +539,25 @@ impl Core {
         let state = self.socket(slot);
         state.closing = true;
         state.waker = None;
-        if state.in_flight > 0 {
-            let all = state.file.all_operations();
-            let cancel = opcode::AsyncCancel2::new(all).build().user_data(Op::Forget.tag(0));
-            // SAFETY: a cancellation refers to no memory.
-            unsafe { self.ring.push(&cancel) };
+        let receiving = (state.receiving != Receiving::Idle).then_some(state.receive);
+        let sending = (!matches!(state.sending, Sending::Nothing)).then_some(Op::Send);
+        let connecting = state.connecting.as_ref().filter(|connecting| connecting.outcome.is_none());
+        for op in [receiving, sending, connecting.map(|_| Op::Connect)].into_iter().flatten() {
+            self.cancel(slot, op);
         }
         if let Some(at) = self.starved.iter().position(|(starved, _)| *starved == slot) {
             self.starved.swap_remove(at);
             self.socket(slot).in_flight -= 1;
         }
         self.free_if_closed(slot);
+    }
+
+    /// Cancels one operation by its tag, which the kernel finds at once; by file it would look at every operation
+    /// on the ring.
+    fn cancel(&mut self, slot: usize, op: Op) {
+        let cancel = opcode::AsyncCancel::new(op.tag(slot)).build().user_data(Op::Forget.tag(0));
+        // SAFETY: a cancellation refers to no memory.
+        unsafe { self.ring.push(&cancel) };
     }
 
     fn free_if_closed(&mut self, slot: usize) {
