@@ -87,6 +87,8 @@ struct Core {
     /// Sockets whose receive found no buffer; armed again when there is one.
     starved: Vec<(usize, Op)>,
     starvations: u64,
+    /// Blocks for reuse. Boxed, because the kernel reads one where it lies while it is in flight.
+    #[expect(clippy::vec_box)]
     gathers: Vec<Box<socket::Gather>>,
 }
 
