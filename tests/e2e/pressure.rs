@@ -174,3 +174,31 @@ fn sixty_stalled_clients_leave_room_in_few_buffers_for_another() {
     }
     assert_growth(&proxy, before);
 }
+
+#[test]
+fn pipelines_that_wait_leave_buffers_for_another() {
+    let proxy = one_worker(1);
+    let mut other = raw(&proxy);
+    other.set_read_limit(Duration::from_secs(20));
+    let mut waiting: Vec<RawClient> = (0..30).map(|_| raw(&proxy)).collect();
+    // Each fills its pipeline and then sends far more than the worker would have to spare for all of them.
+    let pipeline = [frames(0, b"\x03SELECT SLEEP(3)"), frames(0, &[Com::PING]).repeat(13_000)].concat();
+    let start = Instant::now();
+    for client in &mut waiting {
+        for part in pipeline.chunks(1448) {
+            client.send_bytes(part).unwrap();
+        }
+    }
+    let mut answered = 0;
+    while start.elapsed() < Duration::from_millis(2900) {
+        assert_eq!(other.value("SELECT 'served'").unwrap(), "served");
+        answered += 1;
+    }
+    assert!(answered > 20, "only {answered} answers while pipelines wait");
+    for client in &mut waiting {
+        assert_eq!(client.rows().unwrap().len(), 1);
+        for n in 0..13_000 {
+            assert_eq!((client.packet()[0], client.sequence), (0, 1), "the ping {n}");
+        }
+    }
+}

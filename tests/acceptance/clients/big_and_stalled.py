@@ -22,6 +22,9 @@ GROWTH_LIMIT_KIB = 16 * 1024
 # "Not slowed": the 99th percentile stays within this factor of the one before, plus a millisecond of noise. Where
 # sessions that do not pass corelane were slowed as well, the machine is at fault, and the factor grows by as much.
 SLOWER_FACTOR, NOISE_MS = 2.0, 1.0
+# The receive buffer of a client that stalls, in bytes. All ends are on this machine, and its kernel begins to drop
+# segments of everybody's when the buffers of all of them reach the limit `net.ipv4.tcp_mem`.
+RECEIVE_BUFFER = 64 * 1024
 # Runs of sysbench in turn, through corelane and direct; the best counts, since noise only ever adds.
 RUNS = 3
 
@@ -117,7 +120,7 @@ class Acceptance:
         arguments = self.arguments
         who = "1 stalled client" if clients == 1 else f"{clients} stalled clients"
         memory = Memory(arguments.pid)
-        sessions = [Session(arguments.port) for _ in range(clients)]
+        sessions = [Session(arguments.port, receive_buffer=RECEIVE_BUFFER) for _ in range(clients)]
         reads = [Rows() for _ in sessions]
         for session, read in zip(sessions, reads):
             session.ask(self.query)
@@ -128,6 +131,8 @@ class Acceptance:
         time.sleep(max(0.0, arguments.stall_s - (time.monotonic() - start)))
         print(f"{who} for {time.monotonic() - start:.0f} s; the kernel holds {tcp_memory_mib()} MiB for all TCP sockets")
         self.growth(who, memory)
+        if tcp_memory_mib() > tcp_memory_limit_mib() * 9 // 10:
+            print(f"  NOTE: its limit (net.ipv4.tcp_mem) is {tcp_memory_limit_mib()} MiB: near it, every socket suffers")
         machine = max(1.0, during["direct"] / before["direct"])
         self.holds(
             during["corelane"] <= before["corelane"] * SLOWER_FACTOR * machine + NOISE_MS,
@@ -190,6 +195,11 @@ def tcp_memory_mib():
     """Of the whole machine: what a stalled session holds beside corelane's own memory is in the kernel's buffers."""
     with open("/proc/net/sockstat") as file:
         return int(re.search(r"TCP:.* mem (\d+)", file.read())[1]) * 4 // 1024
+
+
+def tcp_memory_limit_mib():
+    with open("/proc/sys/net/ipv4/tcp_mem") as file:
+        return int(file.read().split()[2]) * 4 // 1024
 
 
 class Rows:
