@@ -1,12 +1,13 @@
 //! Ends: of the proxy by SIGTERM, of a CN by kill -9, of the room for sessions, of an idle client.
 
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 
 use crate::house::{
-    Com, LoginAs, Mariadb, Proxy, RawClient, ScriptedCn, cluster, cn_toml, connect, err_of, frames,
-    wait_until,
+    Com, LoginAs, Mariadb, Proxy, RawClient, ScriptedCn, cluster, cn_toml, connect, err_of, err_packet,
+    frames, read_frame, wait_until,
 };
 
 const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "" };
@@ -23,11 +24,53 @@ fn sigterm_lets_a_running_statement_finish_and_exits_0() {
     busy.command(Com::QUERY, b"SELECT SLEEP(1), 'finished'");
     std::thread::sleep(Duration::from_millis(200));
     proxy.signal("TERM");
-    assert!(idle.packets_to_end().len() <= 1, "an idle session ends, at most with an ERR");
+    one_err_1053(&mut idle, 0);
     let rows = busy.rows().expect("the running statement finishes");
     assert!(rows[0].ends_with(b"finished"));
     let status = proxy.wait(Duration::from_secs(15)).expect("the proxy ends");
     assert_eq!(status.code(), Some(0), "{}", proxy.log());
+}
+
+/// Reads to the end: ERR 1053, numbered `sequence`, and nothing after it.
+fn one_err_1053(client: &mut RawClient, sequence: u8) {
+    let packets = client.packets_to_end();
+    assert_eq!(packets.len(), 1, "one ERR: {packets:?}");
+    let err = err_of(&packets[0]).expect_err("an ERR packet");
+    assert_eq!((err.code, err.message.as_str()), (1053, "Server shutdown in progress"));
+    assert_eq!((err.state.as_str(), client.sequence), ("08S01", sequence));
+}
+
+#[test]
+fn sigterm_ends_a_statement_that_outlasts_the_grace() {
+    let mut proxy = Proxy::start(&format!("[shutdown]\ngrace_ms = 500\n{}", one_cn()));
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    client.command(Com::QUERY, b"SELECT SLEEP(30)");
+    std::thread::sleep(Duration::from_millis(200));
+    let start = Instant::now();
+    proxy.signal("TERM");
+    client.set_read_limit(Duration::from_secs(3));
+    one_err_1053(&mut client, 1);
+    assert!(start.elapsed() >= Duration::from_millis(450), "too early: {:?}", start.elapsed());
+    let status = proxy.wait(Duration::from_secs(3)).expect("the proxy ends");
+    assert_eq!(status.code(), Some(0), "{}", proxy.log());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_second_sigterm_does_not_wait_for_the_grace() {
+    let mut proxy = Proxy::start(&one_cn());
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    client.command(Com::QUERY, b"SELECT SLEEP(30)");
+    std::thread::sleep(Duration::from_millis(200));
+    proxy.signal("TERM");
+    assert!(proxy.wait(Duration::from_millis(500)).is_none(), "the first one waits for the statement");
+    let start = Instant::now();
+    proxy.signal("TERM");
+    client.set_read_limit(Duration::from_secs(2));
+    one_err_1053(&mut client, 1);
+    let status = proxy.wait(Duration::from_secs(2)).expect("the proxy ends");
+    assert_eq!(status.code(), Some(0), "{}", proxy.log());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -55,6 +98,8 @@ fn sigterm_stops_accepting_at_once() {
     });
     assert!(proxy.running());
     busy.rows().expect("the running statement finishes");
+    one_err_1053(&mut busy, 0);
+    assert_eq!(proxy.wait(Duration::from_secs(15)).and_then(|status| status.code()), Some(0));
 }
 
 #[test]
@@ -117,9 +162,10 @@ fn a_cn_that_dies_within_a_packet_ends_the_session_and_no_other() {
     client.command(Com::QUERY, b"half");
     client.command(Com::QUERY, b"and close");
     client.set_read_limit(Duration::from_secs(5));
+    let kind = client.try_packet().expect_err("half a packet and no more").kind();
     assert!(
-        client.try_packet().is_err(),
-        "half a packet cannot be followed by an ERR: only the end is honest"
+        matches!(kind, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset),
+        "half a packet cannot be followed by an ERR: only the end is honest, not {kind}"
     );
     assert_eq!(well.query_first("SELECT 1").unwrap(), Some(1));
 }
@@ -135,6 +181,42 @@ fn a_cn_that_says_goodbye_with_an_err_is_heard() {
     client.command(Com::QUERY, b"bye");
     let err = client.rows().unwrap_err();
     assert_eq!((err.code, err.message.as_str()), (1053, "Server shutdown in progress"));
+}
+
+#[test]
+fn an_idle_session_hears_what_its_cn_says_before_it_closes() {
+    let tired = ScriptedCn::seating(|stream| {
+        std::thread::sleep(Duration::from_millis(300));
+        let _ = stream.write_all(&frames(0, &err_packet(4031, "HY000", TOO_IDLE)));
+    });
+    let proxy = Proxy::start(&cn_toml("tired", &tired.address(), "", 1));
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    client.set_read_limit(Duration::from_secs(5));
+    let packets = client.packets_to_end();
+    assert_eq!((packets.as_slice(), client.sequence), (&[err_packet(4031, "HY000", TOO_IDLE)][..], 0));
+}
+
+const TOO_IDLE: &str = "The client was disconnected by the server because of inactivity.";
+
+#[test]
+fn a_binary_log_stream_ends_when_its_cn_dies() {
+    let event = [b"\0".as_slice(), &[0x5a; 60]].concat();
+    let sent = event.clone();
+    let source = ScriptedCn::seating(move |stream| {
+        let (_, command) = read_frame(stream).expect("a command");
+        assert_eq!(command[0], Com::BINLOG_DUMP);
+        for sequence in 1..=3 {
+            stream.write_all(&frames(sequence, &sent)).expect("send an event");
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    });
+    let proxy = Proxy::start(&cn_toml("source", &source.address(), "", 1));
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    client.command(Com::BINLOG_DUMP, &[4, 0, 0, 0, 0, 0, 9, 0, 0, 0]);
+    client.set_read_limit(Duration::from_secs(3));
+    // Where the events end is not known to a proxy, so it adds nothing to them.
+    assert_eq!(client.packets_to_end(), [event.clone(), event.clone(), event]);
+    wait_until("its seat is free", Duration::from_secs(5), || proxy.seats("source") == 0);
 }
 
 #[test]

@@ -1,12 +1,18 @@
 //! Logging in: every plugin and both ways of knowing a user, and each refusal in the words of the CN.
 
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 
 use crate::house::{
-    LoginAs, Proxy, RawClient, ScriptedCn, cluster, cn_toml, connect, driver_error, driver_opts, run,
+    LoginAs, Proxy, RawClient, Round, ScriptedCn, cluster, cn_toml, connect, driver_error, driver_opts,
+    err_of, err_packet, frames, greet, read_frame, run, wait_until,
 };
+
+const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "" };
 
 /// SHA1(SHA1("secret")), as `SELECT PASSWORD('secret')` prints it.
 const SECRET_HASH: &str = "*14E65567ABDB5135D0CFD9A70B3032C179A49EE7";
@@ -158,7 +164,10 @@ fn garbage_in_place_of_a_login_closes_that_connection_only() {
         client.send_bytes(garbage).unwrap();
         client.half_close();
         let packets = client.packets_to_end();
-        assert!(packets.len() <= 1, "at most one ERR: {packets:?}");
+        assert_eq!(packets.len(), 1, "one ERR: {packets:?}");
+        let err = err_of(&packets[0]).expect_err("an ERR packet");
+        assert_eq!(err.code, 1043, "{err:?}");
+        assert!(err.message.starts_with("Bad handshake"), "{err:?}");
     }
     let mut conn = connect(proxy.port, "app", "secret");
     assert_eq!(conn.query_first("SELECT 1").unwrap(), Some(1));
@@ -173,4 +182,132 @@ fn two_hundred_logins_in_a_row_leave_no_session_behind() {
     crate::house::wait_until("no session is left", Duration::from_secs(10), || {
         proxy.ctl("SHOW SESSIONS").is_empty() && proxy.seats("cn1") == 0
     });
+}
+
+/// Logs in by relay at a CN that goes through `rounds`; the client answers each question with the next of
+/// `answers`. Both must see exactly the packets of the other, numbered without a gap.
+fn relays_byte_by_byte(rounds: &[Round], answers: &[&[u8]]) {
+    let (cn, heard) = ScriptedCn::asking(rounds.to_vec());
+    let proxy = Proxy::start(&cn_toml("asking", &cn.address(), "", 1));
+    let mut client = RawClient::dial(proxy.port);
+    client.set_read_limit(Duration::from_secs(10));
+    let mut packet = client.begin_login(&APP).unwrap();
+    let (mut answers, mut next) = (answers.iter(), 2);
+    for round in rounds {
+        let (Round::Ask(sent) | Round::Tell(sent)) = round;
+        assert_eq!((client.sequence, &packet), (next, sent), "what the CN said");
+        next += 1;
+        if matches!(round, Round::Ask(_)) {
+            let answer = answers.next().expect("an answer for each question");
+            client.send(next, answer);
+            let at_the_cn = heard.recv_timeout(Duration::from_secs(10)).expect("the CN hears the answer");
+            assert_eq!(at_the_cn, (next, answer.to_vec()), "what the client said");
+            next += 1;
+        }
+        packet = client.packet();
+    }
+    assert_eq!((client.sequence, packet[0]), (next, 0), "the OK: {packet:?}");
+    assert!(heard.try_recv().is_err(), "the CN hears nothing else");
+}
+
+fn switch(plugin: &str, data: &[u8]) -> Vec<u8> {
+    [b"\xfe", plugin.as_bytes(), b"\0", data].concat()
+}
+
+const SALT: &[u8] = b"ABCDEFGHIJKLMNOPQRST\0";
+
+#[test]
+fn caching_sha2_passes_by_relay_where_the_cn_remembers_the_user() {
+    let rounds = [Round::Ask(switch("caching_sha2_password", SALT)), Round::Tell(vec![1, 3])];
+    relays_byte_by_byte(&rounds, &[&[0xab; 32]]);
+}
+
+#[test]
+fn caching_sha2_passes_by_relay_with_the_public_key() {
+    let key =
+        [b"\x01-----BEGIN PUBLIC KEY-----\n", &[b'k'; 400][..], b"\n-----END PUBLIC KEY-----\n"].concat();
+    let rounds = [Round::Ask(switch("caching_sha2_password", SALT)), Round::Ask(vec![1, 4]), Round::Ask(key)];
+    relays_byte_by_byte(&rounds, &[&[0xab; 32], &[2], &[0xcd; 256]]);
+}
+
+#[test]
+fn a_clear_password_passes_by_relay_where_the_cn_asks_for_it() {
+    relays_byte_by_byte(&[Round::Ask(switch("mysql_clear_password", b""))], &[b"secret\0"]);
+}
+
+#[test]
+fn a_dialog_of_several_questions_passes_by_relay() {
+    // MariaDB's plugin `dialog` sends its questions bare, MySQL's plugins send them behind a 0x01.
+    let rounds = [
+        Round::Ask(switch("dialog", b"\x04Password: \0")),
+        Round::Ask(b"\x02One-time code: \0".to_vec()),
+        Round::Ask(b"\x01\x05And once more: \0".to_vec()),
+        Round::Ask(vec![]),
+    ];
+    relays_byte_by_byte(&rounds, &[b"secret\0", b"", b"123456\0", &[0xff; 300]]);
+}
+
+#[test]
+fn an_err_that_stands_for_the_greeting_may_be_numbered_1() {
+    let turned_away = Arc::new(AtomicUsize::new(0));
+    let counted = turned_away.clone();
+    let full = ScriptedCn::start(move |mut stream, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let _ = stream.write_all(&frames(1, &err_packet(1040, "08004", "Too many connections")));
+    });
+    let proxy = Proxy::start(&cn_toml("full", &full.address(), "", 1));
+    let err = RawClient::dial(proxy.port).log_in(&APP).unwrap_err();
+    assert_eq!((err.code, err.message.as_str()), (1040, "Too many connections"), "{err:?}");
+    // It is probed every 200 ms and is alive, so it is never down.
+    let (start, before) = (Instant::now(), turned_away.load(Ordering::SeqCst));
+    while start.elapsed() < Duration::from_secs(2) {
+        let state = proxy.cn("full").expect("its row")["state"].as_str().expect("its state").to_lowercase();
+        assert_ne!(state, "down");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(turned_away.load(Ordering::SeqCst) > before + 3, "it was probed");
+}
+
+/// A client leaves after `answered` answers; the CN must hear an empty packet, and be free to say no.
+fn leaves_an_ended_handshake(answered: usize) {
+    let (heard, ends) = mpsc::channel();
+    let cn = ScriptedCn::start(move |mut stream, _| {
+        let Ok(mut last) = greet(&mut stream) else { return };
+        let told = || -> std::io::Result<(u8, Vec<u8>, usize)> {
+            stream.write_all(&frames(last.0 + 1, &switch("caching_sha2_password", SALT)))?;
+            for _ in 0..answered {
+                last = read_frame(&mut stream)?;
+                stream.write_all(&frames(last.0 + 1, &[1, 4]))?;
+            }
+            last = read_frame(&mut stream)?;
+            // A slow CN: the connection has to be open still when it has made up its mind.
+            std::thread::sleep(Duration::from_millis(200));
+            stream.write_all(&frames(last.0 + 1, &err_packet(1045, "28000", "Access denied")))?;
+            Ok((last.0, last.1, stream.read(&mut [0; 16])?))
+        };
+        let _ = heard.send(told());
+    });
+    let proxy = Proxy::start(&cn_toml("asking", &cn.address(), "", 1));
+    let mut client = RawClient::dial(proxy.port);
+    assert_eq!(client.begin_login(&APP).unwrap(), switch("caching_sha2_password", SALT));
+    for _ in 0..answered {
+        client.send(client.sequence + 1, &[7; 32]);
+        assert_eq!(client.packet(), [1, 4]);
+    }
+    let expected = client.sequence + 1;
+    drop(client);
+    let end = ends.recv_timeout(Duration::from_secs(5)).expect("the CN hears the end of the handshake");
+    let (sequence, packet, after) = end.expect("the connection is open until the CN has said no");
+    assert_eq!((sequence, packet, after), (expected, vec![], 0), "an empty packet, then the end");
+    wait_until("its seat is free", Duration::from_secs(5), || proxy.seats("asking") == 0);
+}
+
+#[test]
+fn a_client_that_leaves_when_it_is_asked_leaves_no_half_open_handshake() {
+    leaves_an_ended_handshake(0);
+}
+
+#[test]
+fn a_client_that_leaves_after_an_answer_leaves_no_half_open_handshake() {
+    leaves_an_ended_handshake(1);
 }

@@ -9,6 +9,7 @@ mod house;
 mod admin;
 mod lifecycle;
 mod login;
+mod pressure;
 mod relay;
 mod reload;
 mod route;

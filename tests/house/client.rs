@@ -23,6 +23,7 @@ impl Com {
     pub const QUERY: u8 = 0x03;
     pub const PING: u8 = 0x0e;
     pub const CHANGE_USER: u8 = 0x11;
+    pub const BINLOG_DUMP: u8 = 0x12;
     pub const STMT_PREPARE: u8 = 0x16;
     pub const STMT_EXECUTE: u8 = 0x17;
     pub const STMT_CLOSE: u8 = 0x19;
@@ -79,11 +80,7 @@ impl RawClient {
 
     /// The login on a fresh connection; the OK packet, or the ERR.
     pub fn log_in(&mut self, who: &LoginAs) -> Result<Vec<u8>, ErrPacket> {
-        let greeting = self.packet();
-        check(&greeting)?;
-        let response = handshake_response(who, &salt_of_greeting(&greeting));
-        self.send(self.sequence.wrapping_add(1), &response);
-        let mut answer = self.packet();
+        let mut answer = self.begin_login(who)?;
         while answer[0] == 0xfe {
             let scramble = answer_to_switch(&answer, who.password);
             self.send(self.sequence.wrapping_add(1), &scramble);
@@ -91,6 +88,15 @@ impl RawClient {
         }
         check(&answer)?;
         Ok(answer)
+    }
+
+    /// The login up to the first answer to it, which is an OK, an ERR or a question of a plugin.
+    pub fn begin_login(&mut self, who: &LoginAs) -> Result<Vec<u8>, ErrPacket> {
+        let greeting = self.packet();
+        check(&greeting)?;
+        let response = handshake_response(who, &salt_of_greeting(&greeting));
+        self.send(self.sequence.wrapping_add(1), &response);
+        Ok(self.packet())
     }
 
     /// Sends one packet, split into frames where it is longer than a frame may be.

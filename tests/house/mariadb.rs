@@ -95,6 +95,8 @@ fn greets(port: u16) -> bool {
 fn launch(name: &str, port: u16, extra: &[String], workplace: &Workplace) -> Child {
     let mut args: Vec<String> = OPTIONS.iter().map(ToString::to_string).collect();
     args.push(format!("--datadir={}", path(&workplace.join("data"))));
+    // A server that starts clears its directory for temporary tables, so it must not be a shared one.
+    args.push(format!("--tmpdir={}", path(workplace.path())));
     args.push(format!("--socket={}", path(&workplace.join("s.sock"))));
     args.push(format!("--pid-file={}", path(&workplace.join("pid"))));
     args.push(format!("--init-file={}", path(&workplace.join("init.sql"))));

@@ -23,4 +23,4 @@ pub use mariadb::Mariadb;
 pub use place::{free_port, wait_until};
 pub use process::run;
 pub use proxy::{Proxy, cn_toml, number};
-pub use scripted::ScriptedCn;
+pub use scripted::{Round, ScriptedCn, err_packet, greet, read_frame};

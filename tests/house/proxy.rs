@@ -39,9 +39,18 @@ impl Proxy {
 
     /// The same with further keys of `[listen]`, e.g. `max_sessions = 2`.
     pub fn start_with(listen_keys: &str, tables: &str) -> Self {
+        Self::launch("\"auto\"", listen_keys, tables)
+    }
+
+    /// Starts with a single worker, so that all sessions share its buffers and its turns.
+    pub fn start_on_one_worker(tables: &str) -> Self {
+        Self::launch("[0]", "", tables)
+    }
+
+    fn launch(cpus: &str, listen_keys: &str, tables: &str) -> Self {
         let workplace = Workplace::new("proxy");
         let (port, admin_port) = (free_port(), free_port());
-        let head = head(&workplace, port, admin_port, listen_keys);
+        let head = head(&workplace, port, admin_port, cpus, listen_keys);
         let file = workplace.join("corelane.toml");
         fs::write(&file, format!("{head}{tables}")).expect("write the configuration");
         let args = ["serve", "--config", file.to_str().expect("UTF-8")].map(str::to_string);
@@ -156,11 +165,11 @@ pub fn binary() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_BIN_EXE_corelane")).into(), PathBuf::from)
 }
 
-fn head(workplace: &Workplace, port: u16, admin_port: u16, listen_keys: &str) -> String {
+fn head(workplace: &Workplace, port: u16, admin_port: u16, cpus: &str, listen_keys: &str) -> String {
     let socket = workplace.join("sql.sock");
     format!(
         "[listen]\nsql = [\"127.0.0.1:{port}\", \"unix:{}\"]\n{listen_keys}\n\
-         [workers]\ncpus = \"auto\"\n\
+         [workers]\ncpus = {cpus}\n\
          [admin]\nlisten = \"127.0.0.1:{admin_port}\"\nusers = [{{ name = \"admin\", password = \"admin\" }}]\n\
          [probe]\ninterval_ms = 200\n",
         socket.display()

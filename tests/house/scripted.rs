@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use super::client::frames;
@@ -66,9 +67,37 @@ impl ScriptedCn {
         })
     }
 
+    /// Lets everybody in by `mysql_native_password`, then runs `script` on the connection.
+    pub fn seating(script: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Self {
+        Self::start(move |mut stream, _| {
+            if let_in(&mut stream).is_ok() {
+                script(&mut stream);
+            }
+        })
+    }
+
+    /// Greets, takes the login, then goes through `rounds` and lets in. What the client sent in each round is
+    /// sent to the receiver, with its sequence number.
+    pub fn asking(rounds: Vec<Round>) -> (Self, Receiver<(u8, Vec<u8>)>) {
+        let (heard, receiver) = channel();
+        let cn = Self::start(move |mut stream, _| {
+            let _ = ask(&mut stream, &rounds, &heard);
+        });
+        (cn, receiver)
+    }
+
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
+}
+
+/// One packet of a CN during an authentication.
+#[derive(Clone, Debug)]
+pub enum Round {
+    /// Wants an answer.
+    Ask(Vec<u8>),
+    /// Wants none: the CN goes on by itself.
+    Tell(Vec<u8>),
 }
 
 impl Drop for ScriptedCn {
@@ -79,16 +108,7 @@ impl Drop for ScriptedCn {
 }
 
 fn serve(stream: &mut TcpStream, reply: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> std::io::Result<()> {
-    stream.write_all(&frames(0, &greeting_packet()))?;
-    let (sequence, response) = read_frame(stream)?;
-    let native = response.windows(22).any(|window| window == b"mysql_native_password\0");
-    let mut next = sequence.wrapping_add(1);
-    if !native {
-        let switch = [b"\xfemysql_native_password\0".as_slice(), SALT, b"\0"].concat();
-        stream.write_all(&frames(next, &switch))?;
-        next = read_frame(stream)?.0.wrapping_add(1);
-    }
-    stream.write_all(&frames(next, OK))?;
+    let_in(stream)?;
     loop {
         let (_, command) = read_frame(stream)?;
         match reply(&command) {
@@ -98,7 +118,50 @@ fn serve(stream: &mut TcpStream, reply: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> st
     }
 }
 
-fn read_frame(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
+/// Greets and reads the login: its sequence number and payload. A probe, which logs in too, is sent away; what
+/// the script has to say is not for it.
+pub fn greet(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
+    stream.write_all(&frames(0, &greeting_packet()))?;
+    let (sequence, login) = read_frame(stream)?;
+    if login.windows(PROBE.len()).any(|window| window == PROBE) {
+        stream.write_all(&frames(sequence.wrapping_add(1), &err_packet(1045, "28000", "Access denied")))?;
+        return Err(std::io::ErrorKind::ConnectionAborted.into());
+    }
+    Ok((sequence, login))
+}
+
+/// The login, by an AuthSwitchRequest where the client did not name `mysql_native_password`. Any proof will do.
+fn let_in(stream: &mut TcpStream) -> std::io::Result<()> {
+    let (sequence, response) = greet(stream)?;
+    let native = response.windows(22).any(|window| window == b"mysql_native_password\0");
+    let mut next = sequence.wrapping_add(1);
+    if !native {
+        let switch = [b"\xfemysql_native_password\0".as_slice(), SALT, b"\0"].concat();
+        stream.write_all(&frames(next, &switch))?;
+        next = read_frame(stream)?.0.wrapping_add(1);
+    }
+    stream.write_all(&frames(next, OK))
+}
+
+fn ask(stream: &mut TcpStream, rounds: &[Round], heard: &Sender<(u8, Vec<u8>)>) -> std::io::Result<()> {
+    let mut next = greet(stream)?.0.wrapping_add(1);
+    for round in rounds {
+        let (Round::Ask(packet) | Round::Tell(packet)) = round;
+        stream.write_all(&frames(next, packet))?;
+        next = next.wrapping_add(1);
+        if matches!(round, Round::Ask(_)) {
+            let (sequence, answer) = read_frame(stream)?;
+            next = sequence.wrapping_add(1);
+            let _ = heard.send((sequence, answer));
+        }
+    }
+    stream.write_all(&frames(next, OK))?;
+    drain(stream);
+    Ok(())
+}
+
+/// Reads one frame: its sequence number and payload.
+pub fn read_frame(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
     let mut header = [0; 4];
     stream.read_exact(&mut header)?;
     let length = u32::from_le_bytes([header[0], header[1], header[2], 0]) as usize;
@@ -114,6 +177,8 @@ fn drain(stream: &mut TcpStream) {
 
 /// OK: no rows, no insert id, autocommit, no warnings.
 pub const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
+/// The user that probes log in as, and the end of its name.
+const PROBE: &[u8] = b"corelane_probe\0";
 const SALT: &[u8] = b"abcdefghijklmnopqrst";
 
 /// An ERR packet; an empty `state` leaves out `#` and the state, as before the login.
