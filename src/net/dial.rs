@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 
+use super::UNSENT_MAX;
 use crate::reactor::{Reactor, Socket};
 use crate::route::Target;
 
@@ -30,6 +31,7 @@ fn socket_for(target: &Target) -> io::Result<(OwnedFd, SockAddr)> {
                 socket2::Socket::new(domain, Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
             socket.set_tcp_nodelay(true)?;
             socket.set_keepalive(true)?;
+            socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
             Ok((socket.into(), SockAddr::from(*address)))
         }
         Target::Unix(path) => {

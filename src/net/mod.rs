@@ -5,6 +5,11 @@
 pub mod dial;
 pub mod listen;
 
+/// Bytes that the kernel may hold for a peer that does not take them yet, on either leg, beside what is in flight.
+/// Without a limit a client that stops reading in the middle of a large result pins megabytes of the memory that
+/// all TCP sockets of the machine share.
+const UNSENT_MAX: u32 = 256 * 1024;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
