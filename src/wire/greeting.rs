@@ -137,6 +137,9 @@ pub(crate) mod tests {
     pub(crate) const MYSQL_8: &[u8] = b"\n8.0.36\0\x0c\0\0\0\x01\x02\x03\x04\x05\x06\x07\x08\0\xff\xff\
         \xff\x02\0\xff\xdf\x15\0\0\0\0\0\0\0\0\0\0\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\0\
         caching_sha2_password\0";
+    /// MySQL 9.7.4, Debian.
+    const MYSQL_9_7: &[u8] = b"\n9.7.4-2\0\xd6\0\0\0k.\x1e4`;Xf\0\xff\xff\
+        \xff\x02\0\xff\xdf\x15\0\0\0\0\0\0\0\0\0\0;f\n\t:Gi%qW%[\0caching_sha2_password\0";
     /// The protocol page's example of MySQL 5.5.2, which has no plugins.
     const MYSQL_5_5: &[u8] = b"\n5.5.2-m2\0\x0b\0\0\0dvH@I-CJ\0\xff\xf7\x08\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
         *4d|cZwk4^]:\0";
@@ -159,13 +162,18 @@ pub(crate) mod tests {
         assert_eq!(greeting.capabilities, Capabilities::new(0xdfff_ffff, 0));
         assert_eq!(greeting.salt[7..9], [8, 0x11]);
         assert_eq!(greeting.plugin, b"caching_sha2_password");
+        let greeting = Greeting::read(MYSQL_9_7).unwrap();
+        assert_eq!((greeting.version, greeting.connection_id), (&b"9.7.4-2"[..], 214));
+        assert_eq!(greeting.capabilities, Capabilities::new(0xdfff_ffff, 0));
+        assert_eq!((greeting.charset, greeting.status), (255, 2));
+        assert_eq!(&greeting.salt, b"k.\x1e4`;Xf;f\n\t:Gi%qW%[");
         assert_eq!(Greeting::read(MYSQL_5_5).unwrap().plugin, b"");
         assert_eq!(&Greeting::read(MYSQL_5_5).unwrap().salt, b"dvH@I-CJ*4d|cZwk4^]:");
     }
 
     #[test]
     fn captures_are_written_as_they_were_read() {
-        for bytes in [MARIADB_10_11, MYSQL_8, MYSQL_5_5] {
+        for bytes in [MARIADB_10_11, MYSQL_8, MYSQL_9_7, MYSQL_5_5] {
             let mut out = Vec::new();
             Greeting::read(bytes).unwrap().write(&mut out);
             assert_eq!(out, bytes);
@@ -174,7 +182,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_truncation_is_an_error() {
-        for bytes in [MARIADB_10_11, MYSQL_8, MYSQL_5_5] {
+        for bytes in [MARIADB_10_11, MYSQL_8, MYSQL_9_7, MYSQL_5_5] {
             for cut in 0..bytes.len() {
                 assert!(Greeting::read(&bytes[..cut]).is_err(), "cut at {cut}");
             }

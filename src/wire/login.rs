@@ -206,6 +206,8 @@ pub(crate) mod tests {
 
     /// The `mariadb` command line 10.11 (libmariadb 3.3.20), user `ed`, database `d1`.
     pub(crate) const LIBMARIADB: &[u8] = include_bytes!("../../tests/data/login-libmariadb-3.3.20.bin");
+    /// The `mysql` command line 9.7.4, user `app`, database `d`.
+    const LIBMYSQLCLIENT: &[u8] = include_bytes!("../../tests/data/login-libmysqlclient-9.7.4.bin");
     /// A client with MySQL's flags, session tracking and two attributes.
     pub(crate) const TRACKING: &[u8] =
         b"\x0d\xa2\xbf\x01\0\0\0\x01-\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
@@ -223,7 +225,7 @@ pub(crate) mod tests {
         let attributes = login.attributes.unwrap();
         assert_eq!(attributes.iter().count(), 2);
         assert_eq!(attributes.get(b"tenant"), Some(&b"acme"[..]));
-        for bytes in [TRACKING, LIBMARIADB] {
+        for bytes in [TRACKING, LIBMARIADB, LIBMYSQLCLIENT] {
             let mut out = Vec::new();
             HandshakeResponse::read(bytes).unwrap().write(&mut out).unwrap();
             assert_eq!(out, bytes);
@@ -239,8 +241,17 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_mysql_client_proves_itself_by_sha2() {
+        let login = HandshakeResponse::read(LIBMYSQLCLIENT).unwrap();
+        assert_eq!(login.capabilities, Capabilities::new(0x19bf_a28d, 0));
+        assert_eq!((login.user, login.auth.len(), login.database), (&b"app"[..], 32, Some(&b"d"[..])));
+        assert_eq!(login.plugin, Some(&b"caching_sha2_password"[..]));
+        assert_eq!(login.attributes.unwrap().get(b"_client_version"), Some(&b"9.7.4"[..]));
+    }
+
+    #[test]
     fn every_truncation_is_an_error() {
-        for bytes in [TRACKING, LIBMARIADB] {
+        for bytes in [TRACKING, LIBMARIADB, LIBMYSQLCLIENT] {
             for cut in 0..bytes.len() {
                 assert!(Answer::read(&bytes[..cut]).is_err(), "cut at {cut}");
             }

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Records the captures in this directory from a MariaDB server that it may fill with a schema `dialog`.
+"""Records the captures in this directory from a server that it may fill with a schema `dialog`.
 
     record.py HOST PORT USER      (an account without a password, without an anonymous user beside it)
+
+MariaDB and MySQL have captures of their own; those of MySQL are called `mysql-..`, and need the Python package
+`cryptography` and a server with `local_infile` on.
 
 A client that waits until the server has been silent for a while knows where a reply ends without reading it, so the
 captures are an oracle that shares nothing with the dialog. Lines of a capture: `capabilities`, `status`, then `C` and
@@ -20,6 +23,7 @@ import threading
 HERE = os.path.dirname(os.path.abspath(__file__))
 SILENCE = 0.08
 DEPRECATE_EOF, PROGRESS, BULK, CACHE = 1 << 24, 1 << 32, 1 << 34, 1 << 36
+OPTIONAL_METADATA, ATTRIBUTES = 1 << 25, 1 << 27
 BASE = 0x00FFA68E  # MySQL 4.1 with multi statements, multi results, local files, plugins, tracking; not COMPRESS, SSL
 SILENT = (0x01, 0x18, 0x19)
 
@@ -59,7 +63,7 @@ class Raw:
         self.salt = greeting[at:at + 8] + greeting[at + 27:at + 39]
         capabilities = (low | high << 16 | more << 32) & (BASE | extra) & ~1
         login = struct.pack("<IIB19xI", capabilities & 0xFFFFFFFF, 1 << 24, 45, capabilities >> 32)
-        login += USER.encode() + b"\0\0" + b"dialog\0" * bool(capabilities & 8) + b"mysql_native_password\0"
+        login += USER.encode() + b"\0\0" + b"dialog\0" * bool(capabilities & 8) + PLUGIN + b"\0"
         if capabilities & 1 << 20:
             login += b"\0"
         self.socket.sendall(frame(1, login))
@@ -121,6 +125,18 @@ class Raw:
             self.send(frame(seq, answer(question) if callable(answer) else answer))
             seq += 1
         assert self.silence(seconds), (byte, rest)
+        self.capture.replies += 1
+        self.capture.mark()
+
+    def debate(self, byte, rest, *answers):
+        """A command whose reply asks more than once; each answer has its sequence number and sees what was said."""
+        self.send(frame(0, bytes([byte]) + rest))
+        self.capture.commands += 1
+        question = self.silence()
+        for seq, answer in answers:
+            self.send(frame(seq, answer(question)))
+            question = self.silence(0.5)
+        assert question, (byte, rest)
         self.capture.replies += 1
         self.capture.mark()
 
@@ -225,6 +241,99 @@ def change_user(name, extra):
     raw.done()
 
 
+def sha2_change_user(name, extra):
+    """The first change needs the full round with the server's key, the second finds the password cached."""
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import padding
+    raw = Raw(name, extra)
+    user = lambda name, answer: name + b"\0" + bytes([len(answer)]) + answer + b"dialog\0" + b"\x2d\0"
+    salt = b""
+
+    def scramble(question):
+        nonlocal salt
+        salt = question[5:].split(b"\0", 1)[1][:20]
+        one = hashlib.sha256(b"secret").digest()
+        mix = hashlib.sha256(hashlib.sha256(one).digest() + salt).digest()
+        return bytes(a ^ b for a, b in zip(one, mix))
+
+    def sealed(reply):
+        key = serialization.load_pem_public_key(reply[5:])
+        masked = bytes(a ^ b for a, b in zip(b"secret\0", salt))
+        return key.encrypt(masked, padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None))
+
+    keyed = user(b"keyed", b"") + b"unheard_of\0\0"
+    raw.query("BEGIN")
+    raw.query("INSERT INTO t VALUES (60, 'sixty')")
+    raw.debate(0x11, user(USER.encode(), b"") + PLUGIN + b"\0\0", (2, lambda _: b""))
+    raw.query("SELECT 1")
+    raw.debate(0x11, keyed, (2, scramble), (4, lambda _: b"\2"), (6, sealed))
+    raw.query("SELECT USER()")
+    raw.debate(0x11, keyed, (2, scramble))
+    raw.query("SELECT USER()")
+    raw.debate(0x11, user(USER.encode(), b"") + b"unheard_of\0\0", (2, lambda _: b""))
+    raw.query("SELECT USER()")
+    raw.debate(0x11, keyed, (2, lambda _: b"wrong" * 6 + b"32"), (4, lambda _: b"\2"), (6, lambda _: b"wrong" * 51 + b"6"))
+    raw.done()
+
+
+def attributes(name, extra):
+    """With query attributes a statement begins with the number of its attributes and the number of their sets."""
+    raw = Raw(name, extra | ATTRIBUTES)
+    tail = lambda names: b"".join(b"\xfd\0" + bytes([len(name)]) + name for name in names)
+    with_two = b"\2\1\0\1" + tail((b"n1", b"n2")) + b"\2v1\2v2"
+    raw.query(b"\0\1SELECT 1; SELECT a FROM t; DO 1")
+    raw.query(with_two + b"SELECT a, b FROM t")
+    raw.query(with_two + b"CALL two()")
+    raw.query(with_two + b"SELECT nothing")
+    one = raw.prepare("SELECT ?, b FROM t")
+    # PARAMETER_COUNT_AVAILABLE: the parameter and an attribute.
+    raw.execute(one, b"\2\0\1" + b"\3\0\0" + b"\xfd\0\2n1" + struct.pack("<I", 5) + b"\2v1", cursor=8)
+    raw.execute(one, b"\1\0\1" + b"\3\0\0" + struct.pack("<I", 5), cursor=1 | 8)
+    raw.ask(0x1C, one + struct.pack("<I", 2))
+    raw.ask(0x1C, one + struct.pack("<I", 2))
+    raw.done()
+
+
+def tracked(name, extra):
+    """What a session changes follows the status of an OK."""
+    raw = Raw(name, extra)
+    raw.query("SET session_track_schema = 1, session_track_state_change = 1, session_track_system_variables = '*', "
+              "session_track_transaction_info = 'CHARACTERISTICS'")
+    for sql in ("USE dialog", "SET sql_mode = ''", "BEGIN", "SELECT a FROM t", "INSERT INTO t VALUES (7, 'seven')",
+                "SET autocommit = 0; SELECT a FROM t; SET autocommit = 1", "COMMIT", "DELETE FROM t WHERE a = 7",
+                "SET @a = 1", "CALL two()", "SELECT nothing"):
+        raw.query(sql)
+    plain = raw.prepare("SELECT a, b FROM t")
+    raw.execute(plain)
+    raw.execute(plain, cursor=1)
+    raw.ask(0x1C, plain + struct.pack("<I", 100))
+    raw.ask(0x1F)
+    raw.done()
+
+
+def left_out(name, extra):
+    """A session may ask for results without definitions."""
+    raw = Raw(name, extra | OPTIONAL_METADATA)
+    plain = raw.prepare("SELECT a, b FROM t")
+    raw.query("SELECT a, b FROM t")
+    raw.query("SET resultset_metadata = NONE")
+    raw.query("SELECT a, b FROM t")
+    raw.query("SELECT a FROM t; SELECT 1; DO 1")
+    raw.query("CALL two()")
+    raw.execute(plain)
+    two = raw.prepare("SELECT ?, b FROM t WHERE a = ?")
+    raw.execute(two, b"\0\1" + b"\3\0\3\0" + struct.pack("<II", 5, 1))
+    raw.prepare("DO 1")
+    call = raw.prepare("CALL outs(?, ?)")
+    raw.execute(call, b"\0\1" + b"\3\0\3\0" + struct.pack("<II", 5, 6))
+    raw.execute(plain, cursor=1)
+    raw.ask(0x1C, plain + struct.pack("<I", 100))
+    raw.query("SET resultset_metadata = FULL")
+    raw.execute(plain)
+    raw.ask(4, b"t\0%")
+    raw.done()
+
+
 def pipelined(name, extra):
     raw = Raw(name, extra)
     plain = raw.prepare("SELECT a, b FROM t")
@@ -326,13 +435,15 @@ def command_line():
 
 
 SCHEMA = (
-    "CREATE OR REPLACE DATABASE dialog",
-    "CREATE TABLE dialog.t (a INT PRIMARY KEY, b TEXT DEFAULT 'none')",
+    "DROP DATABASE IF EXISTS dialog",
+    "CREATE DATABASE dialog",
+    "CREATE TABLE dialog.t (a INT PRIMARY KEY, b TEXT DEFAULT ('none'))",
     "INSERT INTO dialog.t VALUES (1, 'one'), (2, NULL), (3, REPEAT('three', 60))",
     "CREATE PROCEDURE dialog.two() BEGIN SELECT 1; SELECT a FROM dialog.t; END",
     "CREATE PROCEDURE dialog.broken() BEGIN SELECT 1; SELECT nothing; END",
     "CREATE PROCEDURE dialog.outs(IN x INT, OUT y INT) BEGIN SELECT 1; SET y = x + 1; END",
-    "CREATE OR REPLACE USER keyed@localhost IDENTIFIED BY 'secret'",
+    "DROP USER IF EXISTS keyed@localhost",
+    "CREATE USER keyed@localhost IDENTIFIED BY 'secret'",
     "GRANT ALL ON *.* TO keyed@localhost",
 )
 
@@ -343,6 +454,10 @@ def main():
         local.write("71\tx\n72\ty\n")
     for sql in SCHEMA:
         subprocess.run(["mariadb", "--no-defaults", f"-h{HOST}", f"-P{PORT}", "-u" + USER, "--delimiter=//", "-e", sql], check=True)
+    mariadb() if PLUGIN == b"mysql_native_password" else mysql()
+
+
+def mariadb():
     for suffix, extra in (("eof", BULK), ("deprecate-eof", BULK | DEPRECATE_EOF),
                           ("cache-metadata", BULK | DEPRECATE_EOF | CACHE), ("eof-cache-metadata", BULK | CACHE)):
         prepared("prepared-" + suffix, extra)
@@ -356,5 +471,19 @@ def main():
     command_line()
 
 
+def mysql():
+    for suffix, extra in (("eof", 0), ("deprecate-eof", DEPRECATE_EOF)):
+        for record in (text, prepared, infile, pipelined, attributes, tracked, left_out):
+            record(f"mysql-{record.__name__.replace('_', '-')}-{suffix}", extra)
+    sha2_change_user("mysql-change-user", DEPRECATE_EOF)
+
+
+def default_plugin():
+    """The last string of the greeting."""
+    with socket.create_connection((HOST, PORT)) as server:
+        return server.recv(1 << 16).rstrip(b"\0").rsplit(b"\0", 1)[1]
+
+
 HOST, PORT, USER = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+PLUGIN = default_plugin()
 main()
