@@ -73,6 +73,8 @@ pub struct Dialog {
     /// A silent command was sent while replies were owed.
     overtaken: bool,
     quit: bool,
+    /// The CN's last packet was an ERR after which servers close.
+    farewell: bool,
     long_data: LongData,
     status: Status,
     opaque: Option<Opaque>,
@@ -127,6 +129,7 @@ impl Dialog {
             turn: Turn::Commands,
             overtaken: false,
             quit: false,
+            farewell: false,
             long_data: LongData::None,
             status,
             opaque: None,
@@ -204,6 +207,13 @@ impl Dialog {
     #[must_use]
     pub fn may_speak(&self) -> bool {
         self.behind.len() + 1 < PIPELINE_MAX
+    }
+
+    /// Whether the CN has said with its last packet that it will close: that ERR is the client's answer, and no
+    /// other should follow it.
+    #[must_use]
+    pub fn farewell(&self) -> bool {
+        self.farewell && self.front.is_none()
     }
 
     /// The server status last seen; an ERR carries none and leaves it.
@@ -360,6 +370,7 @@ impl Dialog {
         }
         self.cn.seq = start.seq;
         self.outcome = self.reply.packet(self.terms, start, &mut self.status);
+        self.farewell = self.outcome == Outcome::Ended && self.reply.is_farewell(start);
         if self.outcome == Outcome::Malformed {
             self.give_up(Opaque::MalformedReply);
         }

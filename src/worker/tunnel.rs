@@ -106,6 +106,9 @@ impl Parting<'_> {
     /// The CN is gone: tells the client, whether it waits for a reply or is idle. Servers do so too when they
     /// end an idle session, with an ERR that is numbered 0, and drivers know it.
     async fn cn_lost(&self, dialog: &Dialog, cn: &Cn, ending: Ending) {
+        if dialog.farewell() {
+            return self.flush().await;
+        }
         let cause = match ending {
             Ending::CnBroken(errno) => std::io::Error::from_raw_os_error(errno).to_string(),
             _ => "it closed the connection".to_owned(),

@@ -313,6 +313,26 @@ fn where_an_error_may_be_put_in() {
 }
 
 #[test]
+fn an_error_after_which_servers_close_is_a_farewell() {
+    let after = |command: &[u8], err: &[u8]| {
+        let mut dialog = dialog(MODERN);
+        dialog.client_bytes(&frame(0, command));
+        dialog.cn_bytes(&frame(1, err));
+        assert!(dialog.idle());
+        let said = dialog.farewell();
+        dialog.client_bytes(&frame(0, QUERY));
+        assert!(!dialog.farewell(), "what is asked now is owed an answer");
+        dialog.cn_bytes(&frame(1, OK));
+        assert!(!dialog.farewell());
+        said
+    };
+    assert!(!after(QUERY, ERR));
+    assert!(!after(QUERY, OK));
+    assert!(after(QUERY, b"\xff\x25\x05#70100Query execution was interrupted"));
+    assert!(after(b"\x11app\0\0\0", b"\xff\x15\x04#28000Access denied"));
+}
+
+#[test]
 fn the_client_is_not_read_beyond_the_pipeline() {
     let mut dialog = dialog(MODERN);
     for commands in 0..PIPELINE_MAX {

@@ -26,6 +26,8 @@ const OK: u8 = 0x00;
 const LOCAL_INFILE: u8 = 0xfb;
 const EOF: u8 = 0xfe;
 const ERR: u8 = 0xff;
+/// ER_SERVER_SHUTDOWN; ER_QUERY_INTERRUPTED, as the answer to a KILL of oneself; MariaDB's ER_CONNECTION_KILLED.
+const LAST_ERRORS: [u16; 3] = [1053, 1317, 1927];
 
 /// A legacy EOF is shorter than the shortest row that begins with 0xFE.
 const EOF_LIMIT: u32 = 9;
@@ -137,6 +139,12 @@ impl Reply {
             Phase::Infile if first == OK => self.result_end(start, status),
             Phase::Infile => Outcome::Malformed,
         }
+    }
+
+    /// Whether a packet that ended the reply is an ERR after which servers close the connection.
+    pub fn is_farewell(&self, start: &Start<'_>) -> bool {
+        let [ERR, low, high, ..] = start.payload else { return false };
+        self.command == Command::ChangeUser || LAST_ERRORS.contains(&u16::from_le_bytes([*low, *high]))
     }
 
     fn error(&self, terms: Terms, start: &Start<'_>) -> Outcome {
