@@ -43,7 +43,6 @@ use std::time::{Duration, Instant};
 use io_uring::cqueue;
 use slab::Slab;
 
-pub use buffers::{LARGE_BYTES, SMALL_BYTES};
 pub use listen::Acceptor;
 pub use signal::Bell;
 pub use socket::{Received, Socket};

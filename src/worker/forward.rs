@@ -1,7 +1,8 @@
 //! The hot loop: bytes from one leg to the other, not copied, while the dialog follows.
 //!
 //! Each received chunk is shown to the dialog and then handed to the other leg's send, buffers and all. Nothing
-//! here allocates, reads the clock, takes a lock or logs.
+//! here reads the clock, takes a lock or logs. Two things may allocate, neither for each message: the dialog's
+//! queue when a client pipelines commands, and a block for `sendmsg` when the worker has none to reuse.
 //!
 //! Invariant: what a session holds in flight is bounded by what the reactor lends one socket; in bulk a leg
 //! is read only when the other has taken what came before.
