@@ -77,26 +77,33 @@ impl Ring {
         }
     }
 
-    /// Looks for completions until there are some or the time is over. True if there are some.
+    /// Waits awake until there are completions or the time is over. True if there are some.
     fn spin(&mut self, spin: Duration) -> bool {
         if !self.uring.submission().is_empty() {
             self.enter(0, None, 0);
         }
         let end = Instant::now() + spin;
-        loop {
-            for _ in 0..SPINS_PER_CLOCK {
-                if !self.uring.completion().is_empty() {
-                    return true;
-                }
-                if self.uring.submission().taskrun() {
-                    self.enter(0, None, ENTER_GETEVENTS);
-                }
-                std::hint::spin_loop();
-            }
-            if Instant::now() >= end {
+        while self.uring.completion().is_empty() {
+            if self.has_task_work() {
+                self.enter(0, None, ENTER_GETEVENTS);
+            } else if Instant::now() >= end {
                 return false;
             }
         }
+        true
+    }
+
+    /// Watches for work that the kernel has left for this thread. It only reads: what it reads lies in the cache
+    /// line that the kernel's other side has to write to, and each store of ours there would cost it a transfer.
+    fn has_task_work(&mut self) -> bool {
+        let queue = self.uring.submission();
+        for _ in 0..SPINS_PER_CLOCK {
+            if queue.taskrun() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
     }
 
     /// Moves completions into `into`; an empty slice means that there are no more.
