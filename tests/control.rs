@@ -135,6 +135,8 @@ fn obey(end: &WorkerEnd, order: Order, told: &mut Told) -> bool {
             let rows = vec![session(end.worker())];
             report(Event::Sessions { ticket, rows });
         }
+        Order::Census { .. } | Order::Move(_) | Order::Evict { .. } => (),
+        Order::Kill { .. } | Order::Handover { .. } | Order::Adopt(_) => (),
         Order::Stop { grace } => {
             told.graces.push(grace);
             if !told.busy || grace.is_zero() {
@@ -158,6 +160,9 @@ fn session(worker: WorkerId) -> SessionRow {
         state: "idle",
         login: "relay",
         commands: 12,
+        hold: None,
+        moves: 0,
+        last_move: None,
         age_s: 3,
     }
 }

@@ -230,6 +230,8 @@ mod tests {
             state: CnState::Down,
             labels: Labels(labels.into()),
             weight: 2,
+            work: Default::default(),
+            data: None,
         };
         let probe = Some(Duration::from_micros(3200));
         CnRow { cn: Arc::new(cn), sessions: 5, version: None, last_error: Some("refused".into()), probe }
@@ -248,6 +250,9 @@ mod tests {
             state: "login",
             login: "",
             commands: 7,
+            hold: None,
+            moves: 0,
+            last_move: None,
             age_s: 1,
         }
     }

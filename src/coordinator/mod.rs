@@ -198,6 +198,7 @@ impl Coordinator {
                 self.follow(decision);
             }
             Event::Sessions { ticket, rows } => self.rolls.answered(ticket, report.worker, rows),
+            Event::Census { .. } | Event::Answered { .. } | Event::HandedOver { .. } => {}
             Event::Stopped => {
                 info!("worker {} has stopped", report.worker);
                 self.posts[at].mark_ended();

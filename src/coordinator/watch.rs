@@ -221,6 +221,8 @@ mod tests {
             state: CnState::Working,
             labels: Default::default(),
             weight: 1,
+            work: Default::default(),
+            data: None,
         })
     }
 

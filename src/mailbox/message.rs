@@ -1,12 +1,15 @@
 //! Every message between the coordinator and its workers, both directions, on one page.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::settings::Login;
 use crate::ident::{CnSlot, Epoch, SessionId, WorkerId};
-use crate::route::View;
+use crate::route::{Group, View};
 use crate::session::face::Face;
+use crate::session::hold::Hold;
 use crate::session::user::Users;
 
 /// All that a worker needs to know to log sessions in. Published whole, replaced whole.
@@ -22,33 +25,92 @@ pub struct Picture {
 }
 
 /// From the coordinator to a worker.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Order {
     /// Route by this from now on.
     Publish(Picture),
     /// Answer with [`Event::Sessions`], carrying the same ticket.
     ListSessions { ticket: u64 },
+    /// Answer with [`Event::Census`], carrying the same ticket.
+    Census { ticket: u64 },
+    /// Move sessions to another CN, each as soon as it is quiet.
+    Move(MoveOrder),
+    /// End the sessions on a CN that are still there, each with an ERR that says `why`.
+    Evict { from: CnSlot, why: Arc<str> },
+    /// End one session, wherever it lives; answer with [`Event::Answered`] if it lives here.
+    Kill { ticket: u64, session: SessionId },
+    /// Give up to `count` quiet sessions to another worker, by way of the coordinator.
+    Handover { to: WorkerId, count: u32 },
+    /// Take in a session that another worker has given up.
+    Adopt(Parcel),
     /// Stop accepting; close each session as soon as it is idle and outside a transaction, all of them
     /// after `grace`; then answer with [`Event::Stopped`] and end.
     Stop { grace: Duration },
 }
 
 /// From a worker to the coordinator. Every report says what epoch the worker was in.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Report {
     pub worker: WorkerId,
     pub epoch: Epoch,
     pub event: Event,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Event {
     /// A CN could not be logged in to, or died under a session.
     CnFailed { slot: CnSlot, failure: CnFailure },
     /// The answer to [`Order::ListSessions`].
     Sessions { ticket: u64, rows: Vec<SessionRow> },
+    /// The answer to [`Order::Census`].
+    Census { ticket: u64, rows: Vec<CensusRow> },
+    /// The answer to an order about one session that lives here: what came of it, or why not.
+    Answered { ticket: u64, outcome: Result<String, String> },
+    /// A session on its way to another worker.
+    HandedOver { to: WorkerId, parcel: Parcel },
     /// The worker has closed its last session and has ended.
     Stopped,
+}
+
+/// Which sessions to move, and where to.
+#[derive(Clone, Debug)]
+pub struct MoveOrder {
+    pub whom: Whom,
+    pub to: CnSlot,
+    /// How long a session that is held is waited for; then it stays, and may be ordered anew.
+    pub patience: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub enum Whom {
+    /// This one. The worker where it lives answers with [`Event::Answered`] when it has moved or stays.
+    Session { ticket: u64, session: SessionId },
+    /// So many of a group on a CN, those first that are cheap to move. Those that have been ordered to move
+    /// already count, so that an order may be given again.
+    Some { group: Arc<Group>, from: CnSlot, count: u32 },
+}
+
+/// The sessions of one group on one CN at one worker.
+#[derive(Clone, Debug)]
+pub struct CensusRow {
+    pub group: Arc<Group>,
+    pub cn: CnSlot,
+    pub sessions: u32,
+    /// Of them, those that could be moved: of a known user, on a CN with a data set, not dwelling, not
+    /// backing off, not ordered to move already. What holds them at the moment may end.
+    pub movable: u32,
+    /// Ordered to move, and still here.
+    pub leaving: u32,
+}
+
+/// A session between two workers: sockets, state and unread bytes, which only workers can unpack. The coordinator
+/// passes it on; dropping it closes the session's connections.
+pub struct Parcel(pub Box<dyn Any + Send>);
+
+impl fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Parcel(..)")
+    }
 }
 
 /// How a CN failed a session.
@@ -81,6 +143,12 @@ pub struct SessionRow {
     /// How corelane knows the user: `relay` or `known`; empty while it is logging in.
     pub login: &'static str,
     pub commands: u64,
+    /// Why it cannot move now; none if it could.
+    pub hold: Option<Hold>,
+    /// How often it has moved to another CN.
+    pub moves: u32,
+    /// Why its last move came to nothing.
+    pub last_move: Option<Box<str>>,
     /// Seconds since the session was accepted.
     pub age_s: u64,
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::config::settings::CnSetting;
 use crate::ident::{CNS_MAX, CnSlot, Epoch};
 use crate::route::label::Labels;
-use crate::route::{Cn, CnState, Target, View};
+use crate::route::{Cn, CnState, Target, View, WorkState};
 
 /// The CNs that the configuration lists, in its order.
 #[derive(Clone, Debug, Default)]
@@ -196,6 +196,8 @@ impl Entry {
             state,
             labels: self.setting.labels.clone(),
             weight: self.setting.weight.max(1),
+            work: WorkState::Working,
+            data: self.setting.data.as_deref().map(Into::into),
         }
     }
 }

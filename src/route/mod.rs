@@ -15,6 +15,7 @@
 //!
 //! Nothing here waits, dials or remembers. Limits of attempts are the caller's.
 
+pub mod group;
 pub mod identity;
 pub mod label;
 pub mod pick;
@@ -23,8 +24,9 @@ pub mod view;
 use std::sync::Arc;
 
 use crate::ident::CnSlot;
+pub use group::Group;
 pub use identity::{Identity, IdentityError};
-pub use view::{Cn, CnState, Flavour, Target, View};
+pub use view::{Cn, CnState, Flavour, Target, View, WorkState};
 
 /// Why no CN can serve a session. To be told to the client with MatrixOne's code 20101, SQLSTATE HY000.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

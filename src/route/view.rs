@@ -50,6 +50,17 @@ impl fmt::Display for CnState {
     }
 }
 
+/// Whether an operator wants a CN to have sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WorkState {
+    #[default]
+    Working,
+    /// Takes no new sessions, and those that it has move away.
+    Draining,
+    /// Was draining, and has no session left.
+    Drained,
+}
+
 /// One CN as of a view.
 #[derive(Clone, Debug)]
 pub struct Cn {
@@ -64,6 +75,9 @@ pub struct Cn {
     pub labels: Labels,
     /// At least 1: a CN of weight 2 should carry twice the sessions of one of weight 1.
     pub weight: u32,
+    pub work: WorkState,
+    /// The data set that it serves: sessions move only between CNs of the same one. Without one they stay.
+    pub data: Option<Arc<str>>,
 }
 
 /// All CNs at one epoch.
@@ -95,6 +109,8 @@ pub(crate) mod tests {
             state: CnState::Working,
             labels: Labels(labels.collect()),
             weight: 1,
+            work: Default::default(),
+            data: None,
         })
     }
 

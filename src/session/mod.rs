@@ -1,5 +1,6 @@
 pub mod dialog;
 pub mod face;
+pub mod hold;
 pub mod login;
 pub mod refusal;
 pub mod user;

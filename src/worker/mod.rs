@@ -139,6 +139,8 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
                 Order::ListSessions { ticket } => {
                     worker.report(Event::Sessions { ticket, rows: worker.roster.rows(Instant::now()) });
                 }
+                Order::Census { .. } | Order::Move(_) | Order::Evict { .. } => {}
+                Order::Kill { .. } | Order::Handover { .. } | Order::Adopt(_) => {}
                 Order::Stop { grace } => worker.stop(Instant::now() + grace),
             }
         }

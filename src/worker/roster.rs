@@ -128,6 +128,9 @@ impl Card {
             state: self.activity.get().name(),
             login: bearer.login,
             commands: self.commands.get(),
+            hold: None,
+            moves: 0,
+            last_move: None,
             age_s: now.saturating_duration_since(self.since).as_secs(),
         }
     }
