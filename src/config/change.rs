@@ -1,6 +1,6 @@
 //! The difference of two [`Settings`], in sentences, and what of it a running process can take up.
 //!
-//! CNs, users and the limits of probes, logins and shutdown are taken up on SIGHUP. Listeners, workers,
+//! CNs, users, `[auth]` and the limits of probes, logins and shutdown are taken up on SIGHUP. Listeners, workers,
 //! the admin door, the receive buffers and the log level are laid down at start-up: they need a restart.
 //! No sentence shows a secret.
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::route::Flavour;
 use crate::route::label::Labels;
 
-use super::settings::{CnSetting, ListenAddress, Settings, UserSetting};
+use super::settings::{Auth, CnSetting, ListenAddress, Settings, UserSetting};
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
     let mut list = List { changes: Vec::new(), effect: Effect::Restart };
     laid_down(old, new, &mut list);
     limits(old, new, &mut list);
+    auth(&old.auth, &new.auth, &mut list);
     cns(&old.cns, &new.cns, &mut list);
     users(&old.users, &new.users, &mut list);
     list.changes
@@ -84,6 +85,17 @@ fn limits(old: &Settings, new: &Settings, list: &mut List) {
     list.value("[probe] fall", &old.probe.fall, &new.probe.fall);
     list.value("[probe] rise", &old.probe.rise, &new.probe.rise);
     list.value("[shutdown] grace_ms", &old.shutdown.grace, &new.shutdown.grace);
+}
+
+fn auth(old: &Auth, new: &Auth, list: &mut List) {
+    list.effect = Effect::Live;
+    let user = |auth: &Auth| auth.query.as_ref().map(|query| query.user.clone());
+    let password = |auth: &Auth| auth.query.as_ref().map(|query| query.password.clone());
+    list.value("[auth] query_user", &user(old), &user(new));
+    if user(old) == user(new) && password(old) != password(new) {
+        list.push("[auth] query_user has another password".to_owned());
+    }
+    list.value("[auth] query_interval_ms", &old.query_interval, &new.query_interval);
 }
 
 fn cns(old: &[CnSetting], new: &[CnSetting], list: &mut List) {
@@ -237,11 +249,21 @@ mod tests {
 
     #[test]
     fn secrets_change_unseen() {
-        let old = "[[user]]\nname='u'\npassword='first'\n";
-        let new = "[admin]\nusers=[{name='x',password='third'}]\n[[user]]\nname='u'\npassword='second'\n";
+        let old = "[[user]]\nname='u'\npassword='first'\n[auth]\nquery_user='m'\nquery_password='fourth'\n";
+        let new = "[admin]\nusers=[{name='x',password='third'}]\n[[user]]\nname='u'\npassword='second'\n\
+            [auth]\nquery_user='m'\nquery_password='fifth'\n";
         assert_eq!(
             sentences(old, new),
-            ["Restart: [admin] users have changed", "Live: user u has another password"]
+            [
+                "Restart: [admin] users have changed",
+                "Live: [auth] query_user has another password",
+                "Live: user u has another password"
+            ]
+        );
+        let another = "[auth]\nquery_user='n'\nquery_password='sixth'\nquery_interval_ms=500\n";
+        assert_eq!(
+            sentences("", another),
+            ["Live: [auth] query_user: unset is now n", "Live: [auth] query_interval_ms: 10s is now 500ms"]
         );
     }
 

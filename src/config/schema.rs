@@ -250,6 +250,38 @@ pub static SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: "auth",
+        repeated: false,
+        sentence: "Whose passwords corelane knows, beside those of the users in this file.",
+        acted_on: true,
+        keys: &[
+            Key {
+                name: "query_user",
+                kind: Kind::Text { min: 1, max: USER_NAME_MAX },
+                default: Default::Absent(r#""monitor""#),
+                sentence: "The account by which password hashes are read from the CNs' table mysql.user, which it must be granted to SELECT.",
+            },
+            Key {
+                name: "query_password",
+                kind: Kind::Text { min: 0, max: PASSWORD_MAX },
+                default: Default::Absent(r#""secret""#),
+                sentence: "Its password in clear text.",
+            },
+            Key {
+                name: "query_password_file",
+                kind: Kind::File,
+                default: Default::Absent(r#""monitor.password""#),
+                sentence: "A file whose first line is its password; a relative path starts beside this file.",
+            },
+            Key {
+                name: "query_interval_ms",
+                kind: Kind::Integer { min: 100, max: HOUR_MS },
+                default: Default::Value("10000"),
+                sentence: "Milliseconds between two readings of a CN's table; a CN that comes up is read at once.",
+            },
+        ],
+    },
+    Section {
         name: "probe",
         repeated: false,
         sentence: "How the coordinator finds out whether a CN is well.",

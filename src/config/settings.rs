@@ -18,6 +18,7 @@ pub struct Settings {
     pub workers: Workers,
     pub admin: Admin,
     pub login: Login,
+    pub auth: Auth,
     pub probe: Probe,
     pub relay: Relay,
     pub shutdown: Shutdown,
@@ -150,6 +151,28 @@ pub struct Login {
     pub cn_timeout: Duration,
     /// CNs tried for one login. Default 3.
     pub attempts: u32,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Auth {
+    /// Who reads password hashes from the CNs' user tables; without it nobody does.
+    pub query: Option<AccountQuery>,
+    /// Between two readings of a CN's table. Default 10 s.
+    pub query_interval: Duration,
+}
+
+/// An account that may read `mysql.user`.
+#[derive(Clone, PartialEq)]
+pub struct AccountQuery {
+    pub user: String,
+    pub password: String,
+}
+
+impl fmt::Debug for AccountQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccountQuery").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 /// `[probe]`

@@ -9,6 +9,7 @@
 //! that the first picture has the right face; [`Stage::Serving`]; [`Stage::Stopping`] after a signal, until all
 //! workers have stopped.
 
+mod accounts;
 pub mod desk;
 mod inbox;
 mod post;
@@ -36,6 +37,7 @@ use crate::metrics::{Counters, Tally};
 use crate::placement::{self, Decision, Placement};
 use crate::route::View;
 use crate::session::face::Face;
+use accounts::{Reading, Tables};
 use desk::{CnRow, Desk, Question, Roll, WorkerFacts};
 use inbox::{Inbox, Wake};
 use post::Post;
@@ -88,6 +90,7 @@ pub struct Coordinator {
     /// Whether the workers have not been given the picture as it is now.
     unpublished: bool,
     watches: Watches,
+    tables: Tables,
     rolls: Rolls,
     resolver: JoinSet<()>,
     inbox: Inbox,
@@ -129,6 +132,7 @@ impl Coordinator {
             },
             unpublished: true,
             watches: Watches::new(settings.probe.clone(), outcomes_in),
+            tables: Tables::new(settings.auth.clone(), inbox.readings_in()),
             rolls: Rolls::default(),
             resolver: JoinSet::new(),
             inbox,
@@ -170,6 +174,7 @@ impl Coordinator {
             Wake::Turn => (),
             Wake::Outcome(outcome) => self.heed_outcome(outcome),
             Wake::Lookup(lookup) => self.heed_lookup(lookup),
+            Wake::Reading(reading) => self.heed_reading(reading),
             Wake::Question(question) => self.answer(question),
             Wake::Signal(Signal::Reload) => self.reload(),
             Wake::Signal(Signal::Stop) => self.stop(),
@@ -238,6 +243,12 @@ impl Coordinator {
         }
     }
 
+    fn heed_reading(&mut self, reading: Reading) {
+        if self.tables.learn(reading) {
+            self.compose_users();
+        }
+    }
+
     fn heed_time(&mut self) {
         let now = Instant::now();
         let decision = self.placement.tick(now - self.epoch);
@@ -253,6 +264,9 @@ impl Coordinator {
         if decision.changed {
             self.picture.view = Arc::new(self.placement.view());
             self.watches.fit(&self.picture.view);
+            if self.tables.fit(&self.picture.view) {
+                self.compose_users();
+            }
             self.unpublished = true;
         }
         for slot in decision.probe_now {
@@ -282,9 +296,16 @@ impl Coordinator {
         }
     }
 
+    /// The users of the configuration and those of the CNs' tables.
+    fn compose_users(&mut self) {
+        self.picture.users = Arc::new(self.tables.add_to(reload::users(&self.settings.users)));
+        self.unpublished = true;
+    }
+
     fn publish(&mut self) {
         if let Stage::Starting { publish_by } = self.stage {
-            if !self.watches.all_seen() && Instant::now() < publish_by {
+            let all_seen = self.watches.all_seen() && self.tables.all_tried();
+            if !all_seen && Instant::now() < publish_by {
                 return;
             }
             self.stage = Stage::Serving;

@@ -37,10 +37,11 @@ impl Coordinator {
         self.settings = in_force(&self.settings, settings);
         self.placement.set_probe(&self.settings.probe);
         self.watches.set_rules(&self.settings.probe);
-        self.picture.users = users(&self.settings.users).into();
+        self.tables.set_auth(&self.settings.auth, &self.picture.view);
         self.picture.login = self.settings.login.clone().into();
         self.unpublished = true;
         self.take_cns();
+        self.compose_users();
     }
 }
 

@@ -18,9 +18,11 @@
 
 pub mod client;
 pub mod cn;
+pub mod standing;
 
 pub use client::{AwaitSwitch, ClientLogin, ClientStep};
 pub use cn::{CnAuth, CnLogin, CnLoginError, CnStep, Speaker};
+pub use standing::{Standing, Witness};
 
 use std::fmt;
 

@@ -1,3 +1,4 @@
+pub mod account;
 pub mod dialog;
 pub mod face;
 pub mod hold;

@@ -101,16 +101,15 @@ impl Driver<'_> {
         let attributes = login.attributes().into_iter().flat_map(|all| all.iter()).map_while(Result::ok);
         let identity = Identity::read(&login.user, attributes, &self.picture.view)
             .map_err(|error| Refusal::Route { cause: error.to_string() })?;
+        self.introduce(&identity);
         let users = self.picture.users.clone();
         let credential = match users.get(&identity.user) {
             Some(user) => {
-                self.introduce(&identity, "known");
                 let host = self.card.client.host();
                 let step = login.verify(&salt, user, &identity.user, &host);
                 Credential::Proof(self.prove(step).await?)
             }
             None => {
-                self.introduce(&identity, "relay");
                 login.can_relay()?;
                 Credential::Relay
             }
@@ -194,6 +193,7 @@ impl Driver<'_> {
             return Err(gone);
         }
         let capabilities = auth.capabilities;
+        self.card.standing.replace(auth.standing());
         Ok(Seated { cn, cn_socket: leg.socket, seat, capabilities, status })
     }
 
@@ -269,12 +269,11 @@ impl Driver<'_> {
         }
     }
 
-    fn introduce(&self, identity: &Identity, login: &'static str) {
+    fn introduce(&self, identity: &Identity) {
         self.card.bearer.replace(Bearer {
             user: identity.user.as_str().into(),
             tenant: identity.tenant.as_str().into(),
             labels: identity.asked().without_account().to_string().into(),
-            login,
         });
     }
 }

@@ -25,7 +25,7 @@ use futures_lite::FutureExt;
 use crate::config::settings::Settings;
 use crate::ident::{CnSlot, WorkerId};
 use crate::mailbox::WorkerEnd;
-use crate::mailbox::message::{CnFailure, Event, Order, Picture, Report};
+use crate::mailbox::message::{CnFailure, Event, Order, Picture, Report, SessionRow};
 use crate::metrics::{Counters, SeatBook, Tally};
 use crate::net;
 use crate::reactor::executor::{self, ExecutorError};
@@ -137,7 +137,7 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
                     }
                 }
                 Order::ListSessions { ticket } => {
-                    worker.report(Event::Sessions { ticket, rows: worker.roster.rows(Instant::now()) });
+                    worker.report(Event::Sessions { ticket, rows: worker.session_rows() });
                 }
                 Order::Census { .. } | Order::Move(_) | Order::Evict { .. } => {}
                 Order::Kill { .. } | Order::Handover { .. } | Order::Adopt(_) => {}
@@ -172,6 +172,11 @@ impl Worker {
                 worker.reactor.wake_all();
             }
         });
+    }
+
+    fn session_rows(&self) -> Vec<SessionRow> {
+        let users = self.picture.borrow().as_ref().map(|picture| picture.users.clone()).unwrap_or_default();
+        self.roster.rows(&users, Instant::now())
     }
 
     /// Sessions on all workers, this one's newest included.

@@ -12,6 +12,8 @@ use crate::ident::{SessionId, WorkerId};
 use crate::mailbox::message::SessionRow;
 use crate::net::Peer;
 use crate::session::dialog::Dialog;
+use crate::session::login::Standing;
+use crate::session::user::Users;
 
 /// What a session is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,8 +54,6 @@ pub struct Bearer {
     pub user: Box<str>,
     pub tenant: Box<str>,
     pub labels: Box<str>,
-    /// `relay` or `known`.
-    pub login: &'static str,
 }
 
 /// One session's card.
@@ -63,6 +63,8 @@ pub struct Card {
     pub since: Instant,
     pub client: Peer,
     pub bearer: RefCell<Bearer>,
+    /// Whether the bearer can be logged in again; unknown until a CN has let it in.
+    pub standing: RefCell<Standing>,
     pub cn: RefCell<Option<Arc<str>>>,
     pub activity: Cell<Activity>,
     pub commands: Cell<u64>,
@@ -96,6 +98,7 @@ impl Roster {
             since: now,
             client,
             bearer: RefCell::default(),
+            standing: RefCell::default(),
             cn: RefCell::default(),
             activity: Cell::default(),
             commands: Cell::new(0),
@@ -108,14 +111,28 @@ impl Roster {
         self.cards.borrow().is_empty()
     }
 
-    /// Every session as a row.
-    pub fn rows(&self, now: Instant) -> Vec<SessionRow> {
-        self.cards.borrow().values().map(|card| card.row(self.worker, now)).collect()
+    /// Every session as a row. `users` are those that are known now.
+    pub fn rows(&self, users: &Users, now: Instant) -> Vec<SessionRow> {
+        self.cards.borrow().values().map(|card| card.row(self.worker, users, now)).collect()
     }
 }
 
 impl Card {
-    fn row(&self, worker: WorkerId, now: Instant) -> SessionRow {
+    /// Whether corelane can log its user in again by itself.
+    pub fn is_known(&self, users: &Users) -> bool {
+        let bearer = self.bearer.borrow();
+        self.standing.borrow_mut().proof(users.hashes(&bearer.user)).is_some()
+    }
+
+    fn login(&self, users: &Users) -> &'static str {
+        match self.activity.get() {
+            Activity::Login => "",
+            _ if self.is_known(users) => "known",
+            _ => "relay",
+        }
+    }
+
+    fn row(&self, worker: WorkerId, users: &Users, now: Instant) -> SessionRow {
         let bearer = self.bearer.borrow();
         SessionRow {
             id: self.id,
@@ -126,7 +143,7 @@ impl Card {
             labels: bearer.labels.to_string(),
             cn: self.cn.borrow().clone(),
             state: self.activity.get().name(),
-            login: bearer.login,
+            login: self.login(users),
             commands: self.commands.get(),
             hold: None,
             moves: 0,
@@ -166,9 +183,11 @@ mod tests {
         let first = roster.enter(Peer::Unix, now);
         let second = roster.enter(Peer::Tcp(([127, 0, 0, 1], 2).into()), now);
         assert_ne!(first.card().id, second.card().id);
-        assert_eq!(roster.rows(now).len(), 2);
+        let users = Users::default();
+        assert_eq!(roster.rows(&users, now).len(), 2);
         drop(first);
-        assert_eq!(roster.rows(now)[0].client, "127.0.0.1:2");
+        let rows = roster.rows(&users, now);
+        assert_eq!((&*rows[0].client, rows[0].login), ("127.0.0.1:2", ""));
         drop(second);
         assert!(roster.is_empty());
     }

@@ -6,6 +6,7 @@
 #[path = "../house/mod.rs"]
 mod house;
 
+mod accounts;
 mod admin;
 mod lifecycle;
 mod login;
