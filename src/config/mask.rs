@@ -39,7 +39,7 @@ fn is_secret(key: &str) -> bool {
         return false;
     }
     ["pass", "pwd", "secret", "hash"].iter().any(|word| key.contains(word))
-        || strsim::damerau_levenshtein(&key, "password") <= 3
+        || ["password", "query_password"].iter().any(|name| strsim::damerau_levenshtein(&key, name) <= 3)
         || strsim::damerau_levenshtein(&key, "native_hash") <= 4
 }
 

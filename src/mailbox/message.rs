@@ -140,7 +140,8 @@ pub struct SessionRow {
     pub cn: Option<Arc<str>>,
     /// `login`, `idle`, `busy` or `transaction`.
     pub state: &'static str,
-    /// How corelane knows the user: `relay` or `known`; empty while it is logging in.
+    /// Whether corelane could log the user in again: `known`, or `relay` if only its client can; empty while it is
+    /// logging in.
     pub login: &'static str,
     pub commands: u64,
     /// Why it cannot move now; none if it could.

@@ -178,8 +178,10 @@ fn a_cn_that_comes_up_is_read_at_once() {
     wait_until("the table is read", SOON, || said(&proxy, "cn1: its table of accounts was read") == 1);
     server.kill();
     proxy.wait_state("cn1", "down");
+    proxy.signal("STOP");
     server.restart();
     root(&server).query_drop("CREATE USER late@'%' IDENTIFIED BY 'late'").unwrap();
+    proxy.signal("CONT");
     proxy.wait_state("cn1", "working");
     let read_again = || said(&proxy, "cn1: its table of accounts was read") == 2;
     wait_until("the table is read again", SOON, read_again);
