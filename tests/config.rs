@@ -250,7 +250,7 @@ const AUTH: &[Case] = &[
     ),
     (
         "[auth]\nquery_interval_ms = 99\n",
-        &["2:21 `query_interval_ms` is 99 | expected a whole number from 100 to 3600000"],
+        &["2:21 `query_interval_ms` cannot be 99 | expected a whole number from 100 to 3600000"],
     ),
 ];
 

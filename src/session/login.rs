@@ -2,9 +2,9 @@
 //!
 //! [`client`] is the login of a client at corelane: read what it sent, and for a known user check its
 //! scramble. [`cn`] is the login of corelane at a CN: with the [`Proof`] that the client's login left
-//! behind, or in [`Credential::Relay`], where the CN asks the client through corelane. What it leaves behind is its
-//! [`Standing`]. Neither reads a
-//! socket, a clock or randomness: the salt comes from outside, and deadlines are the worker's.
+//! behind, or in [`Credential::Relay`], where the CN asks the client through corelane. What it leaves behind
+//! in turn is a [`Standing`]. Neither reads a socket, a clock or randomness: the salt comes from outside, and
+//! deadlines are the worker's.
 //!
 //! ```text
 //! client               corelane                CN
