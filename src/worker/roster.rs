@@ -3,15 +3,21 @@
 //! A session keeps its own card up to date and takes it out when it ends, however it ends.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
-use crate::ident::{SessionId, WorkerId};
-use crate::mailbox::message::SessionRow;
+use super::login::Passport;
+use super::offer::Offer;
+use crate::ident::{CnSlot, SessionId, WorkerId};
+use crate::mailbox::message::{CensusRow, SessionRow};
 use crate::net::Peer;
+use crate::reactor::Reactor;
+use crate::route::{Cn, Group};
 use crate::session::dialog::Dialog;
+use crate::session::hold::Hold;
 
 /// What a session is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,16 +62,133 @@ pub struct Bearer {
     pub login: &'static str,
 }
 
-/// One session's card.
+/// What somebody wants of a session, to be done at its next quiet moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Call {
+    #[default]
+    None,
+    /// The card holds an offer of another CN. `at_once`: without waiting for the client's next command.
+    Move { at_once: bool },
+    /// To the worker that the card names.
+    HandOver,
+    Kill,
+}
+
+/// One session's card: what it shows of itself, and where it is called.
 #[derive(Debug)]
 pub struct Card {
     pub id: SessionId,
     pub since: Instant,
     pub client: Peer,
     pub bearer: RefCell<Bearer>,
-    pub cn: RefCell<Option<Arc<str>>>,
-    pub activity: Cell<Activity>,
+    /// The CN that serves it; none while it is logging in.
+    pub cn: RefCell<Option<Arc<Cn>>>,
+    /// Those to which the same CNs are open; none while it is logging in.
+    pub group: RefCell<Option<Arc<Group>>>,
+    activity: Cell<Activity>,
+    hold: Cell<Option<Hold>>,
     pub commands: Cell<u64>,
+    pub call: Cell<Call>,
+    /// The CN that it shall move to, from the order on to the end of it.
+    pub leaving: Cell<Option<CnSlot>>,
+    pub offer: RefCell<Option<Rc<Offer>>>,
+    pub hand_to: Cell<WorkerId>,
+    /// Why an operator ended it.
+    pub killed: RefCell<Option<Arc<str>>>,
+    pub moves: Cell<u32>,
+    pub moved_at: Cell<Option<Instant>>,
+    /// Before then it is left alone, as its last move came to nothing.
+    pub rests_until: Cell<Option<Instant>>,
+    /// Moves in a row that came to nothing.
+    pub failures: Cell<u32>,
+    pub last_move: RefCell<Option<Box<str>>>,
+    /// Commands that a restore would take.
+    pub cost: Cell<u32>,
+    /// What logs it in again; none where nothing does.
+    pub passport: RefCell<Option<Arc<Passport>>>,
+    /// Its task; none before it relays, and after.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Card {
+    fn new(id: SessionId, client: Peer, since: Instant) -> Self {
+        Self {
+            id,
+            since,
+            client,
+            bearer: RefCell::default(),
+            cn: RefCell::default(),
+            group: RefCell::default(),
+            activity: Cell::default(),
+            hold: Cell::new(Some(Hold::Login)),
+            commands: Cell::new(0),
+            call: Cell::default(),
+            leaving: Cell::default(),
+            offer: RefCell::default(),
+            hand_to: Cell::new(WorkerId(0)),
+            killed: RefCell::default(),
+            moves: Cell::new(0),
+            moved_at: Cell::default(),
+            rests_until: Cell::default(),
+            failures: Cell::new(0),
+            last_move: RefCell::default(),
+            cost: Cell::new(0),
+            passport: RefCell::default(),
+            waker: RefCell::default(),
+        }
+    }
+
+    #[inline]
+    pub fn show(&self, activity: Activity, hold: Option<Hold>) {
+        self.activity.set(activity);
+        self.hold.set(hold);
+    }
+
+    pub fn hold(&self) -> Option<Hold> {
+        self.hold.get()
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.activity.get() == Activity::Idle
+    }
+
+    /// The slot of its CN.
+    pub fn slot(&self) -> Option<CnSlot> {
+        self.cn.borrow().as_ref().map(|cn| cn.slot)
+    }
+
+    /// Whose task to wake when it is called.
+    pub fn listen(&self, waker: &Waker) {
+        self.waker.replace(Some(waker.clone()));
+    }
+
+    /// Whether its session relays.
+    pub fn is_alive(&self) -> bool {
+        self.waker.borrow().is_some()
+    }
+
+    /// The session has ended, or lives elsewhere from now on: nobody is called any more.
+    pub fn retire(&self, reactor: &Reactor) {
+        self.waker.replace(None);
+        if let Some(offer) = self.offer.take() {
+            offer.settle(reactor, Err("the session has ended".to_owned()));
+        }
+    }
+
+    /// Calls the session.
+    pub fn call(&self, reactor: &Reactor, call: Call) {
+        self.call.set(call);
+        if let Some(waker) = &*self.waker.borrow() {
+            reactor.wake(waker);
+        }
+    }
+
+    /// Whether it may be ordered to move, though something may hold it for the moment.
+    pub fn is_movable(&self, now: Instant) -> bool {
+        let settled = self.hold.get().is_some_and(Hold::is_lasting);
+        let rests = self.rests_until.get().is_some_and(|until| now < until);
+        !settled && !rests && self.leaving.get().is_none() && self.call.get() == Call::None
+    }
 }
 
 /// The cards of one worker.
@@ -91,17 +214,55 @@ impl Roster {
                 break id;
             }
         };
-        let card = Rc::new(Card {
-            id,
-            since: now,
-            client,
-            bearer: RefCell::default(),
-            cn: RefCell::default(),
-            activity: Cell::default(),
-            commands: Cell::new(0),
-        });
+        let card = Rc::new(Card::new(id, client, now));
         cards.insert(id, card.clone());
         Entry { roster: self.clone(), card }
+    }
+
+    /// Takes in a session that another worker has given its id.
+    pub fn adopt(self: &Rc<Self>, id: SessionId, client: Peer, since: Instant) -> Entry {
+        let card = Rc::new(Card::new(id, client, since));
+        self.cards.borrow_mut().insert(id, card.clone());
+        Entry { roster: self.clone(), card }
+    }
+
+    pub fn card(&self, id: SessionId) -> Option<Rc<Card>> {
+        self.cards.borrow().get(&id).cloned()
+    }
+
+    /// Every card that `fits`.
+    pub fn cards(&self, fits: impl Fn(&Card) -> bool) -> Vec<Rc<Card>> {
+        self.cards.borrow().values().filter(|card| fits(card)).cloned().collect()
+    }
+
+    /// Up to `count` sessions of a group that could move, those ordered there already counted: those first that have not moved
+    /// lately and are cheap to move.
+    pub fn choose(&self, group: &Group, from: CnSlot, to: CnSlot, count: u32, now: Instant) -> Vec<Rc<Card>> {
+        let here = |card: &Card| card.slot() == Some(from) && card.group.borrow().as_deref() == Some(group);
+        let leaving = self.cards(|card| here(card) && card.leaving.get() == Some(to)).len();
+        let mut cards = self.cards(|card| here(card) && card.is_movable(now));
+        cards.sort_by_key(|card| (card.moved_at.get(), card.hold().is_some(), card.cost.get()));
+        cards.truncate((count as usize).saturating_sub(leaving));
+        cards
+    }
+
+    /// How many sessions of which group are where.
+    pub fn census(&self, now: Instant) -> Vec<CensusRow> {
+        let mut rows: BTreeMap<(Arc<Group>, CnSlot), CensusRow> = BTreeMap::new();
+        for card in self.cards.borrow().values() {
+            let (Some(group), Some(cn)) = (&*card.group.borrow(), card.slot()) else { continue };
+            let row = rows.entry((group.clone(), cn)).or_insert_with(|| CensusRow {
+                group: group.clone(),
+                cn,
+                sessions: 0,
+                movable: 0,
+                leaving: 0,
+            });
+            row.sessions += 1;
+            row.movable += u32::from(card.is_movable(now));
+            row.leaving += u32::from(card.leaving.get().is_some());
+        }
+        rows.into_values().collect()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -124,13 +285,13 @@ impl Card {
             user: bearer.user.to_string(),
             tenant: bearer.tenant.to_string(),
             labels: bearer.labels.to_string(),
-            cn: self.cn.borrow().clone(),
+            cn: self.cn.borrow().as_ref().map(|cn| cn.id.clone()),
             state: self.activity.get().name(),
             login: bearer.login,
             commands: self.commands.get(),
-            hold: None,
-            moves: 0,
-            last_move: None,
+            hold: self.hold.get(),
+            moves: self.moves.get(),
+            last_move: self.last_move.borrow().clone(),
             age_s: now.saturating_duration_since(self.since).as_secs(),
         }
     }
