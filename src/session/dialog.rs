@@ -175,7 +175,6 @@ impl Dialog {
     /// Looks at the next unread bytes of the client, which go on where `look` has come to.
     #[inline]
     pub fn look_at_client(&mut self, mut chunk: &[u8], look: &mut Look) {
-        let mut before = look.taken;
         if look.stop.is_some() {
             return;
         }
@@ -193,7 +192,7 @@ impl Dialog {
                 self.client.enter(start.length, 0);
                 chunk = self.client_payload(&chunk[HEADER..]);
             } else {
-                before = end - chunk.len() - self.client.kept();
+                let before = end - chunk.len() - self.client.kept();
                 let (kept, rest) = self.client.keep(chunk);
                 chunk = rest;
                 let Some(kept) = kept else { break };

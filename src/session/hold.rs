@@ -124,7 +124,12 @@ impl Hold {
     pub const fn is_lasting(self) -> bool {
         matches!(
             self,
-            Self::Login | Self::RelayLogin | Self::ChangedUser | Self::NoDataSet | Self::Opaque | Self::TooMuch
+            Self::Login
+                | Self::RelayLogin
+                | Self::ChangedUser
+                | Self::NoDataSet
+                | Self::Opaque
+                | Self::TooMuch
         )
     }
 

@@ -77,7 +77,9 @@ impl Refusal {
             Self::CnLogin { cause: CnLoginError::Unwilling { code, sqlstate, .. }, .. } => {
                 (*code, sqlstate.unwrap_or(*b"HY000"))
             }
-            Self::CnLogin { .. } | Self::CnTracking { .. } | Self::ProxyBug { .. } => (UNKNOWN_ERROR, *b"HY000"),
+            Self::CnLogin { .. } | Self::CnTracking { .. } | Self::ProxyBug { .. } => {
+                (UNKNOWN_ERROR, *b"HY000")
+            }
             // MariaDB's ER_CONNECTION_KILLED, which it sends too when it ends a session from its side. Not 1053:
             // a client would take a crash for an orderly shutdown. The SQL state tells drivers that do not know
             // the code that the connection is gone; the text says which CN and why.

@@ -9,12 +9,20 @@ pub struct Results {}
 pub struct ScriptError;
 impl Script {
     pub fn write(&self, _o: &mut Vec<u8>) {}
-    pub fn answers(self, _c: Capabilities) -> Answers { Answers {} }
+    pub fn answers(self, _c: Capabilities) -> Answers {
+        Answers {}
+    }
 }
 impl Answers {
-    pub fn packet(&mut self, _p: &[u8]) -> Result<bool, ScriptError> { Ok(true) }
-    pub fn finish(self) -> Result<Results, ScriptError> { Ok(Results {}) }
+    pub fn packet(&mut self, _p: &[u8]) -> Result<bool, ScriptError> {
+        Ok(true)
+    }
+    pub fn finish(self) -> Result<Results, ScriptError> {
+        Ok(Results {})
+    }
 }
 impl Results {
-    pub fn status(&self) -> Option<Status> { None }
+    pub fn status(&self) -> Option<Status> {
+        None
+    }
 }

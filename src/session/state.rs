@@ -9,8 +9,12 @@ pub struct State {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errand(pub NonZeroU32);
 impl State {
-    pub fn new(_c: crate::wire::capability::Capabilities) -> Self { Self {} }
-    pub fn is_complete(&self) -> bool { true }
+    pub fn new(_c: crate::wire::capability::Capabilities) -> Self {
+        Self {}
+    }
+    pub fn is_complete(&self) -> bool {
+        true
+    }
     pub fn begin(&mut self, _c: Command, _p: &[u8]) -> bool {
         false
     }

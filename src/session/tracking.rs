@@ -11,5 +11,11 @@ pub fn rewrite(
     Ok(None)
 }
 
-pub fn ask(_cn: Capabilities) -> super::script::Script { super::script::Script {} }
-impl Wishes { pub fn of(_c: Capabilities, _r: &super::script::Results) -> Result<Self, super::script::ScriptError> { Ok(Self {}) } }
+pub fn ask(_cn: Capabilities) -> super::script::Script {
+    super::script::Script {}
+}
+impl Wishes {
+    pub fn of(_c: Capabilities, _r: &super::script::Results) -> Result<Self, super::script::ScriptError> {
+        Ok(Self {})
+    }
+}

@@ -128,7 +128,9 @@ impl Relay<'_> {
             match self.client.poll_beyond(cx, self.flow.client.known) {
                 Poll::Pending => return self.retrack(),
                 Poll::Ready(Received::Data) => {}
-                Poll::Ready(Received::End | Received::Broken(_)) => return Some(Step::End(Ending::ClientGone)),
+                Poll::Ready(Received::End | Received::Broken(_)) => {
+                    return Some(Step::End(Ending::ClientGone));
+                }
             }
             if !self.dialog.may_speak() || self.dialog.is_untracked() {
                 return self.retrack();

@@ -152,9 +152,9 @@ impl Driver<'_> {
         identity: Identity,
         credential: &Credential,
     ) -> Result<Seated, Failure> {
-        let mut tried = Vec::new();
+        let (group, mut tried) = (Group::of(&identity), Vec::new());
         loop {
-            let (cn, seat) = self.choose(&identity, &tried)?;
+            let (cn, seat) = self.choose(&group, &tried)?;
             let hold = lasting_hold(&cn, credential);
             let cn_login = CnLogin::new(&login, identity.cn_user(cn.flavour), credential.clone());
             let cn_login = cn_login.tracked(hold.is_none());
@@ -162,7 +162,7 @@ impl Driver<'_> {
             match approach(&self.worker.reactor, limits, &cn, cn_login).await {
                 Ok(approached) => {
                     let seated = self.take_seat(cn, seat, approached, hold).await?;
-                    self.card.group.replace(Some(Arc::new(Group::of(&identity))));
+                    self.card.group.replace(Some(Arc::new(group)));
                     if let (None, Credential::Proof(proof)) = (hold, credential.clone()) {
                         self.card.passport.replace(Some(Arc::new(Passport { login, identity, proof })));
                     }
@@ -174,7 +174,7 @@ impl Driver<'_> {
                         self.worker.report_failure(cn.slot, failure);
                     }
                     tried.push(cn.slot);
-                    let others = route::candidates(&self.picture.view, &identity, &tried).is_ok();
+                    let others = route::candidates(&self.picture.view, &group, &tried).is_ok();
                     if !others || tried.len() >= self.picture.login.attempts as usize {
                         return Err(refusal.into());
                     }
@@ -184,11 +184,11 @@ impl Driver<'_> {
     }
 
     /// The CN for this session, with a seat taken on it before anything is waited for.
-    fn choose(&self, identity: &Identity, tried: &[CnSlot]) -> Result<(Arc<Cn>, Seat), Refusal> {
+    fn choose(&self, group: &Group, tried: &[CnSlot]) -> Result<(Arc<Cn>, Seat), Refusal> {
         let worker = self.worker;
         let turn = worker.turns.borrow_mut().take();
         let seats = |slot| worker.tally.seats(slot);
-        let cn = route::route(&self.picture.view, identity, seats, tried, turn)
+        let cn = route::route(&self.picture.view, group, seats, tried, turn)
             .map_err(|error| Refusal::Route { cause: error.to_string() })?;
         Ok((cn.clone(), worker.seats.take(cn.slot)))
     }

@@ -32,7 +32,7 @@ use crate::reactor::{Received, Socket};
 use crate::route::Cn;
 use crate::session::dialog::Dialog;
 use crate::session::hold::Hold;
-use crate::session::login::{CnStep, CnLogin, Credential};
+use crate::session::login::{CnLogin, CnStep, Credential};
 use crate::session::restore;
 use crate::session::script::{Results, Script};
 use crate::session::tracking;
@@ -191,8 +191,12 @@ pub(super) fn answer(worker: &Worker, ticket: Option<u64>, outcome: Result<Strin
 pub(super) async fn open(worker: &Rc<Worker>, passport: &Passport, cn: Arc<Cn>) -> Result<Candidate, String> {
     let seat = worker.seats.take(cn.slot);
     let limits = worker.login_limits().ok_or("the worker has no picture yet")?;
-    let login = CnLogin::new(&passport.login, passport.identity.cn_user(cn.flavour), Credential::Proof(passport.proof.clone()))
-        .tracked(true);
+    let login = CnLogin::new(
+        &passport.login,
+        passport.identity.cn_user(cn.flavour),
+        Credential::Proof(passport.proof.clone()),
+    )
+    .tracked(true);
     let Approached { mut leg, mut auth, mut answer } =
         approach(&worker.reactor, &limits, &cn, login).await.map_err(|passed| {
             if let Some(failure) = passed.failure {
@@ -328,7 +332,8 @@ pub(super) async fn carry_over(
     let script = restore::restore(quiet.state(), asked).map_err(CarryError::Held)?;
     let mut status = candidate.status;
     if let Some(script) = script {
-        let results = converse(worker, &candidate.leg.socket, script, capabilities).await.map_err(CarryError::New)?;
+        let results =
+            converse(worker, &candidate.leg.socket, script, capabilities).await.map_err(CarryError::New)?;
         status = results.status().unwrap_or(status);
         let settled = restore::settle(quiet.state_mut(), results);
         settled.map_err(|cause| CarryError::New(TalkError::Wrong(cause.to_string())))?;

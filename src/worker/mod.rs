@@ -224,6 +224,10 @@ impl Worker {
         self.picture.borrow().as_ref().map(|picture| picture.view.clone())
     }
 
+    fn migration(&self) -> Migration {
+        Migration { idle: std::time::Duration::from_millis(1000) }
+    }
+
     /// The limits of a login at a CN.
     fn login_limits(&self) -> Option<Arc<Login>> {
         self.picture.borrow().as_ref().map(|picture| picture.login.clone())
@@ -276,4 +280,8 @@ impl Drop for SessionGuard {
         self.card().retire(&self.worker.reactor);
         self.worker.counters.sessions.sub(1);
     }
+}
+
+pub struct Migration {
+    pub idle: std::time::Duration,
 }

@@ -68,7 +68,9 @@ pub enum Call {
     #[default]
     None,
     /// The card holds an offer of another CN. `at_once`: without waiting for the client's next command.
-    Move { at_once: bool },
+    Move {
+        at_once: bool,
+    },
     /// To the worker that the card names.
     HandOver,
     Kill,

@@ -60,7 +60,17 @@ pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd) {
     worker.counters.logins.add(1);
     let Seated { cn, cn_socket, seat, capabilities, dialog } = seated;
     let flow = Flow::default();
-    let tunnel = Tunnel { worker, card: session.card(), client: client.socket, cn, cn_socket, seat, capabilities, dialog, flow };
+    let tunnel = Tunnel {
+        worker,
+        card: session.card(),
+        client: client.socket,
+        cn,
+        cn_socket,
+        seat,
+        capabilities,
+        dialog,
+        flow,
+    };
     tunnel.run().await;
 }
 
@@ -174,7 +184,11 @@ impl Tunnel<'_> {
                 Ok(())
             }
             Err(cause) => {
-                info!(session = self.card.id.0, cn = &*self.cn.id, "it does not track a session again: {cause}");
+                info!(
+                    session = self.card.id.0,
+                    cn = &*self.cn.id,
+                    "it does not track a session again: {cause}"
+                );
                 Err(Ending::CnBroken(libc::EPROTO))
             }
         }
@@ -202,7 +216,12 @@ impl Tunnel<'_> {
             };
             match carry_over(self.worker, &mut self.dialog, None, &candidate).await {
                 Ok(()) => {
-                    debug!(session = self.card.id.0, from = &*self.cn.id, to = &*candidate.cn.id, "opened anew");
+                    debug!(
+                        session = self.card.id.0,
+                        from = &*self.cn.id,
+                        to = &*candidate.cn.id,
+                        "opened anew"
+                    );
                     self.worker.counters.moves.reopened.add(1);
                     self.go_on_with(candidate);
                     return Some(());
@@ -220,8 +239,9 @@ impl Tunnel<'_> {
     fn refuge(&self, tried: &[crate::ident::CnSlot]) -> Option<Arc<Cn>> {
         let view = self.worker.view()?;
         let group = self.card.group.borrow().clone()?;
-        let seats = |slot| self.worker.tally.seats(slot);
-        route::refuge(&view, &group, &self.cn, seats, tried).cloned()
+        let refuges = route::moves::refuges(&view, &group, &self.cn, tried);
+        let load = |cn: &&&Arc<Cn>| self.worker.tally.seats(cn.slot) / cn.weight;
+        refuges.iter().min_by_key(load).map(|cn| (*cn).clone())
     }
 
     /// Whether the CN is down, or has only ended this session, as it does with those that are silent for too long or killed.

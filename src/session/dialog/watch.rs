@@ -4,7 +4,7 @@
 
 use super::look::{Look, Patch, Stop};
 use super::scanner::{FULL, HEADER, Start};
-use super::{Dialog, Outcome, Speech, Turn};
+use super::{Dialog, Outcome, Turn};
 use crate::session::hold::Hold;
 use crate::session::state::{Errand, State};
 use crate::session::tracking::{self, Wishes};
