@@ -192,7 +192,7 @@ impl Dialog {
                 self.client.enter(start.length, 0);
                 chunk = self.client_payload(&chunk[HEADER..]);
             } else {
-                let before = end - chunk.len() - self.client.kept();
+                let before = (end - chunk.len()).saturating_sub(self.client.kept());
                 let (kept, rest) = self.client.keep(chunk);
                 chunk = rest;
                 let Some(kept) = kept else { break };
@@ -229,7 +229,7 @@ impl Dialog {
                 }
                 chunk = self.cn.skip(&chunk[HEADER..]);
             } else {
-                let at = end - chunk.len() - self.cn.kept();
+                let at = (end - chunk.len()).saturating_sub(self.cn.kept());
                 let (kept, rest) = self.cn.keep(chunk);
                 chunk = rest;
                 let Some(kept) = kept else { break };
