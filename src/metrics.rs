@@ -62,6 +62,21 @@ pub struct Counters {
     pub panics: Count,
     /// Reports that did not fit into the coordinator's mailbox.
     pub reports_dropped: Count,
+    pub moves: Moves,
+    pub pauses: Pauses,
+}
+#[derive(Debug, Default)]
+pub struct Moves {
+    pub ordered: Count,
+    pub done: Count,
+    pub failed: Count,
+    pub held: Count,
+    pub reopened: Count,
+}
+#[derive(Debug, Default)]
+pub struct Pauses {}
+impl Pauses {
+    pub fn record(&self, _p: std::time::Duration) {}
 }
 
 /// The seats of one worker, by CN slot.

@@ -120,6 +120,19 @@ impl Hold {
         }
     }
 
+    /// Whether it will hold for as long as the session lives, as far as anybody can tell.
+    pub const fn is_lasting(self) -> bool {
+        matches!(
+            self,
+            Self::Login
+                | Self::RelayLogin
+                | Self::ChangedUser
+                | Self::NoDataSet
+                | Self::Opaque
+                | Self::TooMuch
+        )
+    }
+
     /// The reason as a sentence.
     pub const fn why(self) -> &'static str {
         match self {

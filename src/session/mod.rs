@@ -4,4 +4,8 @@ pub mod face;
 pub mod hold;
 pub mod login;
 pub mod refusal;
+pub mod restore;
+pub mod script;
+pub mod state;
+pub mod tracking;
 pub mod user;

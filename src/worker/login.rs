@@ -14,18 +14,24 @@ use tracing::{debug, info, warn};
 use super::Worker;
 use super::approach::{Approached, Passed, abandon, approach, leave, timed_out};
 use super::leg::{Leg, LegError};
+use super::migrate::converse;
 use super::roster::{Bearer, Card};
 use super::tunnel;
 use crate::ident::CnSlot;
 use crate::mailbox::message::{CnFailure, Picture};
 use crate::metrics::Seat;
 use crate::reactor::Socket;
-use crate::route::{self, Cn, Identity};
+use crate::route::{self, Cn, Group, Identity};
+use crate::session::dialog::{Dialog, Watch, Watched};
 use crate::session::face;
+use crate::session::hold::Hold;
 use crate::session::login::{ClientLogin, ClientStep, CnAuth, CnLogin, CnStep, Credential, Proof, Speaker};
 use crate::session::refusal::Refusal;
+use crate::session::state::State;
+use crate::session::tracking::{self, Wishes};
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::SALT;
+use crate::wire::reply::OkPacket;
 use crate::wire::status::Status;
 
 /// A session that a CN has let in.
@@ -33,9 +39,16 @@ pub(super) struct Seated {
     pub cn: Arc<Cn>,
     pub cn_socket: Socket,
     pub seat: Seat,
-    /// What both legs speak.
+    /// What the client and corelane speak.
     pub capabilities: Capabilities,
-    pub status: Status,
+    pub dialog: Dialog,
+}
+
+/// Who a session logs in as at another CN; with what, is on its card.
+#[derive(Debug)]
+pub struct Passport {
+    pub login: ClientLogin,
+    pub identity: Identity,
 }
 
 /// Why a login ended without a seat.
@@ -114,7 +127,7 @@ impl Driver<'_> {
                 Credential::Relay
             }
         };
-        self.find_seat(&login, &identity, &credential).await
+        self.find_seat(login, identity, &credential).await
     }
 
     /// Lets a known user prove who it is.
@@ -133,24 +146,33 @@ impl Driver<'_> {
     /// Approaches CNs in the order of routing until one answers, or the attempts are used up.
     async fn find_seat(
         &mut self,
-        login: &ClientLogin,
-        identity: &Identity,
+        login: ClientLogin,
+        identity: Identity,
         credential: &Credential,
     ) -> Result<Seated, Failure> {
-        let mut tried = Vec::new();
+        let (group, mut tried) = (Group::of(&identity), Vec::new());
         loop {
-            let (cn, seat) = self.choose(identity, &tried)?;
-            let cn_login = CnLogin::new(login, identity.cn_user(cn.flavour), credential.clone());
+            let (cn, seat) = self.choose(&group, &tried)?;
+            let hold = self.lasting_hold(&cn, &identity, credential);
+            let cn_login = CnLogin::new(&login, identity.cn_user(cn.flavour), credential.clone());
+            let cn_login = cn_login.tracked(hold.is_none());
             let limits = &self.picture.login;
             match approach(&self.worker.reactor, limits, &cn, cn_login).await {
-                Ok(approached) => return self.take_seat(cn, seat, approached).await,
+                Ok(approached) => {
+                    let seated = self.take_seat(cn, seat, approached, hold).await?;
+                    self.card.group.replace(Some(Arc::new(group)));
+                    if hold.is_none() {
+                        self.card.passport.replace(Some(Arc::new(Passport { login, identity })));
+                    }
+                    return Ok(seated);
+                }
                 Err(Passed { refusal, failure }) => {
                     info!(cn = &*cn.id, "a login is turned away: {refusal}");
                     if let Some(failure) = failure {
                         self.worker.report_failure(cn.slot, failure);
                     }
                     tried.push(cn.slot);
-                    let others = route::candidates(&self.picture.view, identity, &tried).is_ok();
+                    let others = route::candidates(&self.picture.view, &group, &tried).is_ok();
                     if !others || tried.len() >= self.picture.login.attempts as usize {
                         return Err(refusal.into());
                     }
@@ -159,12 +181,21 @@ impl Driver<'_> {
         }
     }
 
+    /// Why a session could never move, if there is a reason from the beginning. A relayed login of which a CN's table
+    /// has a hash may leave a proof.
+    fn lasting_hold(&self, cn: &Cn, identity: &Identity, credential: &Credential) -> Option<Hold> {
+        if *credential == Credential::Relay && self.picture.users.hashes(&identity.user).is_empty() {
+            return Some(Hold::RelayLogin);
+        }
+        cn.data.is_none().then_some(Hold::NoDataSet)
+    }
+
     /// The CN for this session, with a seat taken on it before anything is waited for.
-    fn choose(&self, identity: &Identity, tried: &[CnSlot]) -> Result<(Arc<Cn>, Seat), Refusal> {
+    fn choose(&self, group: &Group, tried: &[CnSlot]) -> Result<(Arc<Cn>, Seat), Refusal> {
         let worker = self.worker;
         let turn = worker.turns.borrow_mut().take();
         let seats = |slot| worker.tally.seats(slot);
-        let cn = route::route(&self.picture.view, identity, seats, tried, turn)
+        let cn = route::route(&self.picture.view, group, seats, tried, turn)
             .map_err(|error| Refusal::Route { cause: error.to_string() })?;
         Ok((cn.clone(), worker.seats.take(cn.slot)))
     }
@@ -175,9 +206,10 @@ impl Driver<'_> {
         cn: Arc<Cn>,
         seat: Seat,
         approached: Approached,
+        hold: Option<Hold>,
     ) -> Result<Seated, Failure> {
         let Approached { mut leg, mut auth, answer } = approached;
-        self.card.cn.replace(Some(cn.id.clone()));
+        self.card.cn.replace(Some(cn.clone()));
         let (ok, status) = match self.authenticate(&cn, &mut leg, &mut auth, answer).await {
             Ok(let_in) => let_in,
             Err(failure) => {
@@ -187,14 +219,47 @@ impl Driver<'_> {
                 return Err(failure);
             }
         };
+        let mut dialog = Dialog::new(auth.capabilities, status);
+        let ok = match hold {
+            Some(hold) => {
+                dialog.watch(Watch::Off(hold));
+                ok
+            }
+            None => match self.track(&leg, &auth, &ok).await {
+                Ok((watched, shown)) => {
+                    dialog.watch(Watch::On(Box::new(watched)));
+                    shown
+                }
+                Err(cause) => {
+                    leave(&self.worker.reactor, leg);
+                    return Err(Refusal::CnTracking { cn: cn.id.to_string(), cause }.into());
+                }
+            },
+        };
         self.allow_more_time();
         if let Err(gone) = self.write_client(&ok).await {
             leave(&self.worker.reactor, leg);
             return Err(gone);
         }
-        let capabilities = auth.capabilities;
         self.card.standing.replace(auth.standing());
-        Ok(Seated { cn, cn_socket: leg.socket, seat, capabilities, status })
+        self.card.prove(&self.picture.users);
+        Ok(Seated { cn, cn_socket: leg.socket, seat, capabilities: self.capabilities, dialog })
+    }
+
+    /// Has the CN report what the session changes. Gives who takes note of it, and the login's OK as the client shall see it.
+    async fn track(&self, leg: &Leg, auth: &CnAuth, ok: &[u8]) -> Result<(Watched, Vec<u8>), String> {
+        let (cn, client) = (auth.capabilities, self.capabilities);
+        if !cn.has(Capabilities::SESSION_TRACK) {
+            return Err("it cannot".to_owned());
+        }
+        let asked = converse(self.worker, &leg.socket, tracking::ask(cn), cn).await;
+        let asked = asked.map_err(|cause| cause.to_string())?;
+        let wishes = Wishes::of(client, &asked).map_err(|cause| cause.to_string())?;
+        let shown = tracking::rewrite(ok, cn, client, &wishes).map_err(|cause| cause.to_string())?;
+        let changes = OkPacket::read(ok, cn).map_err(|cause| cause.to_string())?.changes;
+        let mut state = State::new(cn);
+        state.changed(None, changes.unwrap_or_default());
+        Ok((Watched::new(state, client, wishes, cn), shown.unwrap_or_else(|| ok.to_vec())))
     }
 
     /// The time that CNs take is not the client's.

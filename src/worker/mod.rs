@@ -10,6 +10,8 @@ mod forward;
 mod leg;
 mod listener;
 mod login;
+mod migrate;
+mod offer;
 mod roster;
 mod tunnel;
 
@@ -22,17 +24,19 @@ use std::time::Instant;
 
 use futures_lite::FutureExt;
 
-use crate::config::settings::Settings;
-use crate::ident::{CnSlot, WorkerId};
+use crate::config::settings::{Login, Settings};
+use crate::ident::{CnSlot, SessionId, WorkerId};
 use crate::mailbox::WorkerEnd;
-use crate::mailbox::message::{CnFailure, Event, Order, Picture, Report, SessionRow};
+use crate::mailbox::message::{CnFailure, Event, MoveOrder, Order, Picture, Report, Whom};
 use crate::metrics::{Counters, SeatBook, Tally};
 use crate::net;
 use crate::reactor::executor::{self, ExecutorError};
 use crate::reactor::{self, Bell, Reactor};
+use crate::route::View;
 use crate::route::pick::Turns;
 use flag::Flag;
-use roster::{Card, Entry, Roster};
+use migrate::{Movers, answer};
+use roster::{Call, Card, Entry, Roster};
 
 /// What a worker is made of. Built by `boot`, used on the worker's own thread.
 pub struct Parts {
@@ -70,6 +74,7 @@ struct Worker {
     roster: Rc<Roster>,
     mailbox: WorkerEnd,
     picture: RefCell<Option<Picture>>,
+    movers: Movers,
     /// Until when sessions may go on, once a stop was ordered.
     stop_at: Cell<Option<Instant>>,
     stopping: Flag,
@@ -104,6 +109,7 @@ async fn work(parts: Parts) -> io::Result<()> {
         roster: Rc::new(Roster::new(parts.id)),
         mailbox: parts.mailbox,
         picture: RefCell::default(),
+        movers: Movers::default(),
         stop_at: Cell::default(),
         stopping: Flag::default(),
         out_of_patience: Flag::default(),
@@ -131,16 +137,25 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
         for order in orders {
             match order {
                 Order::Publish(picture) => {
-                    worker.picture.replace(Some(picture));
+                    let users = picture.users.clone();
+                    let before = worker.picture.replace(Some(picture));
+                    if before.is_some_and(|before| !Arc::ptr_eq(&before.users, &users)) {
+                        worker.roster.prove(&users);
+                    }
                     for fd in waiting.take().into_iter().flatten() {
                         worker.reactor.spawn(listener::accept(worker.clone(), fd));
                     }
                 }
                 Order::ListSessions { ticket } => {
-                    worker.report(Event::Sessions { ticket, rows: worker.session_rows() });
+                    worker.report(Event::Sessions { ticket, rows: worker.roster.rows(Instant::now()) });
                 }
-                Order::Census { .. } | Order::Move(_) | Order::Evict { .. } => {}
-                Order::Kill { .. } | Order::Handover { .. } | Order::Adopt(_) => {}
+                Order::Census { ticket } => {
+                    worker.report(Event::Census { ticket, rows: worker.roster.census(Instant::now()) });
+                }
+                Order::Move(order) => worker.order_move(order),
+                Order::Evict { from, why } => worker.evict(from, &why),
+                Order::Kill { ticket, session } => worker.kill(ticket, session),
+                Order::Handover { .. } | Order::Adopt(_) => {}
                 Order::Stop { grace } => worker.stop(Instant::now() + grace),
             }
         }
@@ -174,9 +189,52 @@ impl Worker {
         });
     }
 
-    fn session_rows(&self) -> Vec<SessionRow> {
-        let users = self.picture.borrow().as_ref().map(|picture| picture.users.clone()).unwrap_or_default();
-        self.roster.rows(&users, Instant::now())
+    /// Orders sessions to move, those first that are cheap to move and have not moved lately.
+    fn order_move(self: &Rc<Self>, order: MoveOrder) {
+        let to = self.view().and_then(|view| view.cn(order.to).cloned());
+        match order.whom {
+            Whom::Session { ticket, session } => {
+                let Some(card) = self.roster.card(session) else { return };
+                match to {
+                    Some(to) => Movers::order(self, card, to, order.patience, Some(ticket)),
+                    None => answer(self, Some(ticket), Err("there is no such CN".to_owned())),
+                }
+            }
+            Whom::Some { group, from, count } => {
+                let Some(to) = to else { return };
+                for card in self.roster.choose(&group, from, order.to, count, Instant::now()) {
+                    Movers::order(self, card, to.clone(), order.patience, None);
+                }
+            }
+        }
+    }
+
+    /// Ends all sessions on a CN.
+    fn evict(&self, from: CnSlot, why: &Arc<str>) {
+        for card in self.roster.cards(|card| card.slot() == Some(from)) {
+            card.killed.replace(Some(why.clone()));
+            card.call(&self.reactor, Call::Kill);
+        }
+    }
+
+    fn kill(&self, ticket: u64, session: SessionId) {
+        if let Some(card) = self.roster.card(session) {
+            card.call(&self.reactor, Call::Kill);
+            answer(self, Some(ticket), Ok(format!("session {session} is ended")));
+        }
+    }
+
+    fn view(&self) -> Option<Arc<View>> {
+        self.picture.borrow().as_ref().map(|picture| picture.view.clone())
+    }
+
+    fn migration(&self) -> Migration {
+        Migration { idle: std::time::Duration::from_millis(1000) }
+    }
+
+    /// The limits of a login at a CN.
+    fn login_limits(&self) -> Option<Arc<Login>> {
+        self.picture.borrow().as_ref().map(|picture| picture.login.clone())
     }
 
     /// Sessions on all workers, this one's newest included.
@@ -223,6 +281,11 @@ impl SessionGuard {
 
 impl Drop for SessionGuard {
     fn drop(&mut self) {
+        self.card().retire(&self.worker.reactor);
         self.worker.counters.sessions.sub(1);
     }
+}
+
+pub struct Migration {
+    pub idle: std::time::Duration,
 }

@@ -3,16 +3,22 @@
 //! A session keeps its own card up to date and takes it out when it ends, however it ends.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
-use crate::ident::{SessionId, WorkerId};
-use crate::mailbox::message::SessionRow;
+use super::login::Passport;
+use super::offer::Offer;
+use crate::ident::{CnSlot, SessionId, WorkerId};
+use crate::mailbox::message::{CensusRow, SessionRow};
 use crate::net::Peer;
+use crate::reactor::Reactor;
+use crate::route::{Cn, Group};
 use crate::session::dialog::Dialog;
-use crate::session::login::Standing;
+use crate::session::hold::Hold;
+use crate::session::login::{Proof, Standing};
 use crate::session::user::Users;
 
 /// What a session is doing.
@@ -56,7 +62,21 @@ pub struct Bearer {
     pub labels: Box<str>,
 }
 
-/// One session's card.
+/// What somebody wants of a session, to be done at its next quiet moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Call {
+    #[default]
+    None,
+    /// The card holds an offer of another CN. `at_once`: without waiting for the client's next command.
+    Move {
+        at_once: bool,
+    },
+    /// To the worker that the card names.
+    HandOver,
+    Kill,
+}
+
+/// One session's card: what it shows of itself, and where it is called.
 #[derive(Debug)]
 pub struct Card {
     pub id: SessionId,
@@ -65,9 +85,130 @@ pub struct Card {
     pub bearer: RefCell<Bearer>,
     /// Whether the bearer can be logged in again; unknown until a CN has let it in.
     pub standing: RefCell<Standing>,
-    pub cn: RefCell<Option<Arc<str>>>,
-    pub activity: Cell<Activity>,
+    /// The CN that serves it; none while it is logging in.
+    pub cn: RefCell<Option<Arc<Cn>>>,
+    /// Those to which the same CNs are open; none while it is logging in.
+    pub group: RefCell<Option<Arc<Group>>>,
+    activity: Cell<Activity>,
+    hold: Cell<Option<Hold>>,
     pub commands: Cell<u64>,
+    pub call: Cell<Call>,
+    /// The CN that it shall move to, from the order on to the end of it.
+    pub leaving: Cell<Option<CnSlot>>,
+    pub offer: RefCell<Option<Rc<Offer>>>,
+    pub hand_to: Cell<WorkerId>,
+    /// Why an operator ended it.
+    pub killed: RefCell<Option<Arc<str>>>,
+    pub moves: Cell<u32>,
+    pub moved_at: Cell<Option<Instant>>,
+    /// Before then it is left alone, as its last move came to nothing.
+    pub rests_until: Cell<Option<Instant>>,
+    /// Moves in a row that came to nothing.
+    pub failures: Cell<u32>,
+    pub last_move: RefCell<Option<Box<str>>>,
+    /// Commands that a restore would take.
+    pub cost: Cell<u32>,
+    /// Who logs in again, with what the standing has for a proof; none where the session can never move.
+    pub passport: RefCell<Option<Arc<Passport>>>,
+    /// Its task; none before it relays, and after.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Card {
+    fn new(id: SessionId, client: Peer, since: Instant) -> Self {
+        Self {
+            id,
+            since,
+            client,
+            bearer: RefCell::default(),
+            standing: RefCell::default(),
+            cn: RefCell::default(),
+            group: RefCell::default(),
+            activity: Cell::default(),
+            hold: Cell::new(Some(Hold::Login)),
+            commands: Cell::new(0),
+            call: Cell::default(),
+            leaving: Cell::default(),
+            offer: RefCell::default(),
+            hand_to: Cell::new(WorkerId(0)),
+            killed: RefCell::default(),
+            moves: Cell::new(0),
+            moved_at: Cell::default(),
+            rests_until: Cell::default(),
+            failures: Cell::new(0),
+            last_move: RefCell::default(),
+            cost: Cell::new(0),
+            passport: RefCell::default(),
+            waker: RefCell::default(),
+        }
+    }
+
+    #[inline]
+    pub fn show(&self, activity: Activity, hold: Option<Hold>) {
+        self.activity.set(activity);
+        self.hold.set(hold);
+    }
+
+    /// Why it may not move now. Without a proof it cannot at any time.
+    pub fn hold(&self) -> Option<Hold> {
+        let unproven = !matches!(&*self.standing.borrow(), Standing::Proven(_));
+        self.hold.get().or_else(|| unproven.then_some(Hold::RelayLogin))
+    }
+
+    /// Looks whether `users` know by now whom the session belongs to.
+    pub fn prove(&self, users: &Users) {
+        let _ = self.standing.borrow_mut().proof(users.hashes(&self.bearer.borrow().user));
+    }
+
+    /// What logs it in again; none where nothing does.
+    pub fn proof(&self) -> Option<Proof> {
+        match &*self.standing.borrow() {
+            Standing::Proven(proof) => Some(proof.clone()),
+            Standing::Unknown | Standing::Witnessed(_) => None,
+        }
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.activity.get() == Activity::Idle
+    }
+
+    /// The slot of its CN.
+    pub fn slot(&self) -> Option<CnSlot> {
+        self.cn.borrow().as_ref().map(|cn| cn.slot)
+    }
+
+    /// Whose task to wake when it is called.
+    pub fn listen(&self, waker: &Waker) {
+        self.waker.replace(Some(waker.clone()));
+    }
+
+    /// Whether its session relays.
+    pub fn is_alive(&self) -> bool {
+        self.waker.borrow().is_some()
+    }
+
+    /// The session has ended, or lives elsewhere from now on: nobody is called any more.
+    pub fn retire(&self, reactor: &Reactor) {
+        self.waker.replace(None);
+        if let Some(offer) = self.offer.take() {
+            offer.settle(reactor, Err("the session has ended".to_owned()));
+        }
+    }
+
+    /// Calls the session.
+    pub fn call(&self, reactor: &Reactor, call: Call) {
+        self.call.set(call);
+        if let Some(waker) = &*self.waker.borrow() {
+            reactor.wake(waker);
+        }
+    }
+
+    /// Whether it may be ordered to move, though something may hold it for the moment.
+    pub fn is_movable(&self, now: Instant) -> bool {
+        let settled = self.hold().is_some_and(Hold::is_lasting);
+        let rests = self.rests_until.get().is_some_and(|until| now < until);
+        !settled && !rests && self.leaving.get().is_none() && self.call.get() == Call::None
+    }
 }
 
 /// The cards of one worker.
@@ -93,46 +234,82 @@ impl Roster {
                 break id;
             }
         };
-        let card = Rc::new(Card {
-            id,
-            since: now,
-            client,
-            bearer: RefCell::default(),
-            standing: RefCell::default(),
-            cn: RefCell::default(),
-            activity: Cell::default(),
-            commands: Cell::new(0),
-        });
+        let card = Rc::new(Card::new(id, client, now));
         cards.insert(id, card.clone());
         Entry { roster: self.clone(), card }
+    }
+
+    /// Takes in a session that another worker has given its id.
+    pub fn adopt(self: &Rc<Self>, id: SessionId, client: Peer, since: Instant) -> Entry {
+        let card = Rc::new(Card::new(id, client, since));
+        self.cards.borrow_mut().insert(id, card.clone());
+        Entry { roster: self.clone(), card }
+    }
+
+    pub fn card(&self, id: SessionId) -> Option<Rc<Card>> {
+        self.cards.borrow().get(&id).cloned()
+    }
+
+    /// Every card that `fits`.
+    pub fn cards(&self, fits: impl Fn(&Card) -> bool) -> Vec<Rc<Card>> {
+        self.cards.borrow().values().filter(|card| fits(card)).cloned().collect()
+    }
+
+    /// Up to `count` sessions of a group that could move, those ordered there already counted: those first that have not moved
+    /// lately and are cheap to move.
+    pub fn choose(&self, group: &Group, from: CnSlot, to: CnSlot, count: u32, now: Instant) -> Vec<Rc<Card>> {
+        let here = |card: &Card| card.slot() == Some(from) && card.group.borrow().as_deref() == Some(group);
+        let leaving = self.cards(|card| here(card) && card.leaving.get() == Some(to)).len();
+        let mut cards = self.cards(|card| here(card) && card.is_movable(now));
+        cards.sort_by_key(|card| (card.moved_at.get(), card.hold().is_some(), card.cost.get()));
+        cards.truncate((count as usize).saturating_sub(leaving));
+        cards
+    }
+
+    /// How many sessions of which group are where.
+    pub fn census(&self, now: Instant) -> Vec<CensusRow> {
+        let mut rows: BTreeMap<(Arc<Group>, CnSlot), CensusRow> = BTreeMap::new();
+        for card in self.cards.borrow().values() {
+            let (Some(group), Some(cn)) = (&*card.group.borrow(), card.slot()) else { continue };
+            let row = rows.entry((group.clone(), cn)).or_insert_with(|| CensusRow {
+                group: group.clone(),
+                cn,
+                sessions: 0,
+                movable: 0,
+                leaving: 0,
+            });
+            row.sessions += 1;
+            row.movable += u32::from(card.is_movable(now));
+            row.leaving += u32::from(card.leaving.get().is_some());
+        }
+        rows.into_values().collect()
     }
 
     pub fn is_empty(&self) -> bool {
         self.cards.borrow().is_empty()
     }
 
-    /// Every session as a row. `users` are those that are known now.
-    pub fn rows(&self, users: &Users, now: Instant) -> Vec<SessionRow> {
-        self.cards.borrow().values().map(|card| card.row(self.worker, users, now)).collect()
+    /// Looks at every session again, as other `users` are known now.
+    pub fn prove(&self, users: &Users) {
+        self.cards.borrow().values().for_each(|card| card.prove(users));
+    }
+
+    /// Every session as a row.
+    pub fn rows(&self, now: Instant) -> Vec<SessionRow> {
+        self.cards.borrow().values().map(|card| card.row(self.worker, now)).collect()
     }
 }
 
 impl Card {
-    /// Whether corelane can log its user in again by itself.
-    pub fn is_known(&self, users: &Users) -> bool {
-        let bearer = self.bearer.borrow();
-        self.standing.borrow_mut().proof(users.hashes(&bearer.user)).is_some()
-    }
-
-    fn login(&self, users: &Users) -> &'static str {
-        match self.activity.get() {
-            Activity::Login => "",
-            _ if self.is_known(users) => "known",
-            _ => "relay",
+    fn login(&self) -> &'static str {
+        match (self.activity.get(), &*self.standing.borrow()) {
+            (Activity::Login, _) => "",
+            (_, Standing::Proven(_)) => "known",
+            (_, Standing::Unknown | Standing::Witnessed(_)) => "relay",
         }
     }
 
-    fn row(&self, worker: WorkerId, users: &Users, now: Instant) -> SessionRow {
+    fn row(&self, worker: WorkerId, now: Instant) -> SessionRow {
         let bearer = self.bearer.borrow();
         SessionRow {
             id: self.id,
@@ -141,13 +318,13 @@ impl Card {
             user: bearer.user.to_string(),
             tenant: bearer.tenant.to_string(),
             labels: bearer.labels.to_string(),
-            cn: self.cn.borrow().clone(),
+            cn: self.cn.borrow().as_ref().map(|cn| cn.id.clone()),
             state: self.activity.get().name(),
-            login: self.login(users),
+            login: self.login(),
             commands: self.commands.get(),
-            hold: None,
-            moves: 0,
-            last_move: None,
+            hold: self.hold(),
+            moves: self.moves.get(),
+            last_move: self.last_move.borrow().clone(),
             age_s: now.saturating_duration_since(self.since).as_secs(),
         }
     }
@@ -183,10 +360,9 @@ mod tests {
         let first = roster.enter(Peer::Unix, now);
         let second = roster.enter(Peer::Tcp(([127, 0, 0, 1], 2).into()), now);
         assert_ne!(first.card().id, second.card().id);
-        let users = Users::default();
-        assert_eq!(roster.rows(&users, now).len(), 2);
+        assert_eq!(roster.rows(now).len(), 2);
         drop(first);
-        let rows = roster.rows(&users, now);
+        let rows = roster.rows(now);
         assert_eq!((&*rows[0].client, rows[0].login), ("127.0.0.1:2", ""));
         drop(second);
         assert!(roster.is_empty());

@@ -45,12 +45,19 @@ pub struct CnLogin<'a> {
     login: &'a ClientLogin,
     user: &'a [u8],
     credential: Credential,
+    /// Session tracking is asked for, whether the client knows it or not.
+    tracked: bool,
 }
 
 impl<'a> CnLogin<'a> {
     /// `user` is the name as the CN knows it, without tenant and labels.
     pub fn new(login: &'a ClientLogin, user: &'a [u8], credential: Credential) -> Self {
-        Self { login, user, credential }
+        Self { login, user, credential, tracked: false }
+    }
+
+    /// Lets the CN report changes of the session's state, also for a client that did not ask for it.
+    pub fn tracked(self, tracked: bool) -> Self {
+        Self { tracked, ..self }
     }
 
     /// Takes the CN's greeting and gives the payload to answer it with.
@@ -64,7 +71,8 @@ impl<'a> CnLogin<'a> {
             Hello::Unwilling(err) => return Err(unwilling(&err)),
         };
         self.promises_kept(greeting.capabilities)?;
-        let capabilities = (self.login.capabilities & greeting.capabilities)
+        let tracking = if self.tracked { Capabilities::SESSION_TRACK } else { Capabilities::default() };
+        let capabilities = ((self.login.capabilities | tracking) & greeting.capabilities)
             | (self.login.capabilities & Capabilities::LONG_PASSWORD);
         let response = self.response(&greeting, capabilities)?;
         let plugin = match self.credential {
