@@ -126,6 +126,8 @@ impl Coordinator {
                 users: Arc::new(reload::users(&settings.users)),
                 face: Arc::new(Face::common([], settings.listen.server_version.as_deref())),
                 login: Arc::new(settings.login.clone()),
+                migration: Arc::new(settings.migration.clone()),
+                dwell: settings.balance.dwell,
             },
             unpublished: true,
             watches: Watches::new(settings.probe.clone(), outcomes_in),
@@ -198,7 +200,10 @@ impl Coordinator {
                 self.follow(decision);
             }
             Event::Sessions { ticket, rows } => self.rolls.answered(ticket, report.worker, rows),
-            Event::Census { .. } | Event::Answered { .. } | Event::HandedOver { .. } => {}
+            Event::Census { .. }
+            | Event::Answered { .. }
+            | Event::NotHere { .. }
+            | Event::HandedOver { .. } => {}
             Event::Stopped => {
                 info!("worker {} has stopped", report.worker);
                 self.posts[at].mark_ended();

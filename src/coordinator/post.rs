@@ -87,7 +87,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::settings::Login;
+    use crate::config::Settings;
     use crate::ident::Epoch;
     use crate::mailbox::{ORDERS_MAX, pair};
     use crate::route::View;
@@ -95,15 +95,15 @@ mod tests {
     use crate::wire::capability::Capabilities;
 
     fn picture(epoch: u64) -> Picture {
-        let second = Duration::from_secs(1);
-        let login =
-            Login { client_timeout: second, connect_timeout: second, cn_timeout: second, attempts: 1 };
+        let settings = Settings::default();
         let face = Face { version: "1".into(), capabilities: Capabilities::default(), charset: 45 };
         Picture {
             view: Arc::new(View { epoch: Epoch(epoch), cns: Vec::new() }),
             users: Arc::default(),
             face: Arc::new(face),
-            login: Arc::new(login),
+            login: Arc::new(settings.login),
+            migration: Arc::new(settings.migration),
+            dwell: Duration::ZERO,
         }
     }
 

@@ -12,6 +12,7 @@
 //!
 //! Probes at the regular interval are the caller's business.
 
+pub mod balance;
 pub mod health;
 pub mod table;
 
