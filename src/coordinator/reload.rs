@@ -39,6 +39,9 @@ impl Coordinator {
         self.watches.set_rules(&self.settings.probe);
         self.picture.users = users(&self.settings.users).into();
         self.picture.login = self.settings.login.clone().into();
+        self.picture.migration = self.settings.migration.clone().into();
+        self.picture.dwell = self.settings.balance.dwell;
+        self.helm.balance.set_rules(&self.settings.balance, &self.settings.drain);
         self.unpublished = true;
         self.take_cns();
     }

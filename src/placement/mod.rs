@@ -253,8 +253,12 @@ impl Placement {
 
     /// When [`Self::tick`] or [`Self::look`] is needed next, if nothing else happens.
     pub fn due(&self) -> Option<Duration> {
-        let duties = self.duties.values().filter_map(Duty::due);
-        self.health.values().filter_map(Health::due).chain(duties).min()
+        self.health.values().filter_map(Health::due).chain(self.drain_due()).min()
+    }
+
+    /// When [`Self::look`] is needed next, if nobody leaves a CN that drains.
+    pub fn drain_due(&self) -> Option<Duration> {
+        self.duties.values().filter_map(Duty::due).min()
     }
 
     pub fn epoch(&self) -> Epoch {
