@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
@@ -38,6 +39,8 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
         log: log(&once(root, "log", mistakes), mistakes),
         http: http(&once(root, "http", mistakes), mistakes),
         balance: balance(&once(root, "balance", mistakes), mistakes),
+        drain: drain(&once(root, "drain", mistakes), mistakes),
+        migration: migration(&once(root, "migration", mistakes), mistakes),
         cns: cns(root, mistakes),
         users: users(root, directory, mistakes),
         admin,
@@ -218,9 +221,33 @@ fn http(place: &Place<'_>, mistakes: &mut Mistakes) -> Http {
 
 fn balance(place: &Place<'_>, mistakes: &mut Mistakes) -> Balance {
     Balance {
+        enabled: place.read("enabled", mistakes, value::switch).is_some_and(|read| read.value),
         interval: place.millis("interval_ms", mistakes),
         tolerance: place.read("tolerance", mistakes, value::number).map_or(0.0, |read| read.value),
-        written: place.is_written(),
+        dwell: place.millis("dwell_ms", mistakes),
+        moves_per_second: place.count("moves_per_second", mistakes),
+    }
+}
+
+fn drain(place: &Place<'_>, mistakes: &mut Mistakes) -> Drain {
+    let deadline = place.count("deadline_s", mistakes);
+    let moves_per_second = place.count("moves_per_second", mistakes);
+    Drain {
+        deadline: (deadline > 0).then(|| Duration::from_secs(deadline.into())),
+        at_deadline: place.read("at_deadline", mistakes, value::at_deadline).expect("has a default").value,
+        moves_per_second: (moves_per_second > 0).then_some(moves_per_second),
+    }
+}
+
+fn migration(place: &Place<'_>, mistakes: &mut Mistakes) -> Migration {
+    let back_off = place.millis("back_off_ms", mistakes);
+    Migration {
+        patience: place.millis("patience_ms", mistakes),
+        idle: place.millis("idle_ms", mistakes),
+        restore_timeout: place.millis("restore_timeout_ms", mistakes),
+        back_off,
+        back_off_max: place.millis("back_off_max_ms", mistakes).max(back_off),
+        at_once: place.count("at_once", mistakes),
     }
 }
 

@@ -10,7 +10,7 @@ pub mod change;
 pub mod manual;
 mod mask;
 pub mod mistake;
-mod near;
+pub mod near;
 mod reader;
 pub mod schema;
 pub mod settings;

@@ -39,6 +39,9 @@ impl Coordinator {
         self.watches.set_rules(&self.settings.probe);
         self.tables.set_auth(&self.settings.auth, &self.picture.view);
         self.picture.login = self.settings.login.clone().into();
+        self.picture.migration = self.settings.migration.clone().into();
+        self.picture.dwell = self.settings.balance.dwell;
+        self.helm.balance.set_rules(&self.settings.balance, &self.settings.drain);
         self.unpublished = true;
         self.take_cns();
         self.compose_users();

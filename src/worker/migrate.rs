@@ -41,17 +41,10 @@ use crate::wire::frame::PacketReader;
 use crate::wire::reply::ErrPacket;
 use crate::wire::status::Status;
 
-/// Legs that a worker opens at the same time for sessions to move to.
-const OPENINGS_MAX: u32 = 64;
 /// Moves that wait for their turn to open a leg; as many as a worker may have sessions, or more.
 const ORDERS_MAX: usize = 1 << 17;
-/// How long the answers of one burst are waited for.
-const BURST_LIMIT: Duration = Duration::from_secs(5);
 /// Bytes of the longest answer to a question of ours.
 const ANSWER_MAX: usize = 16 << 20;
-/// A session whose move came to nothing is left alone for so long, doubling with each failure in a row.
-const REST_BASE: Duration = Duration::from_secs(1);
-const REST_MAX: Duration = Duration::from_secs(60);
 
 /// Moves under way and waiting.
 #[derive(Default)]
@@ -67,6 +60,8 @@ struct Move {
     patience: Duration,
     /// Who wants to hear of it.
     ticket: Option<u64>,
+    /// It was held for longer than the patience.
+    held_back: Cell<bool>,
 }
 
 impl Movers {
@@ -81,14 +76,20 @@ impl Movers {
         }
         worker.counters.moves.ordered.add(1);
         card.leaving.set(Some(to.slot));
-        worker.movers.waiting.borrow_mut().push_back(Move { card, to, patience, ticket });
+        worker.movers.waiting.borrow_mut().push_back(Move {
+            card,
+            to,
+            patience,
+            ticket,
+            held_back: Cell::new(false),
+        });
         Self::begin(worker);
     }
 
     /// Begins as many moves as may be begun.
     fn begin(worker: &Rc<Worker>) {
         let movers = &worker.movers;
-        while movers.openings.get() < OPENINGS_MAX {
+        while movers.openings.get() < worker.migration().at_once {
             let Some(next) = movers.waiting.borrow_mut().pop_front() else { return };
             movers.openings.set(movers.openings.get() + 1);
             let worker = worker.clone();
@@ -140,7 +141,8 @@ async fn wait_for_session(worker: &Rc<Worker>, order: &Move, offer: &Offer) -> O
         }
         if !offer.is_taken() && Instant::now() >= patience {
             order.card.call.set(Call::None);
-            worker.counters.moves.held.add(1);
+            worker.counters.moves.held_back.add(1);
+            order.held_back.set(true);
             return Err(order.card.hold().map_or("it was never silent", Hold::why).to_owned());
         }
         let said = order.card.commands.get();
@@ -164,19 +166,22 @@ fn conclude(worker: &Rc<Worker>, order: &Move, outcome: Outcome) {
     match &outcome {
         Ok(pause) => {
             worker.counters.moves.done.add(1);
-            worker.counters.pauses.record(*pause);
+            worker.counters.moves.pauses.add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
             card.moves.set(card.moves.get() + 1);
             card.failures.set(0);
             card.last_move.replace(None);
             card.moved_at.set(Some(Instant::now()));
         }
         Err(why) => {
-            worker.counters.moves.failed.add(1);
+            if !order.held_back.get() {
+                worker.counters.moves.failed.add(1);
+            }
             debug!(session = card.id.0, to = &*order.to.id, "a session stays: {why}");
-            let rest = REST_BASE * 2u32.saturating_pow(card.failures.get().min(16));
+            let migration = worker.migration();
+            let rest = migration.back_off * 2u32.saturating_pow(card.failures.get().min(16));
             card.failures.set(card.failures.get() + 1);
             card.last_move.replace(Some(why.as_str().into()));
-            card.rests_until.set(Some(Instant::now() + rest.min(REST_MAX)));
+            card.rests_until.set(Some(Instant::now() + rest.min(migration.back_off_max)));
         }
     }
     let said = outcome.map(|pause| format!("moved to {} in {} us", order.to.id, pause.as_micros()));
@@ -292,8 +297,9 @@ pub(super) async fn converse(
             }
         }
     };
-    let talked = worker.reactor.until(Instant::now() + BURST_LIMIT, talk).await;
-    talked.unwrap_or_else(|| Err(TalkError::Broken(format!("no answer within {BURST_LIMIT:?}"))))?;
+    let limit = worker.migration().restore_timeout;
+    let talked = worker.reactor.until(Instant::now() + limit, talk).await;
+    talked.unwrap_or_else(|| Err(TalkError::Broken(format!("no answer within {limit:?}"))))?;
     answers.finish().map_err(|cause| TalkError::Wrong(cause.to_string()))
 }
 

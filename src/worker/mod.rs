@@ -20,11 +20,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
 
-use crate::config::settings::{Login, Settings};
+use crate::config::settings::{Login, Migration, Settings};
 use crate::ident::{CnSlot, SessionId, WorkerId};
 use crate::mailbox::WorkerEnd;
 use crate::mailbox::message::{CnFailure, Event, MoveOrder, Order, Picture, Report, Whom};
@@ -75,6 +75,8 @@ struct Worker {
     mailbox: WorkerEnd,
     picture: RefCell<Option<Picture>>,
     movers: Movers,
+    /// How sessions move, as long as there is no picture.
+    first_migration: Arc<Migration>,
     /// Until when sessions may go on, once a stop was ordered.
     stop_at: Cell<Option<Instant>>,
     stopping: Flag,
@@ -110,6 +112,7 @@ async fn work(parts: Parts) -> io::Result<()> {
         mailbox: parts.mailbox,
         picture: RefCell::default(),
         movers: Movers::default(),
+        first_migration: Arc::new(parts.settings.migration.clone()),
         stop_at: Cell::default(),
         stopping: Flag::default(),
         out_of_patience: Flag::default(),
@@ -150,7 +153,10 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
                     worker.report(Event::Sessions { ticket, rows: worker.roster.rows(Instant::now()) });
                 }
                 Order::Census { ticket } => {
-                    worker.report(Event::Census { ticket, rows: worker.roster.census(Instant::now()) });
+                    worker.report(Event::Census {
+                        ticket,
+                        rows: worker.roster.census(Instant::now(), worker.dwell()),
+                    });
                 }
                 Order::Move(order) => worker.order_move(order),
                 Order::Evict { from, why } => worker.evict(from, &why),
@@ -194,7 +200,9 @@ impl Worker {
         let to = self.view().and_then(|view| view.cn(order.to).cloned());
         match order.whom {
             Whom::Session { ticket, session } => {
-                let Some(card) = self.roster.card(session) else { return };
+                let Some(card) = self.roster.card(session) else {
+                    return self.report(Event::NotHere { ticket });
+                };
                 match to {
                     Some(to) => Movers::order(self, card, to, order.patience, Some(ticket)),
                     None => answer(self, Some(ticket), Err("there is no such CN".to_owned())),
@@ -202,7 +210,8 @@ impl Worker {
             }
             Whom::Some { group, from, count } => {
                 let Some(to) = to else { return };
-                for card in self.roster.choose(&group, from, order.to, count, Instant::now()) {
+                let dwell = if order.dwelling_too { Duration::ZERO } else { self.dwell() };
+                for card in self.roster.choose(&group, from, count, Instant::now(), dwell) {
                     Movers::order(self, card, to.clone(), order.patience, None);
                 }
             }
@@ -218,18 +227,26 @@ impl Worker {
     }
 
     fn kill(&self, ticket: u64, session: SessionId) {
-        if let Some(card) = self.roster.card(session) {
-            card.call(&self.reactor, Call::Kill);
-            answer(self, Some(ticket), Ok(format!("session {session} is ended")));
-        }
+        let Some(card) = self.roster.card(session) else { return self.report(Event::NotHere { ticket }) };
+        card.call(&self.reactor, Call::Kill);
+        answer(self, Some(ticket), Ok(format!("session {session} is ended")));
     }
 
     fn view(&self) -> Option<Arc<View>> {
         self.picture.borrow().as_ref().map(|picture| picture.view.clone())
     }
 
-    fn migration(&self) -> Migration {
-        Migration { idle: std::time::Duration::from_millis(1000) }
+    /// How sessions move.
+    fn migration(&self) -> Arc<Migration> {
+        self.picture
+            .borrow()
+            .as_ref()
+            .map_or_else(|| self.first_migration.clone(), |picture| picture.migration.clone())
+    }
+
+    /// How long a session that has moved stays where it is.
+    fn dwell(&self) -> Duration {
+        self.picture.borrow().as_ref().map(|picture| picture.dwell).unwrap_or_default()
     }
 
     /// The limits of a login at a CN.
@@ -284,8 +301,4 @@ impl Drop for SessionGuard {
         self.card().retire(&self.worker.reactor);
         self.worker.counters.sessions.sub(1);
     }
-}
-
-pub struct Migration {
-    pub idle: std::time::Duration,
 }

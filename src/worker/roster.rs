@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::login::Passport;
 use super::offer::Offer;
@@ -203,6 +203,11 @@ impl Card {
         }
     }
 
+    /// Whether it has moved within `dwell`.
+    fn dwells(&self, now: Instant, dwell: Duration) -> bool {
+        self.moved_at.get().is_some_and(|at| now < at + dwell)
+    }
+
     /// Whether it may be ordered to move, though something may hold it for the moment.
     pub fn is_movable(&self, now: Instant) -> bool {
         let settled = self.hold().is_some_and(Hold::is_lasting);
@@ -255,32 +260,38 @@ impl Roster {
         self.cards.borrow().values().filter(|card| fits(card)).cloned().collect()
     }
 
-    /// Up to `count` sessions of a group that could move, those ordered there already counted: those first that have not moved
-    /// lately and are cheap to move.
-    pub fn choose(&self, group: &Group, from: CnSlot, to: CnSlot, count: u32, now: Instant) -> Vec<Rc<Card>> {
+    /// Up to `count` sessions of a group that could move and have not moved within `dwell`: those first whose last move is
+    /// long ago and that are cheap to move.
+    pub fn choose(
+        &self,
+        group: &Group,
+        from: CnSlot,
+        count: u32,
+        now: Instant,
+        dwell: Duration,
+    ) -> Vec<Rc<Card>> {
         let here = |card: &Card| card.slot() == Some(from) && card.group.borrow().as_deref() == Some(group);
-        let leaving = self.cards(|card| here(card) && card.leaving.get() == Some(to)).len();
-        let mut cards = self.cards(|card| here(card) && card.is_movable(now));
+        let may = |card: &Card| card.is_movable(now) && !card.dwells(now, dwell);
+        let mut cards = self.cards(|card| here(card) && may(card));
         cards.sort_by_key(|card| (card.moved_at.get(), card.hold().is_some(), card.cost.get()));
-        cards.truncate((count as usize).saturating_sub(leaving));
+        cards.truncate(count as usize);
         cards
     }
 
-    /// How many sessions of which group are where.
-    pub fn census(&self, now: Instant) -> Vec<CensusRow> {
+    /// How many sessions of which group are where, and how many of them are on their way.
+    pub fn census(&self, now: Instant, dwell: Duration) -> Vec<CensusRow> {
         let mut rows: BTreeMap<(Arc<Group>, CnSlot), CensusRow> = BTreeMap::new();
         for card in self.cards.borrow().values() {
             let (Some(group), Some(cn)) = (&*card.group.borrow(), card.slot()) else { continue };
-            let row = rows.entry((group.clone(), cn)).or_insert_with(|| CensusRow {
-                group: group.clone(),
-                cn,
-                sessions: 0,
-                movable: 0,
-                leaving: 0,
-            });
+            let row = row_of(&mut rows, group, cn);
             row.sessions += 1;
-            row.movable += u32::from(card.is_movable(now));
+            let movable = card.is_movable(now);
+            row.movable += u32::from(movable);
+            row.dwelling += u32::from(movable && card.dwells(now, dwell));
             row.leaving += u32::from(card.leaving.get().is_some());
+            if let Some(to) = card.leaving.get() {
+                row_of(&mut rows, group, to).arriving += 1;
+            }
         }
         rows.into_values().collect()
     }
@@ -328,6 +339,22 @@ impl Card {
             age_s: now.saturating_duration_since(self.since).as_secs(),
         }
     }
+}
+
+fn row_of<'r>(
+    rows: &'r mut BTreeMap<(Arc<Group>, CnSlot), CensusRow>,
+    group: &Arc<Group>,
+    cn: CnSlot,
+) -> &'r mut CensusRow {
+    rows.entry((group.clone(), cn)).or_insert_with(|| CensusRow {
+        group: group.clone(),
+        cn,
+        sessions: 0,
+        movable: 0,
+        dwelling: 0,
+        leaving: 0,
+        arriving: 0,
+    })
 }
 
 /// A session's place in the roster.
