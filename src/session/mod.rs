@@ -7,5 +7,6 @@ pub mod refusal;
 pub mod restore;
 pub mod script;
 pub mod state;
+pub mod statements;
 pub mod tracking;
 pub mod user;

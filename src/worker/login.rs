@@ -28,10 +28,9 @@ use crate::session::hold::Hold;
 use crate::session::login::{ClientLogin, ClientStep, CnAuth, CnLogin, CnStep, Credential, Proof, Speaker};
 use crate::session::refusal::Refusal;
 use crate::session::state::State;
-use crate::session::tracking::{self, Wishes};
+use crate::session::tracking;
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::SALT;
-use crate::wire::reply::OkPacket;
 use crate::wire::status::Status;
 
 /// A session that a CN has let in.
@@ -159,7 +158,8 @@ impl Driver<'_> {
             let limits = &self.picture.login;
             match approach(&self.worker.reactor, limits, &cn, cn_login).await {
                 Ok(approached) => {
-                    let seated = self.take_seat(cn, seat, approached, hold).await?;
+                    let schema = login.database.as_deref();
+                    let seated = self.take_seat(cn, seat, approached, hold, schema).await?;
                     self.card.group.replace(Some(Arc::new(group)));
                     if hold.is_none() {
                         self.card.passport.replace(Some(Arc::new(Passport { login, identity })));
@@ -207,6 +207,7 @@ impl Driver<'_> {
         seat: Seat,
         approached: Approached,
         hold: Option<Hold>,
+        schema: Option<&[u8]>,
     ) -> Result<Seated, Failure> {
         let Approached { mut leg, mut auth, answer } = approached;
         self.card.cn.replace(Some(cn.clone()));
@@ -220,12 +221,13 @@ impl Driver<'_> {
             }
         };
         let mut dialog = Dialog::new(auth.capabilities, status);
-        let ok = match hold {
+        let cannot_track = !auth.capabilities.has(Capabilities::SESSION_TRACK);
+        let ok = match hold.or(cannot_track.then_some(Hold::Tracking)) {
             Some(hold) => {
                 dialog.watch(Watch::Off(hold));
                 ok
             }
-            None => match self.track(&leg, &auth, &ok).await {
+            None => match self.track(&leg, &auth, &ok, schema).await {
                 Ok((watched, shown)) => {
                     dialog.watch(Watch::On(Box::new(watched)));
                     shown
@@ -247,19 +249,21 @@ impl Driver<'_> {
     }
 
     /// Has the CN report what the session changes. Gives who takes note of it, and the login's OK as the client shall see it.
-    async fn track(&self, leg: &Leg, auth: &CnAuth, ok: &[u8]) -> Result<(Watched, Vec<u8>), String> {
+    async fn track(
+        &self,
+        leg: &Leg,
+        auth: &CnAuth,
+        ok: &[u8],
+        schema: Option<&[u8]>,
+    ) -> Result<(Watched, Vec<u8>), String> {
         let (cn, client) = (auth.capabilities, self.capabilities);
-        if !cn.has(Capabilities::SESSION_TRACK) {
-            return Err("it cannot".to_owned());
-        }
-        let asked = converse(self.worker, &leg.socket, tracking::ask(cn), cn).await;
+        let asked = converse(self.worker, &leg.socket, tracking::script(), cn).await;
         let asked = asked.map_err(|cause| cause.to_string())?;
-        let wishes = Wishes::of(client, &asked).map_err(|cause| cause.to_string())?;
-        let shown = tracking::rewrite(ok, cn, client, &wishes).map_err(|cause| cause.to_string())?;
-        let changes = OkPacket::read(ok, cn).map_err(|cause| cause.to_string())?.changes;
-        let mut state = State::new(cn);
-        state.changed(None, changes.unwrap_or_default());
-        Ok((Watched::new(state, client, wishes, cn), shown.unwrap_or_else(|| ok.to_vec())))
+        let beginning = tracking::learn(asked, cn).map_err(|cause| cause.to_string())?;
+        let shown =
+            tracking::rewrite(ok, cn, client, &beginning.wishes).map_err(|cause| cause.to_string())?;
+        let state = State::new(cn, auth.mariadb, beginning, schema);
+        Ok((Watched::new(state, client, cn), shown.unwrap_or_else(|| ok.to_vec())))
     }
 
     /// The time that CNs take is not the client's.

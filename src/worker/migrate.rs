@@ -238,7 +238,7 @@ pub(super) async fn open(
         answer = answered.ok_or("the login took too long")?.map_err(|cause| cause.to_string())?;
     };
     let capabilities = auth.capabilities;
-    let asked = tracking::ask(capabilities);
+    let asked = tracking::script();
     if let Err(cause) = converse(worker, &leg.socket, asked, capabilities).await {
         return Err(format!("CN {} does not track sessions: {cause}", cn.id));
     }
@@ -341,10 +341,10 @@ pub(super) async fn carry_over(
     };
     let script = restore::restore(quiet.state(), asked).map_err(CarryError::Held)?;
     let mut status = candidate.status;
-    if let Some(script) = script {
+    if !script.is_empty() {
         let results =
             converse(worker, &candidate.leg.socket, script, capabilities).await.map_err(CarryError::New)?;
-        status = results.status().unwrap_or(status);
+        status = results.status;
         let settled = restore::settle(quiet.state_mut(), results);
         settled.map_err(|cause| CarryError::New(TalkError::Wrong(cause.to_string())))?;
     }

@@ -10,6 +10,7 @@ mod accounts;
 mod admin;
 mod lifecycle;
 mod login;
+mod migrate;
 mod pressure;
 mod relay;
 mod reload;

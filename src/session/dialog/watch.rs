@@ -7,9 +7,10 @@ use super::scanner::{FULL, HEADER, Start};
 use super::{Dialog, Outcome, Turn};
 use crate::session::hold::Hold;
 use crate::session::state::{Errand, State};
-use crate::session::tracking::{self, Wishes};
+use crate::session::tracking;
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
+use crate::wire::cursor::Cursor;
 use crate::wire::reply::{EOF, OK, OkPacket};
 use crate::wire::statement::PrepareOk;
 use crate::wire::status::Status;
@@ -17,6 +18,8 @@ use crate::wire::{self, frame};
 
 /// Bytes of the longest OK with session state changes.
 pub const CHANGES_MAX: usize = 1 << 20;
+/// A command that is longer does not ask what the one before left behind.
+const LONG: usize = 2048;
 /// The shortest OK; a shorter packet with an EOF's first byte is one.
 const OK_MIN: u32 = 7;
 
@@ -32,7 +35,6 @@ pub struct Watched {
     pub state: State,
     /// What the client negotiated.
     pub client: Capabilities,
-    pub wishes: Wishes,
     /// What the CN leg speaks; it reports session state changes in any case.
     pub cn: Capabilities,
     /// COM_RESET_CONNECTION has ended the tracking.
@@ -40,8 +42,8 @@ pub struct Watched {
 }
 
 impl Watched {
-    pub fn new(state: State, client: Capabilities, wishes: Wishes, cn: Capabilities) -> Self {
-        Self { state, client, wishes, cn, untracked: false }
+    pub fn new(state: State, client: Capabilities, cn: Capabilities) -> Self {
+        Self { state, client, cn, untracked: false }
     }
 }
 
@@ -107,6 +109,7 @@ impl Dialog {
     pub fn tracked(&mut self) {
         if let Some(watched) = self.watched_mut() {
             watched.untracked = false;
+            watched.state.tracked();
         }
     }
 
@@ -114,7 +117,11 @@ impl Dialog {
     pub fn asks_about_last(&self, unread: &[u8]) -> bool {
         let Some((start, watched)) = self.client.peek(unread).zip(self.watched()) else { return true };
         let end = HEADER + start.length as usize;
-        watched.state.asks_about_last(&unread[HEADER..end.min(unread.len())], end <= unread.len())
+        let payload = &unread[HEADER..end.min(unread.len())];
+        let whole = end <= unread.len();
+        let command = Command::from_byte(payload.first().copied().unwrap_or_default());
+        // What is too long to be seen whole asks for nothing of the kind; what has not come yet may.
+        if whole { watched.state.asks_about_last(command, payload) } else { unread.len() < LONG }
     }
 
     /// What goes to the CN in the place of a frame's `head` that a look has stopped at; the rest of the frame follows it.
@@ -161,7 +168,7 @@ impl Dialog {
         if let Some(watched) = self.watched_mut() {
             let ok = OkPacket::read(payload, watched.cn)?;
             watched.state.changed(errand, ok.changes.unwrap_or_default());
-            rewritten = tracking::rewrite(payload, watched.cn, watched.client, &watched.wishes)?;
+            rewritten = tracking::rewrite(payload, watched.cn, watched.client, &watched.state.wishes())?;
         }
         self.cn.skip(payload);
         look.cn.replies += self.cn_packet_end();
@@ -226,7 +233,22 @@ impl Dialog {
     /// A packet of the CN's begins, in the frame at `at`, and `self.outcome` and `self.status` are what came of it. `first`: it is the
     /// first of a result.
     #[inline]
-    pub(super) fn watch_reply(&mut self, start: &Start<'_>, first: bool, at: usize, look: &mut Look) {
+    pub(super) fn watch_reply(
+        &mut self,
+        start: &Start<'_>,
+        first: bool,
+        was_in_transaction: bool,
+        at: usize,
+        look: &mut Look,
+    ) {
+        if let Watch::On(watched) = &mut self.watch {
+            if was_in_transaction && !self.status.has(Status::IN_TRANS) {
+                watched.state.transaction_ended();
+            }
+            if first && start.payload.first() == Some(&OK) {
+                watched.state.inserted(insert_id(start.payload));
+            }
+        }
         if self.status.has(Status::SESSION_STATE_CHANGED) && self.outcome != Outcome::Malformed {
             self.stop_at_change(start, at, look);
         }
@@ -270,10 +292,7 @@ impl Dialog {
         let Some(pending) = self.front else { return };
         let (Watch::On(watched), Some(errand)) = (&mut self.watch, pending.errand) else { return };
         watched.state.replied(errand, self.failed, self.status);
-        if pending.command == Command::ResetConnection && !self.failed {
-            watched.state.reset();
-            watched.untracked = true;
-        }
+        watched.untracked |= pending.command == Command::ResetConnection && !self.failed;
     }
 }
 
@@ -296,6 +315,14 @@ impl Quiet<'_> {
     pub fn settle(self, status: Status) {
         self.dialog.status = status;
     }
+}
+
+/// The last insert id of an OK, as far as it is at hand.
+#[inline]
+fn insert_id(ok: &[u8]) -> u64 {
+    let mut cursor = Cursor::new(&ok[1..]);
+    let _affected = cursor.lenenc("affected rows");
+    cursor.lenenc("last insert id").unwrap_or_default()
 }
 
 const EXECUTE: u8 = 0x17;

@@ -82,6 +82,7 @@ impl<'a> CnLogin<'a> {
         let auth = CnAuth {
             capabilities,
             connection_id: greeting.connection_id,
+            mariadb: !greeting.capabilities.has(Capabilities::LONG_PASSWORD),
             credential: self.credential,
             plugin: plugin.to_owned(),
             rounds: 0,
@@ -161,6 +162,8 @@ pub struct CnAuth {
     pub capabilities: Capabilities,
     /// The CN's own id of the connection, which a KILL has to name.
     pub connection_id: u32,
+    /// The CN is a MariaDB.
+    pub mariadb: bool,
     credential: Credential,
     plugin: String,
     /// Packets of the CN's so far.
