@@ -7,6 +7,7 @@
 mod address;
 mod assemble;
 pub mod change;
+pub mod check;
 pub mod manual;
 mod mask;
 pub mod mistake;

@@ -68,8 +68,6 @@ pub enum ChangeError {
     Exists(String),
     #[error("the table is full: no CN can be added before one is removed")]
     Full,
-    #[error("'{0}' is not being drained")]
-    Working(String),
 }
 
 /// The CN table with its judgement. All times are since any fixed moment, such as the start of the process.
@@ -164,10 +162,12 @@ impl Placement {
         Ok(Decision { changed: true, say: vec![format!("{id} drains, {how}")], ..Decision::default() })
     }
 
-    /// Ends a drain: the CN takes sessions again.
+    /// Ends a drain: the CN takes sessions again. One that does so already stays as it is.
     pub fn resume(&mut self, id: &str) -> Result<Decision, ChangeError> {
         let slot = self.slot(id)?;
-        self.duties.remove(&slot).ok_or_else(|| ChangeError::Working(id.to_owned()))?;
+        if self.duties.remove(&slot).is_none() {
+            return Ok(Decision::default());
+        }
         self.table.bump();
         let say = vec![format!("{id} takes sessions again, as it was told to")];
         Ok(Decision { changed: true, say, ..Decision::default() })
@@ -445,7 +445,7 @@ mod tests {
         assert_eq!(works(&placement), "cn1 working, cn2 drained");
         assert!(placement.resume("cn2").unwrap().changed);
         assert_eq!(works(&placement), "cn1 working, cn2 working");
-        assert_eq!(placement.resume("cn2"), Err(ChangeError::Working("cn2".into())));
+        assert_eq!(placement.resume("cn2"), Ok(Decision::default()));
     }
 
     #[test]
