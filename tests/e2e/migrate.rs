@@ -7,7 +7,7 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 
 use crate::house::{
-    Com, LoginAs, Mariadb, Proxy, RawClient, cluster, cn_toml, connect, driver_error, number, wait_until,
+    Com, LoginAs, Mariadb, Proxy, RawClient, cluster, cn_toml, connect, err_of, number, wait_until,
 };
 
 const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "" };
@@ -192,31 +192,39 @@ fn idle_sessions_of_a_dead_cn_are_opened_anew() {
     for client in &mut clients {
         client.query_drop("SET SESSION wait_timeout = 999").unwrap();
     }
-    let mut busy = clients.pop().expect("ten");
-    busy.query_drop("BEGIN").unwrap();
-    let of_busy = row(&proxy, busy.connection_id())["cn"].clone();
     assert_eq!(proxy.seats("mortal"), 5);
+    let mut busy: Vec<_> = (0..2).map(|_| RawClient::login(proxy.port, &APP).unwrap()).collect();
+    for client in &mut busy {
+        client.command(Com::QUERY, b"BEGIN");
+        client.packet();
+    }
     mortal.kill();
     for client in &mut clients {
         let seen: (u32, u32) = client.query_first("SELECT @@wait_timeout, 1").unwrap().unwrap();
         assert_eq!(seen, (999, 1));
     }
-    if of_busy == "mortal" {
-        let (code, message) = driver_error(busy.query_drop("SELECT 1"));
-        assert!(code == 1927 && message.contains("mortal"), "{code} {message}");
-    } else {
-        busy.query_drop("SELECT 1").unwrap();
-    }
-    assert_eq!(proxy.seats("mortal"), 0);
+    wait_until("it has no session left", Duration::from_secs(5), || proxy.seats("mortal") == 0);
+    let (lost, kept): (Vec<_>, Vec<_>) = busy.into_iter().partition(|client| client.has_ended());
+    assert_eq!((lost.len(), kept.len()), (1, 1));
+    lost.into_iter().for_each(|mut client| one_err_1927(&mut client, "mortal"));
+    kept.into_iter().for_each(|mut client| assert_eq!(client.value("SELECT 5").unwrap(), "5"));
+}
+
+/// Reads to the end: one ERR to an idle client, and nothing after it.
+fn one_err_1927(client: &mut RawClient, names: &str) {
+    let packets = client.packets_to_end();
+    assert_eq!(packets.len(), 1, "one ERR: {packets:?}");
+    let err = err_of(&packets[0]).expect_err("an ERR packet");
+    assert!(err.code == 1927 && err.message.contains(names), "{err:?}");
 }
 
 #[test]
 fn a_killed_session_is_told() {
     let proxy = Proxy::start(&twins());
-    let mut client = connect(proxy.port, "app", "secret");
-    proxy.ctl(&format!("KILL SESSION {}", client.connection_id()));
-    let (code, message) = driver_error(client.query_drop("SELECT 1"));
-    assert!(code == 1927 && message.contains("killed"), "{code} {message}");
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    let id = number(&proxy.ctl("SHOW SESSIONS")[0]["id"]);
+    proxy.ctl(&format!("KILL SESSION {id}"));
+    one_err_1927(&mut client, "killed");
 }
 
 #[test]
