@@ -108,12 +108,7 @@ impl Core {
     }
 
     /// The kernel has made a descriptor for a file of the table. If nobody wants it any more it is closed.
-    pub(in crate::reactor) fn installed(
-        &mut self,
-        slot: usize,
-        completion: &cqueue::Entry,
-        wakers: &Wakers,
-    ) {
+    pub(in crate::reactor) fn installed(&mut self, slot: usize, completion: &cqueue::Entry, wakers: &Wakers) {
         let state = self.socket(slot);
         state.in_flight -= 1;
         let given = match completion.result() {
@@ -262,10 +257,7 @@ mod tests {
     }
 
     /// Waits for a thread while the reactor turns.
-    async fn on_a_thread<T: Send + 'static>(
-        reactor: &Reactor,
-        f: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
+    async fn on_a_thread<T: Send + 'static>(reactor: &Reactor, f: impl FnOnce() -> T + Send + 'static) -> T {
         let thread = std::thread::spawn(f);
         while !thread.is_finished() {
             reactor.sleep_until(Instant::now() + Duration::from_millis(5)).await;
