@@ -7,6 +7,7 @@
 mod approach;
 mod flag;
 mod forward;
+mod handover;
 mod leg;
 mod listener;
 mod login;
@@ -16,18 +17,21 @@ mod roster;
 mod tunnel;
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
+use tracing::error;
 
 use crate::config::settings::{Login, Migration, Settings};
 use crate::ident::{CnSlot, SessionId, WorkerId};
-use crate::mailbox::WorkerEnd;
 use crate::mailbox::message::{CnFailure, Event, MoveOrder, Order, Picture, Report, Whom};
+use crate::mailbox::{Full, WorkerEnd};
 use crate::metrics::{Counters, SeatBook, Tally};
 use crate::net;
 use crate::reactor::executor::{self, ExecutorError};
@@ -36,7 +40,7 @@ use crate::route::View;
 use crate::route::pick::Turns;
 use flag::Flag;
 use migrate::{Movers, answer};
-use roster::{Call, Card, Entry, Roster};
+use roster::{Call, Card, Entry, Facts, Roster};
 
 /// What a worker is made of. Built by `boot`, used on the worker's own thread.
 pub struct Parts {
@@ -161,7 +165,8 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
                 Order::Move(order) => worker.order_move(order),
                 Order::Evict { from, why } => worker.evict(from, &why),
                 Order::Kill { ticket, session } => worker.kill(ticket, session),
-                Order::Handover { .. } | Order::Adopt(_) => {}
+                Order::Handover { to, count } => handover::give(&worker, to, count),
+                Order::Adopt(parcel) => handover::adopt(&worker, parcel),
                 Order::Stop { grace } => worker.stop(Instant::now() + grace),
             }
         }
@@ -170,6 +175,17 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
 }
 
 impl Worker {
+    /// Runs a session beside the others. A panic ends the session that it happened in, and no other.
+    fn host(self: &Rc<Self>, session: impl Future<Output = ()> + 'static) {
+        let worker = self.clone();
+        self.reactor.spawn(async move {
+            if AssertUnwindSafe(session).catch_unwind().await.is_err() {
+                worker.counters.panics.add(1);
+                error!(worker = worker.id.0, "a session ended by a bug of corelane");
+            }
+        });
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping.is_raised()
     }
@@ -254,9 +270,10 @@ impl Worker {
         self.picture.borrow().as_ref().map(|picture| picture.login.clone())
     }
 
-    /// Sessions on all workers, this one's newest included.
+    /// Sessions on all workers, this one's newest included, and between them.
     fn sessions_everywhere(&self) -> u64 {
-        self.all_counters.iter().map(|counters| counters.sessions.get()).sum()
+        let settled: u64 = self.all_counters.iter().map(|counters| counters.sessions.get()).sum();
+        settled + u64::from(self.tally.travellers())
     }
 
     fn report_failure(&self, slot: CnSlot, failure: CnFailure) {
@@ -264,10 +281,16 @@ impl Worker {
     }
 
     fn report(&self, event: Event) {
-        let epoch = self.picture.borrow().as_ref().map_or_else(Default::default, |p| p.view.epoch);
-        if self.mailbox.report(Report { worker: self.id, epoch, event }).is_err() {
+        if self.try_report(event).is_err() {
             self.counters.reports_dropped.add(1);
         }
+    }
+
+    /// Reports, or gives the event back where it does not fit.
+    fn try_report(&self, event: Event) -> Result<(), Event> {
+        let epoch = self.picture.borrow().as_ref().map_or_else(Default::default, |p| p.view.epoch);
+        let report = Report { worker: self.id, epoch, event };
+        self.mailbox.report(report).map_err(|Full(report)| report.event)
     }
 
     /// Copies what the reactor counts to where it can be read.
@@ -289,6 +312,12 @@ impl SessionGuard {
         worker.counters.sessions.add(1);
         let entry = worker.roster.enter(net::peer(client), Instant::now());
         Self { worker: worker.clone(), entry }
+    }
+
+    /// Takes in a session from another worker.
+    fn adopt(worker: &Rc<Worker>, facts: Facts) -> Self {
+        worker.counters.sessions.add(1);
+        Self { worker: worker.clone(), entry: worker.roster.adopt(facts) }
     }
 
     fn card(&self) -> &Rc<Card> {

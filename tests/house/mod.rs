@@ -7,7 +7,7 @@
 //! It knows the protocol by its own bytes and uses nothing of the library, so that a mistake there cannot
 //! hide here. It judges nothing: the tests do.
 
-#![allow(dead_code, reason = "each test binary uses its own part of the house")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part of the house")]
 
 mod client;
 mod cluster;
@@ -17,7 +17,7 @@ mod process;
 mod proxy;
 mod scripted;
 
-pub use client::{Com, LoginAs, RawClient, check as err_of, frames};
+pub use client::{Com, LoginAs, RawClient, check as err_of, frames, short_text};
 pub use cluster::{Driver, cluster, connect, driver_error, driver_opts};
 pub use mariadb::Mariadb;
 pub use place::{free_port, wait_until};
