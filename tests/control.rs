@@ -693,6 +693,7 @@ async fn cns_are_added_and_altered_until_the_file_is_read_again() {
     assert_eq!(client.info(), format!("cn3 added at {}", cns[0].address));
     assert_eq!(refused(&mut client, &add).await, "1105 there is a CN 'cn3' already");
     client.query_drop("ALTER CN 'cn1' SET WEIGHT 7, LABELS (account = 'acc1'), DATA NULL").await.unwrap();
+    until("cn1 is altered", || house.workers[0].cn("cn1").is_some_and(|cn| cn.weight == 7)).await;
     until("cn3 works", || house.workers[0].state("cn3") == Some(CnState::Working)).await;
     let (cn1, cn3) = (house.workers[0].cn("cn1").unwrap(), house.workers[0].cn("cn3").unwrap());
     assert_eq!((cn1.weight, cn1.labels.to_string(), &cn1.data), (7, "account=acc1".into(), &None));

@@ -56,8 +56,8 @@ const FIRST_ROUND_LIMIT: Duration = Duration::from_millis(500);
 /// What workers get on top of the grace to say that they have stopped.
 const STOP_SLACK: Duration = Duration::from_secs(2);
 
-/// When to try again to fill a mailbox that was full.
-const POST_RETRY: Duration = Duration::from_millis(20);
+/// When to try again to fill a mailbox that was full. A drain of many tenants gives thousands of orders.
+const POST_RETRY: Duration = Duration::from_millis(5);
 
 /// All that a coordinator is made of. The lists have one entry for each worker, in the workers' order.
 pub struct CoordinatorParts {

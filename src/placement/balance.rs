@@ -19,7 +19,7 @@ mod bucket;
 #[cfg(test)]
 mod simulation;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,7 +121,7 @@ impl Balance {
                     (false, false) => 0,
                 };
                 for _ in 0..able {
-                    let Some(to) = draft.emptiest(&draft.lots[at].open.to) else { break };
+                    let Some(to) = draft.emptiest(draft.lots[at].open.to.iter().copied()) else { break };
                     if draft.is_full() || !self.may_take(draining) {
                         break;
                     }
@@ -153,29 +153,25 @@ impl Balance {
         lots: &[usize],
         now: Duration,
     ) {
-        let mut open: Vec<usize> = lots.iter().copied().filter(|at| draft.lots[*at].from == giver).collect();
+        // From where there are most, so that all workers move some.
+        let here = lots.iter().copied().filter(|at| draft.lots[*at].from == giver);
+        let mut most: BinaryHeap<(u32, usize)> = here.map(|at| (draft.lots[at].rested(), at)).collect();
         while draft.load(giver) - 1.0 >= share - ROUNDING {
-            // From where there are most, so that all workers move some.
-            let Some(at) = open.iter().copied().max_by_key(|at| draft.lots[*at].rested()) else { return };
-            if draft.lots[at].rested() == 0 {
-                return;
-            }
+            let Some((rested @ 1.., at)) = most.pop() else { return };
             let group = draft.lots[at].group.clone();
-            let came_back = |to: CnSlot| self.lately.contains_key(&(group.clone(), to, giver));
-            let takers: Vec<CnSlot> = shares
-                .iter()
-                .map(|(slot, _)| *slot)
-                .filter(|to| *to != giver && draft.is_downhill(giver, *to) && !came_back(*to))
-                .collect();
-            let Some(to) = draft.emptiest(&takers) else {
-                open.retain(|other| draft.lots[*other].group != group);
-                continue;
+            let may_take = |to: &CnSlot| {
+                *to != giver
+                    && draft.is_downhill(giver, *to)
+                    && (self.lately.is_empty() || !self.lately.contains_key(&(group.clone(), *to, giver)))
             };
+            let takers = shares.iter().map(|(slot, _)| *slot).filter(may_take);
+            let Some(to) = draft.emptiest(takers) else { continue };
             draft.unfinished = true;
             if draft.is_full() || self.lately.len() >= LATELY_MAX || !self.may_take(false) {
                 return;
             }
             draft.step(at, to, false);
+            most.push((rested - 1, at));
             self.note(group, giver, to, now);
         }
     }
@@ -289,9 +285,9 @@ impl<'v> Draft<'v> {
     }
 
     /// The CN that would have the least load by weight with one session more; the first of equals.
-    fn emptiest(&self, among: &[CnSlot]) -> Option<CnSlot> {
+    fn emptiest(&self, among: impl Iterator<Item = CnSlot>) -> Option<CnSlot> {
         let with_one_more = |slot: &CnSlot| (self.load(*slot) + 1.0) / self.weight(*slot);
-        among.iter().copied().min_by(|a, b| with_one_more(a).total_cmp(&with_one_more(b)))
+        among.min_by(|a, b| with_one_more(a).total_cmp(&with_one_more(b)))
     }
 
     /// Whether `to` would have no more load than `from`, by weight, if one session moved.

@@ -315,7 +315,7 @@ fn thousands_of_sessions_settle() {
     run(1, 5000);
 }
 
-/// With nothing but the balance at work no session moves twice within the dwell time, even if workers forget it.
+/// With nothing but the balance at work no session moves twice.
 #[test]
 fn a_cn_that_comes_back_gets_its_share_without_a_swing() {
     let mut world = World::new(7, 0);
