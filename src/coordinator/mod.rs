@@ -218,6 +218,7 @@ impl Coordinator {
             Event::Sessions { ticket, rows } => self.rolls.answered(ticket, report.worker, rows),
             Event::Census { ticket, rows } => {
                 if self.helm.census.answered(ticket, report.worker, report.epoch, rows) {
+                    self.helm.silence_said = false;
                     self.order_moves();
                 }
             }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::census::Census;
 use super::{Coordinator, Stage};
@@ -32,6 +32,8 @@ pub struct Helm {
     pub balance: Balance,
     /// The table has changed since the last census began.
     pub table_changed: bool,
+    /// That a worker was silent has been said, and since then no census was whole.
+    pub silence_said: bool,
     /// The last plan left something to do.
     unfinished: bool,
     /// The seats of each CN in the view when the last census began.
@@ -46,6 +48,7 @@ impl Helm {
             census: Census::default(),
             balance: Balance::new(&settings.balance, &settings.drain),
             table_changed: false,
+            silence_said: false,
             unfinished: false,
             seats: Vec::new(),
             next_look: now,
@@ -73,7 +76,9 @@ impl Coordinator {
         }
         let now = Instant::now();
         if self.helm.census.expire(now) {
-            warn!("not every worker has counted its sessions in time");
+            if !std::mem::replace(&mut self.helm.silence_said, true) {
+                warn!("not every worker has counted its sessions in time: of the others nothing moves");
+            }
             self.order_moves();
         }
         if !self.helm.census.is_open() && (self.helm.table_changed || now >= self.helm.next_look) {
@@ -156,7 +161,7 @@ impl Coordinator {
             .collect();
         for handover in even::handovers(&sessions) {
             let even::Handover { from, to, count } = handover;
-            info!("worker {from} is crowded: it hands up to {count} sessions over to worker {to}");
+            debug!("worker {from} is crowded: it hands up to {count} sessions over to worker {to}");
             self.order(from, Order::Handover { to, count });
         }
     }
