@@ -317,7 +317,8 @@ impl House {
 /// Two CNs of one data set, which are looked at often.
 fn moving_config(cns: [&ScriptedCn; 2]) -> String {
     let cns = [("cn1", cns[0].address.to_string()), ("cn2", cns[1].address.to_string())];
-    "[balance]\ninterval_ms = 50\n".to_owned()
+    // What was told to move is watched for as long as it may back off.
+    "[balance]\ninterval_ms = 50\n[migration]\nback_off_ms = 100\nback_off_max_ms = 100\n".to_owned()
         + &config(&cns).replace("labels = { tier = [\"gold\"] }", "data = \"d1\"")
 }
 
@@ -584,7 +585,7 @@ async fn workers_that_are_all_lost_end_the_coordinator() {
 }
 
 #[tokio::test]
-async fn a_drain_moves_all_sessions_away_and_a_resume_brings_some_back() {
+async fn a_drain_moves_all_sessions_away_and_goes_on_until_it_is_told_to_end() {
     let cns = [ScriptedCn::start(), ScriptedCn::start()];
     let house = House::start(&moving_config([&cns[0], &cns[1]])).await;
     let group = tenant("acc1");
@@ -743,7 +744,7 @@ async fn a_house_at_rest_is_not_counted_over_and_over() {
         matches!(order.whom, Whom::Some { from: CnSlot(0), count: 20, .. }) && !order.dwelling_too,
         "{order:?}"
     );
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    tokio::time::sleep(Duration::from_millis(350)).await;
     let after = censuses();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(censuses(), after, "what was planned is done");

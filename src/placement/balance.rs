@@ -55,7 +55,8 @@ pub struct Step {
 pub struct Plan {
     /// By worker, then by CNs.
     pub steps: Vec<Step>,
-    /// Something is still to be done after these steps, now or when sessions can be moved that cannot now.
+    /// There is more to do than can be done now, or it is not known whether these steps will do; plan again soon.
+    /// Sessions that workers do not count as movable are not waited for.
     pub unfinished: bool,
 }
 
@@ -114,7 +115,7 @@ impl Balance {
                 if !lot.open.must_leave || lot.open.draining != draining || lot.open.to.is_empty() {
                     continue;
                 }
-                draft.unfinished |= lot.sessions > 0 && (draining || self.rules.enabled);
+                draft.unfinished |= lot.movable > 0 && (draining || self.rules.enabled);
                 let able = match (draining, self.rules.enabled) {
                     (true, _) => lot.movable,
                     (false, true) => lot.rested(),
@@ -157,7 +158,11 @@ impl Balance {
         let here = lots.iter().copied().filter(|at| draft.lots[*at].from == giver);
         let mut most: BinaryHeap<(u32, usize)> = here.map(|at| (draft.lots[at].rested(), at)).collect();
         while draft.load(giver) - 1.0 >= share - ROUNDING {
-            let Some((rested @ 1.., at)) = most.pop() else { return };
+            let Some((rested, at)) = most.pop() else { return };
+            draft.unfinished |= draft.lots[at].movable > 0;
+            if rested == 0 {
+                return;
+            }
             let group = draft.lots[at].group.clone();
             let may_take = |to: &CnSlot| {
                 *to != giver
@@ -166,7 +171,6 @@ impl Balance {
             };
             let takers = shares.iter().map(|(slot, _)| *slot).filter(may_take);
             let Some(to) = draft.emptiest(takers) else { continue };
-            draft.unfinished = true;
             if draft.is_full() || self.lately.len() >= LATELY_MAX || !self.may_take(false) {
                 return;
             }
@@ -221,7 +225,6 @@ struct Lot {
     worker: WorkerId,
     group: Arc<Group>,
     from: CnSlot,
-    sessions: u32,
     movable: u32,
     dwelling: u32,
     open: Rc<Open>,
@@ -266,7 +269,6 @@ impl<'v> Draft<'v> {
                     worker,
                     group: row.group.clone(),
                     from: row.cn,
-                    sessions: row.sessions,
                     movable: row.movable.min(staying),
                     dwelling: row.dwelling,
                     open,
@@ -454,7 +456,9 @@ mod tests {
         let stuck = CensusRow { movable: 0, ..row("a:u", 0, 100) };
         assert_eq!(planned(&house(&[1, 1, 1]), &[stuck, row("a:u", 1, 10)]), "a1>2:5 ..");
         let dwelling = CensusRow { dwelling: 10, ..row("a:u", 0, 10) };
-        assert_eq!(planned(&house(&[1, 1]), &[dwelling]), "");
+        assert_eq!(planned(&house(&[1, 1]), &[dwelling]), " ..", "it will, later");
+        let by_themselves = CensusRow { movable: 0, ..row("a:u", 0, 10) };
+        assert_eq!(planned(&house(&[1, 1]), &[by_themselves]), "");
     }
 
     #[test]
@@ -489,7 +493,7 @@ mod tests {
             told(&balance.plan(&house, rows.iter().map(|row| (WorkerId(0), row)), Duration::from_secs(at)))
         };
         assert_eq!(plan([10, 0], 0), "a0>1:5 ..");
-        assert_eq!(plan([0, 10], 9), "");
+        assert_eq!(plan([0, 10], 9), " ..");
         assert_eq!(plan([0, 10], 10), "a1>0:5 ..");
     }
 
