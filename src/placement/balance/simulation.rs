@@ -332,7 +332,7 @@ proptest! {
 
 #[test]
 fn thousands_of_sessions_settle() {
-    run(1, 5000);
+    run(1, 3000);
 }
 
 /// With nothing but the balance at work no session moves twice.
