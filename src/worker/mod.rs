@@ -36,8 +36,9 @@ use crate::metrics::{Counters, SeatBook, Tally};
 use crate::net;
 use crate::reactor::executor::{self, ExecutorError};
 use crate::reactor::{self, Bell, Reactor};
-use crate::route::View;
 use crate::route::pick::Turns;
+use crate::route::{self, Cn, View};
+use crate::session::hold::Hold;
 use flag::Flag;
 use migrate::{Movers, answer};
 use roster::{Call, Card, Entry, Facts, Roster};
@@ -219,9 +220,9 @@ impl Worker {
                 let Some(card) = self.roster.card(session) else {
                     return self.report(Event::NotHere { ticket });
                 };
-                match to {
-                    Some(to) => Movers::order(self, card, to, order.patience, Some(ticket)),
-                    None => answer(self, Some(ticket), Err("there is no such CN".to_owned())),
+                match self.may_move(&card, order.to) {
+                    Ok(to) => Movers::order(self, card, to, order.patience, Some(ticket)),
+                    Err(why) => answer(self, Some(ticket), Err(why)),
                 }
             }
             Whom::Some { group, from, count } => {
@@ -232,6 +233,19 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// The CN that a session is to move to, if it may go there.
+    fn may_move(&self, card: &Card, to: CnSlot) -> Result<Arc<Cn>, String> {
+        let (view, group, from) = (self.view(), card.group.borrow().clone(), card.slot());
+        let (Some(view), Some(group), Some(from)) = (view, group, from) else {
+            return Err(Hold::Login.why().to_owned());
+        };
+        if let Some(hold) = card.hold().filter(|hold| hold.is_lasting()) {
+            return Err(hold.why().to_owned());
+        }
+        route::moves::may_move(&view, &group, from, to).map_err(|barred| barred.to_string())?;
+        view.cn(to).cloned().ok_or_else(|| "there is no such CN".to_owned())
     }
 
     /// Ends all sessions on a CN.
