@@ -107,6 +107,8 @@ impl Workers {
             users: Arc::default(),
             face: Arc::new(Face::common([], None)),
             login: Arc::new(settings.login.clone()),
+            migration: Arc::new(settings.migration.clone()),
+            dwell: settings.balance.dwell,
         };
         post.send(FIRST, Order::Publish(picture.clone()));
         post.send(SECOND, Order::Publish(picture));

@@ -456,10 +456,10 @@ impl Dialog {
         }
         self.cn.seq = start.seq;
         self.status = self.status - Status::SESSION_STATE_CHANGED;
-        let first = self.reply.is_first();
+        let (first, was_in_transaction) = (self.reply.is_first(), self.in_transaction());
         self.outcome = self.reply.packet(self.terms, start, &mut self.status);
         self.failed = start.payload.first() == Some(&ERR);
-        self.watch_reply(start, first, at, look);
+        self.watch_reply(start, first, was_in_transaction, at, look);
         self.farewell = self.outcome == Outcome::Ended && self.reply.is_farewell(start);
         if self.outcome == Outcome::Malformed {
             self.give_up(Opaque::MalformedReply);

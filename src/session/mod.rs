@@ -1,3 +1,4 @@
+pub mod account;
 pub mod dialog;
 pub mod face;
 pub mod hold;
@@ -6,5 +7,6 @@ pub mod refusal;
 pub mod restore;
 pub mod script;
 pub mod state;
+pub mod statements;
 pub mod tracking;
 pub mod user;

@@ -28,10 +28,9 @@ use crate::session::hold::Hold;
 use crate::session::login::{ClientLogin, ClientStep, CnAuth, CnLogin, CnStep, Credential, Proof, Speaker};
 use crate::session::refusal::Refusal;
 use crate::session::state::State;
-use crate::session::tracking::{self, Wishes};
+use crate::session::tracking;
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::SALT;
-use crate::wire::reply::OkPacket;
 use crate::wire::status::Status;
 
 /// A session that a CN has let in.
@@ -44,12 +43,11 @@ pub(super) struct Seated {
     pub dialog: Dialog,
 }
 
-/// What logs a session in again, at another CN.
+/// Who a session logs in as at another CN; with what, is on its card.
 #[derive(Debug)]
 pub struct Passport {
     pub login: ClientLogin,
     pub identity: Identity,
-    pub proof: Proof,
 }
 
 /// Why a login ended without a seat.
@@ -115,16 +113,15 @@ impl Driver<'_> {
         let attributes = login.attributes().into_iter().flat_map(|all| all.iter()).map_while(Result::ok);
         let identity = Identity::read(&login.user, attributes, &self.picture.view)
             .map_err(|error| Refusal::Route { cause: error.to_string() })?;
+        self.introduce(&identity);
         let users = self.picture.users.clone();
         let credential = match users.get(&identity.user) {
             Some(user) => {
-                self.introduce(&identity, "known");
                 let host = self.card.client.host();
                 let step = login.verify(&salt, user, &identity.user, &host);
                 Credential::Proof(self.prove(step).await?)
             }
             None => {
-                self.introduce(&identity, "relay");
                 login.can_relay()?;
                 Credential::Relay
             }
@@ -155,16 +152,17 @@ impl Driver<'_> {
         let (group, mut tried) = (Group::of(&identity), Vec::new());
         loop {
             let (cn, seat) = self.choose(&group, &tried)?;
-            let hold = lasting_hold(&cn, credential);
+            let hold = self.lasting_hold(&cn, &identity, credential);
             let cn_login = CnLogin::new(&login, identity.cn_user(cn.flavour), credential.clone());
             let cn_login = cn_login.tracked(hold.is_none());
             let limits = &self.picture.login;
             match approach(&self.worker.reactor, limits, &cn, cn_login).await {
                 Ok(approached) => {
-                    let seated = self.take_seat(cn, seat, approached, hold).await?;
+                    let schema = login.database.as_deref();
+                    let seated = self.take_seat(cn, seat, approached, hold, schema).await?;
                     self.card.group.replace(Some(Arc::new(group)));
-                    if let (None, Credential::Proof(proof)) = (hold, credential.clone()) {
-                        self.card.passport.replace(Some(Arc::new(Passport { login, identity, proof })));
+                    if hold.is_none() {
+                        self.card.passport.replace(Some(Arc::new(Passport { login, identity })));
                     }
                     return Ok(seated);
                 }
@@ -181,6 +179,15 @@ impl Driver<'_> {
                 }
             }
         }
+    }
+
+    /// Why a session could never move, if there is a reason from the beginning. A relayed login of which a CN's table
+    /// has a hash may leave a proof.
+    fn lasting_hold(&self, cn: &Cn, identity: &Identity, credential: &Credential) -> Option<Hold> {
+        if *credential == Credential::Relay && self.picture.users.hashes(&identity.user).is_empty() {
+            return Some(Hold::RelayLogin);
+        }
+        cn.data.is_none().then_some(Hold::NoDataSet)
     }
 
     /// The CN for this session, with a seat taken on it before anything is waited for.
@@ -200,6 +207,7 @@ impl Driver<'_> {
         seat: Seat,
         approached: Approached,
         hold: Option<Hold>,
+        schema: Option<&[u8]>,
     ) -> Result<Seated, Failure> {
         let Approached { mut leg, mut auth, answer } = approached;
         self.card.cn.replace(Some(cn.clone()));
@@ -213,12 +221,13 @@ impl Driver<'_> {
             }
         };
         let mut dialog = Dialog::new(auth.capabilities, status);
-        let ok = match hold {
+        let cannot_track = !auth.capabilities.has(Capabilities::SESSION_TRACK);
+        let ok = match hold.or(cannot_track.then_some(Hold::Tracking)) {
             Some(hold) => {
                 dialog.watch(Watch::Off(hold));
                 ok
             }
-            None => match self.track(&leg, &auth, &ok).await {
+            None => match self.track(&leg, &auth, &ok, schema).await {
                 Ok((watched, shown)) => {
                     dialog.watch(Watch::On(Box::new(watched)));
                     shown
@@ -234,23 +243,27 @@ impl Driver<'_> {
             leave(&self.worker.reactor, leg);
             return Err(gone);
         }
+        self.card.standing.replace(auth.standing());
+        self.card.prove(&self.picture.users);
         Ok(Seated { cn, cn_socket: leg.socket, seat, capabilities: self.capabilities, dialog })
     }
 
     /// Has the CN report what the session changes. Gives who takes note of it, and the login's OK as the client shall see it.
-    async fn track(&self, leg: &Leg, auth: &CnAuth, ok: &[u8]) -> Result<(Watched, Vec<u8>), String> {
+    async fn track(
+        &self,
+        leg: &Leg,
+        auth: &CnAuth,
+        ok: &[u8],
+        schema: Option<&[u8]>,
+    ) -> Result<(Watched, Vec<u8>), String> {
         let (cn, client) = (auth.capabilities, self.capabilities);
-        if !cn.has(Capabilities::SESSION_TRACK) {
-            return Err("it cannot".to_owned());
-        }
-        let asked = converse(self.worker, &leg.socket, tracking::ask(cn), cn).await;
+        let asked = converse(self.worker, &leg.socket, tracking::script(), cn).await;
         let asked = asked.map_err(|cause| cause.to_string())?;
-        let wishes = Wishes::of(client, &asked).map_err(|cause| cause.to_string())?;
-        let shown = tracking::rewrite(ok, cn, client, &wishes).map_err(|cause| cause.to_string())?;
-        let changes = OkPacket::read(ok, cn).map_err(|cause| cause.to_string())?.changes;
-        let mut state = State::new(cn);
-        state.changed(None, changes.unwrap_or_default());
-        Ok((Watched::new(state, client, wishes, cn), shown.unwrap_or_else(|| ok.to_vec())))
+        let beginning = tracking::learn(asked, cn).map_err(|cause| cause.to_string())?;
+        let shown =
+            tracking::rewrite(ok, cn, client, &beginning.wishes).map_err(|cause| cause.to_string())?;
+        let state = State::new(cn, auth.mariadb, beginning, schema);
+        Ok((Watched::new(state, client, cn), shown.unwrap_or_else(|| ok.to_vec())))
     }
 
     /// The time that CNs take is not the client's.
@@ -325,22 +338,13 @@ impl Driver<'_> {
         }
     }
 
-    fn introduce(&self, identity: &Identity, login: &'static str) {
+    fn introduce(&self, identity: &Identity) {
         self.card.bearer.replace(Bearer {
             user: identity.user.as_str().into(),
             tenant: identity.tenant.as_str().into(),
             labels: identity.asked().without_account().to_string().into(),
-            login,
         });
     }
-}
-
-/// Why a session could never move, if there is a reason from the beginning.
-fn lasting_hold(cn: &Cn, credential: &Credential) -> Option<Hold> {
-    if *credential == Credential::Relay {
-        return Some(Hold::RelayLogin);
-    }
-    cn.data.is_none().then_some(Hold::NoDataSet)
 }
 
 fn fresh_salt() -> Result<[u8; SALT], Refusal> {

@@ -32,7 +32,7 @@ use crate::reactor::{Received, Socket};
 use crate::route::Cn;
 use crate::session::dialog::Dialog;
 use crate::session::hold::Hold;
-use crate::session::login::{CnLogin, CnStep, Credential};
+use crate::session::login::{CnLogin, CnStep, Credential, Proof};
 use crate::session::restore;
 use crate::session::script::{Results, Script};
 use crate::session::tracking;
@@ -41,17 +41,10 @@ use crate::wire::frame::PacketReader;
 use crate::wire::reply::ErrPacket;
 use crate::wire::status::Status;
 
-/// Legs that a worker opens at the same time for sessions to move to.
-const OPENINGS_MAX: u32 = 64;
 /// Moves that wait for their turn to open a leg; as many as a worker may have sessions, or more.
 const ORDERS_MAX: usize = 1 << 17;
-/// How long the answers of one burst are waited for.
-const BURST_LIMIT: Duration = Duration::from_secs(5);
 /// Bytes of the longest answer to a question of ours.
 const ANSWER_MAX: usize = 16 << 20;
-/// A session whose move came to nothing is left alone for so long, doubling with each failure in a row.
-const REST_BASE: Duration = Duration::from_secs(1);
-const REST_MAX: Duration = Duration::from_secs(60);
 
 /// Moves under way and waiting.
 #[derive(Default)]
@@ -67,6 +60,8 @@ struct Move {
     patience: Duration,
     /// Who wants to hear of it.
     ticket: Option<u64>,
+    /// It was held for longer than the patience.
+    held_back: Cell<bool>,
 }
 
 impl Movers {
@@ -81,14 +76,20 @@ impl Movers {
         }
         worker.counters.moves.ordered.add(1);
         card.leaving.set(Some(to.slot));
-        worker.movers.waiting.borrow_mut().push_back(Move { card, to, patience, ticket });
+        worker.movers.waiting.borrow_mut().push_back(Move {
+            card,
+            to,
+            patience,
+            ticket,
+            held_back: Cell::new(false),
+        });
         Self::begin(worker);
     }
 
     /// Begins as many moves as may be begun.
     fn begin(worker: &Rc<Worker>) {
         let movers = &worker.movers;
-        while movers.openings.get() < OPENINGS_MAX {
+        while movers.openings.get() < worker.migration().at_once {
             let Some(next) = movers.waiting.borrow_mut().pop_front() else { return };
             movers.openings.set(movers.openings.get() + 1);
             let worker = worker.clone();
@@ -107,9 +108,11 @@ impl Movers {
 
 /// A move from its turn to its end.
 async fn conduct(worker: &Rc<Worker>, order: &Move) -> Outcome {
-    let passport = order.card.passport.borrow().clone();
-    let opened = match &passport {
-        Some(passport) if order.card.is_alive() => open(worker, passport, order.to.clone()).await,
+    let passport = order.card.passport.borrow().clone().zip(order.card.proof());
+    let opened = match passport {
+        Some((passport, proof)) if order.card.is_alive() => {
+            open(worker, &passport, proof, order.to.clone()).await
+        }
         _ => Err("the session has ended".to_owned()),
     };
     Movers::opened(worker);
@@ -138,7 +141,8 @@ async fn wait_for_session(worker: &Rc<Worker>, order: &Move, offer: &Offer) -> O
         }
         if !offer.is_taken() && Instant::now() >= patience {
             order.card.call.set(Call::None);
-            worker.counters.moves.held.add(1);
+            worker.counters.moves.held_back.add(1);
+            order.held_back.set(true);
             return Err(order.card.hold().map_or("it was never silent", Hold::why).to_owned());
         }
         let said = order.card.commands.get();
@@ -162,19 +166,22 @@ fn conclude(worker: &Rc<Worker>, order: &Move, outcome: Outcome) {
     match &outcome {
         Ok(pause) => {
             worker.counters.moves.done.add(1);
-            worker.counters.pauses.record(*pause);
+            worker.counters.moves.pauses.add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
             card.moves.set(card.moves.get() + 1);
             card.failures.set(0);
             card.last_move.replace(None);
             card.moved_at.set(Some(Instant::now()));
         }
         Err(why) => {
-            worker.counters.moves.failed.add(1);
+            if !order.held_back.get() {
+                worker.counters.moves.failed.add(1);
+            }
             debug!(session = card.id.0, to = &*order.to.id, "a session stays: {why}");
-            let rest = REST_BASE * 2u32.saturating_pow(card.failures.get().min(16));
+            let migration = worker.migration();
+            let rest = migration.back_off * 2u32.saturating_pow(card.failures.get().min(16));
             card.failures.set(card.failures.get() + 1);
             card.last_move.replace(Some(why.as_str().into()));
-            card.rests_until.set(Some(Instant::now() + rest.min(REST_MAX)));
+            card.rests_until.set(Some(Instant::now() + rest.min(migration.back_off_max)));
         }
     }
     let said = outcome.map(|pause| format!("moved to {} in {} us", order.to.id, pause.as_micros()));
@@ -188,15 +195,17 @@ pub(super) fn answer(worker: &Worker, ticket: Option<u64>, outcome: Result<Strin
 }
 
 /// Opens a leg for a session that has logged in before, and has the CN track it.
-pub(super) async fn open(worker: &Rc<Worker>, passport: &Passport, cn: Arc<Cn>) -> Result<Candidate, String> {
+pub(super) async fn open(
+    worker: &Rc<Worker>,
+    passport: &Passport,
+    proof: Proof,
+    cn: Arc<Cn>,
+) -> Result<Candidate, String> {
     let seat = worker.seats.take(cn.slot);
     let limits = worker.login_limits().ok_or("the worker has no picture yet")?;
-    let login = CnLogin::new(
-        &passport.login,
-        passport.identity.cn_user(cn.flavour),
-        Credential::Proof(passport.proof.clone()),
-    )
-    .tracked(true);
+    let login =
+        CnLogin::new(&passport.login, passport.identity.cn_user(cn.flavour), Credential::Proof(proof))
+            .tracked(true);
     let Approached { mut leg, mut auth, mut answer } =
         approach(&worker.reactor, &limits, &cn, login).await.map_err(|passed| {
             if let Some(failure) = passed.failure {
@@ -229,7 +238,7 @@ pub(super) async fn open(worker: &Rc<Worker>, passport: &Passport, cn: Arc<Cn>) 
         answer = answered.ok_or("the login took too long")?.map_err(|cause| cause.to_string())?;
     };
     let capabilities = auth.capabilities;
-    let asked = tracking::ask(capabilities);
+    let asked = tracking::script();
     if let Err(cause) = converse(worker, &leg.socket, asked, capabilities).await {
         return Err(format!("CN {} does not track sessions: {cause}", cn.id));
     }
@@ -288,8 +297,9 @@ pub(super) async fn converse(
             }
         }
     };
-    let talked = worker.reactor.until(Instant::now() + BURST_LIMIT, talk).await;
-    talked.unwrap_or_else(|| Err(TalkError::Broken(format!("no answer within {BURST_LIMIT:?}"))))?;
+    let limit = worker.migration().restore_timeout;
+    let talked = worker.reactor.until(Instant::now() + limit, talk).await;
+    talked.unwrap_or_else(|| Err(TalkError::Broken(format!("no answer within {limit:?}"))))?;
     answers.finish().map_err(|cause| TalkError::Wrong(cause.to_string()))
 }
 
@@ -331,10 +341,10 @@ pub(super) async fn carry_over(
     };
     let script = restore::restore(quiet.state(), asked).map_err(CarryError::Held)?;
     let mut status = candidate.status;
-    if let Some(script) = script {
+    if !script.is_empty() {
         let results =
             converse(worker, &candidate.leg.socket, script, capabilities).await.map_err(CarryError::New)?;
-        status = results.status().unwrap_or(status);
+        status = results.status;
         let settled = restore::settle(quiet.state_mut(), results);
         settled.map_err(|cause| CarryError::New(TalkError::Wrong(cause.to_string())))?;
     }

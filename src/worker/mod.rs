@@ -23,12 +23,12 @@ use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
 use tracing::error;
 
-use crate::config::settings::{Login, Settings};
+use crate::config::settings::{Login, Migration, Settings};
 use crate::ident::{CnSlot, SessionId, WorkerId};
 use crate::mailbox::message::{CnFailure, Event, MoveOrder, Order, Picture, Report, Whom};
 use crate::mailbox::{Full, WorkerEnd};
@@ -36,8 +36,9 @@ use crate::metrics::{Counters, SeatBook, Tally};
 use crate::net;
 use crate::reactor::executor::{self, ExecutorError};
 use crate::reactor::{self, Bell, Reactor};
-use crate::route::View;
 use crate::route::pick::Turns;
+use crate::route::{self, Cn, View};
+use crate::session::hold::Hold;
 use flag::Flag;
 use migrate::{Movers, answer};
 use roster::{Call, Card, Entry, Facts, Roster};
@@ -79,6 +80,8 @@ struct Worker {
     mailbox: WorkerEnd,
     picture: RefCell<Option<Picture>>,
     movers: Movers,
+    /// How sessions move, as long as there is no picture.
+    first_migration: Arc<Migration>,
     /// Until when sessions may go on, once a stop was ordered.
     stop_at: Cell<Option<Instant>>,
     stopping: Flag,
@@ -114,6 +117,7 @@ async fn work(parts: Parts) -> io::Result<()> {
         mailbox: parts.mailbox,
         picture: RefCell::default(),
         movers: Movers::default(),
+        first_migration: Arc::new(parts.settings.migration.clone()),
         stop_at: Cell::default(),
         stopping: Flag::default(),
         out_of_patience: Flag::default(),
@@ -141,7 +145,11 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
         for order in orders {
             match order {
                 Order::Publish(picture) => {
-                    worker.picture.replace(Some(picture));
+                    let users = picture.users.clone();
+                    let before = worker.picture.replace(Some(picture));
+                    if before.is_some_and(|before| !Arc::ptr_eq(&before.users, &users)) {
+                        worker.roster.prove(&users);
+                    }
                     for fd in waiting.take().into_iter().flatten() {
                         worker.reactor.spawn(listener::accept(worker.clone(), fd));
                     }
@@ -150,7 +158,10 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
                     worker.report(Event::Sessions { ticket, rows: worker.roster.rows(Instant::now()) });
                 }
                 Order::Census { ticket } => {
-                    worker.report(Event::Census { ticket, rows: worker.roster.census(Instant::now()) });
+                    worker.report(Event::Census {
+                        ticket,
+                        rows: worker.roster.census(Instant::now(), worker.dwell()),
+                    });
                 }
                 Order::Move(order) => worker.order_move(order),
                 Order::Evict { from, why } => worker.evict(from, &why),
@@ -206,19 +217,35 @@ impl Worker {
         let to = self.view().and_then(|view| view.cn(order.to).cloned());
         match order.whom {
             Whom::Session { ticket, session } => {
-                let Some(card) = self.roster.card(session) else { return };
-                match to {
-                    Some(to) => Movers::order(self, card, to, order.patience, Some(ticket)),
-                    None => answer(self, Some(ticket), Err("there is no such CN".to_owned())),
+                let Some(card) = self.roster.card(session) else {
+                    return self.report(Event::NotHere { ticket });
+                };
+                match self.may_move(&card, order.to) {
+                    Ok(to) => Movers::order(self, card, to, order.patience, Some(ticket)),
+                    Err(why) => answer(self, Some(ticket), Err(why)),
                 }
             }
             Whom::Some { group, from, count } => {
                 let Some(to) = to else { return };
-                for card in self.roster.choose(&group, from, order.to, count, Instant::now()) {
+                let dwell = if order.dwelling_too { Duration::ZERO } else { self.dwell() };
+                for card in self.roster.choose(&group, from, count, Instant::now(), dwell) {
                     Movers::order(self, card, to.clone(), order.patience, None);
                 }
             }
         }
+    }
+
+    /// The CN that a session is to move to, if it may go there.
+    fn may_move(&self, card: &Card, to: CnSlot) -> Result<Arc<Cn>, String> {
+        let (view, group, from) = (self.view(), card.group.borrow().clone(), card.slot());
+        let (Some(view), Some(group), Some(from)) = (view, group, from) else {
+            return Err(Hold::Login.why().to_owned());
+        };
+        if let Some(hold) = card.hold().filter(|hold| hold.is_lasting()) {
+            return Err(hold.why().to_owned());
+        }
+        route::moves::may_move(&view, &group, from, to).map_err(|barred| barred.to_string())?;
+        view.cn(to).cloned().ok_or_else(|| "there is no such CN".to_owned())
     }
 
     /// Ends all sessions on a CN.
@@ -230,18 +257,26 @@ impl Worker {
     }
 
     fn kill(&self, ticket: u64, session: SessionId) {
-        if let Some(card) = self.roster.card(session) {
-            card.call(&self.reactor, Call::Kill);
-            answer(self, Some(ticket), Ok(format!("session {session} is ended")));
-        }
+        let Some(card) = self.roster.card(session) else { return self.report(Event::NotHere { ticket }) };
+        card.call(&self.reactor, Call::Kill);
+        answer(self, Some(ticket), Ok(format!("session {session} is ended")));
     }
 
     fn view(&self) -> Option<Arc<View>> {
         self.picture.borrow().as_ref().map(|picture| picture.view.clone())
     }
 
-    fn migration(&self) -> Migration {
-        Migration { idle: std::time::Duration::from_millis(1000) }
+    /// How sessions move.
+    fn migration(&self) -> Arc<Migration> {
+        self.picture
+            .borrow()
+            .as_ref()
+            .map_or_else(|| self.first_migration.clone(), |picture| picture.migration.clone())
+    }
+
+    /// How long a session that has moved stays where it is.
+    fn dwell(&self) -> Duration {
+        self.picture.borrow().as_ref().map(|picture| picture.dwell).unwrap_or_default()
     }
 
     /// The limits of a login at a CN.
@@ -309,8 +344,4 @@ impl Drop for SessionGuard {
         self.card().retire(&self.worker.reactor);
         self.worker.counters.sessions.sub(1);
     }
-}
-
-pub struct Migration {
-    pub idle: std::time::Duration,
 }

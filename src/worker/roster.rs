@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::login::Passport;
 use super::offer::Offer;
@@ -21,6 +21,8 @@ use crate::reactor::Reactor;
 use crate::route::{Cn, Group};
 use crate::session::dialog::Dialog;
 use crate::session::hold::Hold;
+use crate::session::login::{Proof, Standing};
+use crate::session::user::Users;
 
 /// Ids of sessions abroad that are kept without a look at whether those still live.
 const SWEEP_MIN: usize = 64;
@@ -64,8 +66,6 @@ pub struct Bearer {
     pub user: Box<str>,
     pub tenant: Box<str>,
     pub labels: Box<str>,
-    /// `relay` or `known`.
-    pub login: &'static str,
 }
 
 /// What somebody wants of a session, to be done at its next quiet moment.
@@ -89,6 +89,8 @@ pub struct Card {
     pub since: Instant,
     pub client: Peer,
     pub bearer: RefCell<Bearer>,
+    /// Whether the bearer can be logged in again; unknown until a CN has let it in.
+    pub standing: RefCell<Standing>,
     /// The CN that serves it; none while it is logging in.
     pub cn: RefCell<Option<Arc<Cn>>>,
     /// Those to which the same CNs are open; none while it is logging in.
@@ -112,7 +114,7 @@ pub struct Card {
     pub last_move: RefCell<Option<Box<str>>>,
     /// Commands that a restore would take.
     pub cost: Cell<u32>,
-    /// What logs it in again; none where nothing does.
+    /// Who logs in again, with what the standing has for a proof; none where the session can never move.
     pub passport: RefCell<Option<Arc<Passport>>>,
     /// None for a session that lives where it got its id.
     claim: RefCell<Option<Claim>>,
@@ -151,6 +153,7 @@ impl Card {
             since,
             client,
             bearer: RefCell::default(),
+            standing: RefCell::default(),
             cn: RefCell::default(),
             group: RefCell::default(),
             activity: Cell::default(),
@@ -217,8 +220,23 @@ impl Card {
         self.hold.set(hold);
     }
 
+    /// Why it may not move now. Without a proof it cannot at any time.
     pub fn hold(&self) -> Option<Hold> {
-        self.hold.get()
+        let unproven = !matches!(&*self.standing.borrow(), Standing::Proven(_));
+        self.hold.get().or_else(|| unproven.then_some(Hold::RelayLogin))
+    }
+
+    /// Looks whether `users` know by now whom the session belongs to.
+    pub fn prove(&self, users: &Users) {
+        let _ = self.standing.borrow_mut().proof(users.hashes(&self.bearer.borrow().user));
+    }
+
+    /// What logs it in again; none where nothing does.
+    pub fn proof(&self) -> Option<Proof> {
+        match &*self.standing.borrow() {
+            Standing::Proven(proof) => Some(proof.clone()),
+            Standing::Unknown | Standing::Witnessed(_) => None,
+        }
     }
 
     pub fn is_idle(&self) -> bool {
@@ -256,9 +274,14 @@ impl Card {
         }
     }
 
+    /// Whether it has moved within `dwell`.
+    fn dwells(&self, now: Instant, dwell: Duration) -> bool {
+        self.moved_at.get().is_some_and(|at| now < at + dwell)
+    }
+
     /// Whether it may be ordered to move, though something may hold it for the moment.
     pub fn is_movable(&self, now: Instant) -> bool {
-        let settled = self.hold.get().is_some_and(Hold::is_lasting);
+        let settled = self.hold().is_some_and(Hold::is_lasting);
         let rests = self.rests_until.get().is_some_and(|until| now < until);
         !settled && !rests && self.leaving.get().is_none() && self.call.get() == Call::None
     }
@@ -357,38 +380,49 @@ impl Roster {
         self.cards.borrow().values().filter(|card| fits(card)).cloned().collect()
     }
 
-    /// Up to `count` sessions of a group that could move, those ordered there already counted: those first that have not moved
-    /// lately and are cheap to move.
-    pub fn choose(&self, group: &Group, from: CnSlot, to: CnSlot, count: u32, now: Instant) -> Vec<Rc<Card>> {
+    /// Up to `count` sessions of a group that could move and have not moved within `dwell`: those first whose last move is
+    /// long ago and that are cheap to move.
+    pub fn choose(
+        &self,
+        group: &Group,
+        from: CnSlot,
+        count: u32,
+        now: Instant,
+        dwell: Duration,
+    ) -> Vec<Rc<Card>> {
         let here = |card: &Card| card.slot() == Some(from) && card.group.borrow().as_deref() == Some(group);
-        let leaving = self.cards(|card| here(card) && card.leaving.get() == Some(to)).len();
-        let mut cards = self.cards(|card| here(card) && card.is_movable(now));
+        let may = |card: &Card| card.is_movable(now) && !card.dwells(now, dwell);
+        let mut cards = self.cards(|card| here(card) && may(card));
         cards.sort_by_key(|card| (card.moved_at.get(), card.hold().is_some(), card.cost.get()));
-        cards.truncate((count as usize).saturating_sub(leaving));
+        cards.truncate(count as usize);
         cards
     }
 
-    /// How many sessions of which group are where.
-    pub fn census(&self, now: Instant) -> Vec<CensusRow> {
+    /// How many sessions of which group are where, and how many of them are on their way.
+    pub fn census(&self, now: Instant, dwell: Duration) -> Vec<CensusRow> {
         let mut rows: BTreeMap<(Arc<Group>, CnSlot), CensusRow> = BTreeMap::new();
         for card in self.cards.borrow().values() {
             let (Some(group), Some(cn)) = (&*card.group.borrow(), card.slot()) else { continue };
-            let row = rows.entry((group.clone(), cn)).or_insert_with(|| CensusRow {
-                group: group.clone(),
-                cn,
-                sessions: 0,
-                movable: 0,
-                leaving: 0,
-            });
+            let row = row_of(&mut rows, group, cn);
             row.sessions += 1;
-            row.movable += u32::from(card.is_movable(now));
+            let movable = card.is_movable(now);
+            row.movable += u32::from(movable);
+            row.dwelling += u32::from(movable && card.dwells(now, dwell));
             row.leaving += u32::from(card.leaving.get().is_some());
+            if let Some(to) = card.leaving.get() {
+                row_of(&mut rows, group, to).arriving += 1;
+            }
         }
         rows.into_values().collect()
     }
 
     pub fn is_empty(&self) -> bool {
         self.cards.borrow().is_empty()
+    }
+
+    /// Looks at every session again, as other `users` are known now.
+    pub fn prove(&self, users: &Users) {
+        self.cards.borrow().values().for_each(|card| card.prove(users));
     }
 
     /// Every session as a row.
@@ -398,6 +432,14 @@ impl Roster {
 }
 
 impl Card {
+    fn login(&self) -> &'static str {
+        match (self.activity.get(), &*self.standing.borrow()) {
+            (Activity::Login, _) => "",
+            (_, Standing::Proven(_)) => "known",
+            (_, Standing::Unknown | Standing::Witnessed(_)) => "relay",
+        }
+    }
+
     fn row(&self, worker: WorkerId, now: Instant) -> SessionRow {
         let bearer = self.bearer.borrow();
         SessionRow {
@@ -409,14 +451,30 @@ impl Card {
             labels: bearer.labels.to_string(),
             cn: self.cn.borrow().as_ref().map(|cn| cn.id.clone()),
             state: self.activity.get().name(),
-            login: bearer.login,
+            login: self.login(),
             commands: self.commands.get(),
-            hold: self.hold.get(),
+            hold: self.hold(),
             moves: self.moves.get(),
             last_move: self.last_move.borrow().clone(),
             age_s: now.saturating_duration_since(self.since).as_secs(),
         }
     }
+}
+
+fn row_of<'r>(
+    rows: &'r mut BTreeMap<(Arc<Group>, CnSlot), CensusRow>,
+    group: &Arc<Group>,
+    cn: CnSlot,
+) -> &'r mut CensusRow {
+    rows.entry((group.clone(), cn)).or_insert_with(|| CensusRow {
+        group: group.clone(),
+        cn,
+        sessions: 0,
+        movable: 0,
+        dwelling: 0,
+        leaving: 0,
+        arriving: 0,
+    })
 }
 
 /// A session's place in the roster.
@@ -451,7 +509,8 @@ mod tests {
         assert_ne!(first.card().id, second.card().id);
         assert_eq!(roster.rows(now).len(), 2);
         drop(first);
-        assert_eq!(roster.rows(now)[0].client, "127.0.0.1:2");
+        let rows = roster.rows(now);
+        assert_eq!((&*rows[0].client, rows[0].login), ("127.0.0.1:2", ""));
         drop(second);
         assert!(roster.is_empty());
     }

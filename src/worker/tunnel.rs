@@ -260,7 +260,7 @@ impl Tunnel<'_> {
     /// Has the CN track the session again after COM_RESET_CONNECTION.
     async fn retrack(&mut self) -> Result<(), Ending> {
         let spoken = self.dialog.watched().map(|watched| watched.cn).unwrap_or_default();
-        match converse(self.worker, &self.cn_socket, tracking::ask(spoken), spoken).await {
+        match converse(self.worker, &self.cn_socket, tracking::script(), spoken).await {
             Ok(_) => {
                 self.dialog.tracked();
                 Ok(())
@@ -278,18 +278,19 @@ impl Tunnel<'_> {
 
     /// Opens a session anew whose CN is down, if all of its state is known. None if it has to end.
     async fn reopen(&mut self) -> Option<()> {
-        let complete = |dialog: &Dialog| dialog.watched().is_some_and(|watched| watched.state.is_complete());
+        let complete = |dialog: &Dialog| dialog.watched().is_some_and(|watched| watched.state.complete());
         if self.dialog.hold().is_some() || !complete(&self.dialog) || !self.cn_is_down().await {
             return None;
         }
         self.next_command_allows().await?;
         let passport = self.card.passport.borrow().clone()?;
+        let proof = self.card.proof()?;
         let limits = self.worker.login_limits()?;
         let mut tried = vec![self.cn.slot];
         while tried.len() <= limits.attempts as usize {
             let refuge = self.refuge(&tried)?;
             tried.push(refuge.slot);
-            let candidate = match open(self.worker, &passport, refuge).await {
+            let candidate = match open(self.worker, &passport, proof.clone(), refuge).await {
                 Ok(candidate) => candidate,
                 Err(cause) => {
                     info!(session = self.card.id.0, "cannot be opened anew: {cause}");

@@ -6,9 +6,11 @@
 #[path = "../house/mod.rs"]
 mod house;
 
+mod accounts;
 mod admin;
 mod lifecycle;
 mod login;
+mod migrate;
 mod pressure;
 mod relay;
 mod reload;

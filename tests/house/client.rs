@@ -27,6 +27,7 @@ impl Com {
     pub const STMT_PREPARE: u8 = 0x16;
     pub const STMT_EXECUTE: u8 = 0x17;
     pub const STMT_CLOSE: u8 = 0x19;
+    pub const RESET_CONNECTION: u8 = 0x1f;
     pub const STMT_FETCH: u8 = 0x1c;
 }
 
@@ -189,6 +190,15 @@ impl RawClient {
         self.command(Com::QUERY, sql.as_bytes());
         let rows = self.rows()?;
         Ok(short_text(rows.first().expect("a row")))
+    }
+
+    /// Whether the proxy has sent something by itself, or closed.
+    pub fn has_ended(&self) -> bool {
+        let socket = self.stream.get_ref();
+        socket.set_nonblocking(true).expect("a socket");
+        let seen = socket.peek(&mut [0]);
+        socket.set_nonblocking(false).expect("a socket");
+        seen.is_ok()
     }
 
     /// Closes the sending side only.

@@ -2,14 +2,17 @@
 //!
 //! A dialog whose session can never move has nobody to tell: its watch is off, with the reason.
 
+use std::cell::Cell;
+
 use super::look::{Look, Patch, Stop};
 use super::scanner::{FULL, HEADER, Start};
 use super::{Dialog, Outcome, Turn};
 use crate::session::hold::Hold;
 use crate::session::state::{Errand, State};
-use crate::session::tracking::{self, Wishes};
+use crate::session::tracking;
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
+use crate::wire::cursor::Cursor;
 use crate::wire::reply::{EOF, OK, OkPacket};
 use crate::wire::statement::PrepareOk;
 use crate::wire::status::Status;
@@ -17,6 +20,8 @@ use crate::wire::{self, frame};
 
 /// Bytes of the longest OK with session state changes.
 pub const CHANGES_MAX: usize = 1 << 20;
+/// A command that is longer does not ask what the one before left behind.
+const LONG: usize = 2048;
 /// The shortest OK; a shorter packet with an EOF's first byte is one.
 const OK_MIN: u32 = 7;
 
@@ -32,16 +37,25 @@ pub struct Watched {
     pub state: State,
     /// What the client negotiated.
     pub client: Capabilities,
-    pub wishes: Wishes,
     /// What the CN leg speaks; it reports session state changes in any case.
     pub cn: Capabilities,
     /// COM_RESET_CONNECTION has ended the tracking.
     untracked: bool,
+    /// What the state said last about holds, and whether it may say something else now: it is asked after every packet.
+    hold: Cell<Option<Hold>>,
+    stale: Cell<bool>,
 }
 
 impl Watched {
-    pub fn new(state: State, client: Capabilities, wishes: Wishes, cn: Capabilities) -> Self {
-        Self { state, client, wishes, cn, untracked: false }
+    pub fn new(state: State, client: Capabilities, cn: Capabilities) -> Self {
+        Self { state, client, cn, untracked: false, hold: Cell::new(None), stale: Cell::new(true) }
+    }
+
+    fn hold(&self) -> Option<Hold> {
+        if self.stale.replace(false) {
+            self.hold.set(self.state.holds().first());
+        }
+        self.hold.get()
     }
 }
 
@@ -93,7 +107,7 @@ impl Dialog {
         } else if self.in_transaction() {
             Some(Hold::Transaction)
         } else {
-            watched.state.holds().first()
+            watched.hold()
         }
     }
 
@@ -107,6 +121,8 @@ impl Dialog {
     pub fn tracked(&mut self) {
         if let Some(watched) = self.watched_mut() {
             watched.untracked = false;
+            watched.state.tracked();
+            watched.stale.set(true);
         }
     }
 
@@ -114,7 +130,21 @@ impl Dialog {
     pub fn asks_about_last(&self, unread: &[u8]) -> bool {
         let Some((start, watched)) = self.client.peek(unread).zip(self.watched()) else { return true };
         let end = HEADER + start.length as usize;
-        watched.state.asks_about_last(&unread[HEADER..end.min(unread.len())], end <= unread.len())
+        let payload = &unread[HEADER..end.min(unread.len())];
+        let whole = end <= unread.len();
+        let command = Command::from_byte(payload.first().copied().unwrap_or_default());
+        // What is too long to be seen whole asks for nothing of the kind; what has not come yet may.
+        if whole { watched.state.asks_about_last(command, payload) } else { unread.len() < LONG }
+    }
+
+    /// How many bytes of a COM_STMT_EXECUTE that a look has stopped at [`execute`](Self::execute) needs, its header included, as far as
+    /// `head` tells; it is enough when it is all that is asked for.
+    pub fn execute_needs(&self, head: &[u8]) -> usize {
+        let (header, payload) = head.split_at(HEADER.min(head.len()));
+        let length =
+            header.first_chunk().map_or(0, |&[a, b, c, _]: &[u8; HEADER]| u32::from_le_bytes([a, b, c, 0]));
+        let needed = self.watched().and_then(|watched| watched.state.execute_head_len(payload));
+        HEADER + needed.unwrap_or(payload.len()).min(length as usize)
     }
 
     /// What goes to the CN in the place of a frame's `head` that a look has stopped at; the rest of the frame follows it.
@@ -161,7 +191,8 @@ impl Dialog {
         if let Some(watched) = self.watched_mut() {
             let ok = OkPacket::read(payload, watched.cn)?;
             watched.state.changed(errand, ok.changes.unwrap_or_default());
-            rewritten = tracking::rewrite(payload, watched.cn, watched.client, &watched.wishes)?;
+            watched.stale.set(true);
+            rewritten = tracking::rewrite(payload, watched.cn, watched.client, &watched.state.wishes())?;
         }
         self.cn.skip(payload);
         look.cn.replies += self.cn_packet_end();
@@ -190,6 +221,9 @@ impl Dialog {
     pub(super) fn watch_command(&mut self, command: Command, payload: &[u8], at: usize, look: &mut Look) {
         let Watch::On(watched) = &mut self.watch else { return };
         self.overheard = watched.state.begin(command, payload);
+        if !matches!(command, Command::Query | Command::StmtExecute | Command::Ping) {
+            watched.stale.set(true);
+        }
         let statement = match command {
             Command::StmtExecute
             | Command::StmtSendLongData
@@ -220,13 +254,33 @@ impl Dialog {
     pub(super) fn watch_end(&mut self) -> Option<Errand> {
         let Watch::On(watched) = &mut self.watch else { return None };
         self.overheard = false;
-        watched.state.end()
+        let errand = watched.state.end();
+        if errand.is_some() {
+            watched.stale.set(true);
+        }
+        errand
     }
 
     /// A packet of the CN's begins, in the frame at `at`, and `self.outcome` and `self.status` are what came of it. `first`: it is the
     /// first of a result.
     #[inline]
-    pub(super) fn watch_reply(&mut self, start: &Start<'_>, first: bool, at: usize, look: &mut Look) {
+    pub(super) fn watch_reply(
+        &mut self,
+        start: &Start<'_>,
+        first: bool,
+        was_in_transaction: bool,
+        at: usize,
+        look: &mut Look,
+    ) {
+        if let Watch::On(watched) = &mut self.watch {
+            if was_in_transaction && !self.status.has(Status::IN_TRANS) {
+                watched.state.transaction_ended();
+                watched.stale.set(true);
+            }
+            if first && start.payload.first() == Some(&OK) {
+                watched.state.inserted(insert_id(start.payload));
+            }
+        }
         if self.status.has(Status::SESSION_STATE_CHANGED) && self.outcome != Outcome::Malformed {
             self.stop_at_change(start, at, look);
         }
@@ -270,10 +324,8 @@ impl Dialog {
         let Some(pending) = self.front else { return };
         let (Watch::On(watched), Some(errand)) = (&mut self.watch, pending.errand) else { return };
         watched.state.replied(errand, self.failed, self.status);
-        if pending.command == Command::ResetConnection && !self.failed {
-            watched.state.reset();
-            watched.untracked = true;
-        }
+        watched.stale.set(true);
+        watched.untracked |= pending.command == Command::ResetConnection && !self.failed;
     }
 }
 
@@ -289,6 +341,7 @@ impl Quiet<'_> {
         let Watch::On(watched) = &mut self.dialog.watch else {
             unreachable!("a session that is not watched is held")
         };
+        watched.stale.set(true);
         &mut watched.state
     }
 
@@ -296,6 +349,14 @@ impl Quiet<'_> {
     pub fn settle(self, status: Status) {
         self.dialog.status = status;
     }
+}
+
+/// The last insert id of an OK, as far as it is at hand.
+#[inline]
+fn insert_id(ok: &[u8]) -> u64 {
+    let mut cursor = Cursor::new(&ok[1..]);
+    let _affected = cursor.lenenc("affected rows");
+    cursor.lenenc("last insert id").unwrap_or_default()
 }
 
 const EXECUTE: u8 = 0x17;
