@@ -9,11 +9,7 @@
 //! 3 reach       net -> reactor   |   mailbox
 //! ------------------------------------------ waterline: no I/O, no clock below
 //! 2 judgement   session   |   placement -> route
-<<<<<<< HEAD
 //! 1 language    wire   |   sql
-=======
-//! 1 language    wire  sql
->>>>>>> sql
 //! 0 ground      metrics   ident
 //! ```
 //!
