@@ -7,6 +7,7 @@
 mod house;
 
 mod admin;
+mod galera;
 mod lifecycle;
 mod login;
 mod pressure;

@@ -7,18 +7,20 @@
 //! It knows the protocol by its own bytes and uses nothing of the library, so that a mistake there cannot
 //! hide here. It judges nothing: the tests do.
 
-#![allow(dead_code, reason = "each test binary uses its own part of the house")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part of the house")]
 
 mod client;
 mod cluster;
+mod galera;
 mod mariadb;
 mod place;
 mod process;
 mod proxy;
 mod scripted;
 
-pub use client::{Com, LoginAs, RawClient, check as err_of, frames};
+pub use client::{Can, Com, LoginAs, RawClient, check as err_of, frames};
 pub use cluster::{Driver, cluster, connect, driver_error, driver_opts};
+pub use galera::Galera;
 pub use mariadb::Mariadb;
 pub use place::{free_port, wait_until};
 pub use process::run;
