@@ -23,7 +23,7 @@ mod stream;
 mod track;
 mod words;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -99,6 +99,7 @@ struct Plan {
     alone: Option<u64>,
     end: u64,
     until: Instant,
+    stopped: AtomicBool,
 }
 
 impl Plan {
@@ -112,16 +113,17 @@ impl Plan {
             (None, Some(minutes)) => (clock * 1000, u64::MAX, Duration::from_secs(60 * minutes)),
             (None, None) => (1, u64::MAX, SHORT),
         };
-        Self { next: AtomicU64::new(first), alone, end, until: now + limit }
+        Self { next: AtomicU64::new(first), alone, end, until: now + limit, stopped: AtomicBool::new(false) }
     }
 
     fn next(&self) -> Option<u64> {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
-        (next < self.end && Instant::now() < self.until).then(|| self.alone.unwrap_or(next))
+        let over = next >= self.end || Instant::now() >= self.until || self.stopped.load(Ordering::Relaxed);
+        (!over).then(|| self.alone.unwrap_or(next))
     }
 
     fn stop(&self) {
-        self.next.store(u64::MAX - LANES as u64, Ordering::Relaxed);
+        self.stopped.store(true, Ordering::Relaxed);
     }
 }
 

@@ -11,14 +11,15 @@ use memchr::memmem;
 
 use super::house::{Can, Com, LoginAs, RawClient, frames};
 use super::reply::{Packet, Reader, Reply, Shape};
-use super::step::{Execute, LAST, Step};
+use super::step::{LAST, Step};
 use super::track;
 
 /// What both sides' schemas are called after masking; as long as a schema's name.
 pub const MASK: &str = "diff________x";
 
-/// ER_UNKNOWN_STMT_HANDLER and ER_STMT_HAS_NO_OPEN_CURSOR, whose texts have the statement's id.
-const NAME_THE_ID: [[u8; 2]; 2] = [1243u16.to_le_bytes(), 1421u16.to_le_bytes()];
+/// ER_UNKNOWN_STMT_HANDLER and ER_STMT_HAS_NO_OPEN_CURSOR, whose texts have the statement's id: as an ERR or a binary row
+/// tells them, and as a text row does.
+const NAME_THE_ID: [&[u8]; 4] = [&1243u16.to_le_bytes(), &1421u16.to_le_bytes(), b"1243", b"1421"];
 
 pub struct Side {
     pub client: RawClient,
@@ -69,9 +70,6 @@ impl Side {
             Step::Prepare { slot, .. } => self.prepared(*slot, &mut reply),
             Step::Close { slot } => self.closed(*slot),
             Step::ResetConnection | Step::ChangeUser(_) => self.open.clear(),
-            Step::Execute(Execute { slot: Some(slot), .. })
-            | Step::Fetch { slot, .. }
-            | Step::ResetStatement { slot } => self.mask_id(*slot, &mut reply),
             _ => (),
         }
         Ok(reply)
@@ -132,11 +130,16 @@ impl Side {
         self.open.retain(|open| *open != id);
     }
 
-    fn mask_id(&self, slot: usize, reply: &mut Reply) {
-        for packet in reply.iter_mut().filter(|packet| packet.payload[0] == 0xff) {
-            if NAME_THE_ID.iter().any(|code| packet.payload[1..3] == *code) {
-                let id = format!("({})", self.id(slot));
-                packet.payload = replace(&packet.payload, &id, &format!("(#{slot})"));
+    /// A text that names a statement's id names the slot instead; lengths before it are cut off.
+    fn mask_id(&self, packet: &mut Packet) {
+        if !NAME_THE_ID.iter().any(|code| memmem::find(&packet.payload, code).is_some()) {
+            return;
+        }
+        for (slot, id) in self.ids.iter().enumerate().filter_map(|(slot, id)| Some((slot, (*id)?))) {
+            let named = format!("({id}) ");
+            if let Some(at) = memmem::find(&packet.payload, named.as_bytes()) {
+                let text = &packet.payload[at + named.len()..];
+                packet.payload = [format!("statement #{slot} ").as_bytes(), text].concat();
             }
         }
     }
@@ -144,6 +147,7 @@ impl Side {
     fn mask(&self, reply: &mut Reply) {
         for packet in reply {
             packet.payload = replace(&packet.payload, &self.schema, MASK);
+            self.mask_id(packet);
             if self.client.capabilities & Can::SESSION_TRACK != 0 {
                 track::sort(&mut packet.payload, self.client.capabilities & Can::DEPRECATE_EOF != 0);
             }

@@ -53,6 +53,7 @@ impl Stream {
         if !with_schema {
             drawing.say(Step::Query(format!("USE {MASK}").into_bytes()), &[]);
         }
+        drawing.settle();
         let length = drawing.rng.usize(20..=60);
         while drawing.steps.len() < length {
             drawing.any();
@@ -134,6 +135,7 @@ impl Drawing {
             69..90 => self.statement(),
             90..93 => self.together(),
             93..95 => self.several(),
+            95 => self.found_rows(),
             _ => self.command(),
         }
     }
@@ -166,6 +168,17 @@ impl Drawing {
         }
         out.extend_from_slice(rest.as_bytes());
         out
+    }
+
+    /// A result and the question how long it was, at once or after another statement.
+    fn found_rows(&mut self) {
+        let text = words::COUNTED[self.rng.usize(..words::COUNTED.len())];
+        let text = self.fill(text);
+        self.say(Step::Query(text), &[]);
+        if self.rng.u8(..3) == 0 {
+            self.say(Step::Query(b"SET @w = 'between'".into()), &["user_variable"]);
+        }
+        self.say(Step::Query(b"SELECT FOUND_ROWS()".into()), &[]);
     }
 
     // --- transactions ----------------------------------------------------------------------------------
@@ -410,12 +423,18 @@ impl Drawing {
         self.statements.clear();
         self.autocommit = true;
         self.say(Step::InitDb(MASK.into()), &[]);
+        self.settle();
+    }
+
+    /// FOUND_ROWS() of a new session is what some session before it has left in the server's thread.
+    fn settle(&mut self) {
+        self.say(Step::Query(b"SELECT 'settled'".into()), &[]);
     }
 
     /// What the session has come to, all of it.
     fn finish(&mut self) {
         for text in [
-            "SELECT ROW_COUNT(), FOUND_ROWS(), LAST_INSERT_ID(), DATABASE()",
+            "SELECT ROW_COUNT(), LAST_INSERT_ID(), DATABASE()",
             "SET max_statement_time = 0, sql_select_limit = DEFAULT, sql_big_selects = 1",
             "SELECT @v0, @v1, @v2, @w, @trigger, @function, @procedure, @other",
             words::AUDIT,
