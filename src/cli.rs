@@ -59,7 +59,7 @@ enum Command {
         /// Print an array of JSON objects instead of a table
         #[arg(long)]
         json: bool,
-        /// For instance "SHOW CNS", "SHOW SESSIONS", "SHOW WORKERS" or "SHOW VERSION"
+        /// For instance "SHOW CNS", "SHOW SESSIONS", "SHOW HOLDS" or "DRAIN CN 'cn1' DEADLINE 60"
         statement: String,
     },
     /// Watch the CNs and workers of a running proxy; without a terminal, look once

@@ -31,5 +31,6 @@ pub mod placement;
 pub mod reactor;
 pub mod route;
 pub mod session;
+pub mod sql;
 pub mod wire;
 pub mod worker;

@@ -1,4 +1,4 @@
-//! What one worker counts: traffic, and seats on CNs.
+//! What one worker counts: traffic, seats on CNs, and moves with the pauses that they cost.
 //!
 //! Every number here has exactly one writer, the worker that owns it, so an increment is a plain load
 //! and store; anybody may read. Nothing here is a lock or a read-modify-write instruction.
@@ -62,6 +62,106 @@ pub struct Counters {
     pub panics: Count,
     /// Reports that did not fit into the coordinator's mailbox.
     pub reports_dropped: Count,
+    pub moves: Moves,
+}
+
+/// The moves of one worker's sessions from CN to CN since it started.
+#[derive(Debug, Default)]
+pub struct Moves {
+    /// Sessions that were told to move.
+    pub ordered: Count,
+    /// Of them, those that are on the new CN.
+    pub done: Count,
+    /// Those that stayed because something failed: the new CN, a restore, an answer that was not right.
+    pub failed: Count,
+    /// Those that stayed because they were held for longer than the patience.
+    pub held_back: Count,
+    /// Idle sessions of a CN that was lost, opened anew on another.
+    pub reopened: Count,
+    /// How long each session that moved could not serve its client.
+    pub pauses: Pauses,
+}
+
+/// Buckets of [`Pauses`]: one for each microsecond below 64, then 32 for each power of two, up to 2^32 (71 minutes).
+const BUCKETS: usize = 64 + 26 * 32;
+
+/// How many pauses were how long, in microseconds: a log-linear histogram. A pause is known to 1/32 of itself, that
+/// is to 3.2 %, and told by the middle of its bucket, at most 1.6 % off; what is longer than 71 minutes counts as
+/// that.
+#[derive(Debug)]
+pub struct Pauses {
+    buckets: Box<[Count]>,
+    longest: Count,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self { buckets: (0..BUCKETS).map(|_| Count::default()).collect(), longest: Count::default() }
+    }
+}
+
+impl Pauses {
+    /// Counts one. To be called by the owning thread alone.
+    pub fn add(&self, micros: u64) {
+        let micros = micros.min(u64::from(u32::MAX));
+        self.buckets[bucket(micros)].add(1);
+        if micros > self.longest.get() {
+            self.longest.set(micros);
+        }
+    }
+}
+
+/// The pauses of several workers together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PauseSummary {
+    counts: Vec<u64>,
+    longest: u64,
+}
+
+impl PauseSummary {
+    pub fn of<'p>(all: impl IntoIterator<Item = &'p Pauses>) -> Self {
+        let mut summary = Self { counts: vec![0; BUCKETS], longest: 0 };
+        for pauses in all {
+            for (sum, count) in summary.counts.iter_mut().zip(&pauses.buckets) {
+                *sum += count.get();
+            }
+            summary.longest = summary.longest.max(pauses.longest.get());
+        }
+        summary
+    }
+
+    /// The least pause, in microseconds, that a share of `quantile` (0 to 1) of all did not exceed; none where
+    /// there were no pauses.
+    pub fn quantile(&self, quantile: f64) -> Option<u64> {
+        let total: u64 = self.counts.iter().sum();
+        let rank = ((total as f64 * quantile).ceil() as u64).clamp(1, total.max(1));
+        let mut below = 0;
+        let at = self.counts.iter().position(|count| {
+            below += count;
+            below >= rank
+        })?;
+        Some(middle(at).min(self.longest))
+    }
+
+    /// The longest pause, in microseconds, exactly; none where there were no pauses.
+    pub fn longest(&self) -> Option<u64> {
+        self.counts.iter().any(|count| *count > 0).then_some(self.longest)
+    }
+}
+
+/// Where a number of microseconds is counted; it must be below 2^32.
+fn bucket(micros: u64) -> usize {
+    let micros = usize::try_from(micros).unwrap_or(usize::MAX);
+    // So far to the right that six bits are left, of which the upper one is set.
+    let shift = (usize::BITS - micros.leading_zeros()).saturating_sub(6) as usize;
+    shift * 32 + (micros >> shift)
+}
+
+/// The middle of what a bucket counts.
+fn middle(bucket: usize) -> u64 {
+    let shift = (bucket / 32).saturating_sub(1);
+    let first = ((bucket - shift * 32) as u64) << shift;
+    first + ((1_u64 << shift) - 1) / 2
 }
 
 /// The seats of one worker, by CN slot.
@@ -141,6 +241,41 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_pause_has_a_bucket_that_knows_it_well() {
+        let mut last = 0;
+        for micros in
+            (0..20_000).chain((20_000..u64::from(u32::MAX)).step_by(99_991)).chain([u32::MAX.into()])
+        {
+            let at = bucket(micros);
+            assert!(at == last || at == last + 1 || micros > 20_000, "{micros}");
+            assert!(at < BUCKETS, "{micros}");
+            let told = middle(at);
+            assert!(told.abs_diff(micros) * 60 <= micros, "{micros} is told as {told}");
+            last = at;
+        }
+    }
+
+    #[test]
+    fn quantiles_are_taken_over_workers() {
+        let (first, second) = (Pauses::default(), Pauses::default());
+        assert_eq!(PauseSummary::of([&first, &second]).quantile(0.5), None);
+        assert_eq!(PauseSummary::of([&first]).longest(), None);
+        for micros in 1..=50 {
+            first.add(micros);
+            second.add(micros + 50);
+        }
+        second.add(1_000_000);
+        let summary = PauseSummary::of([&first, &second]);
+        assert_eq!(summary.quantile(0.0), Some(1));
+        assert_eq!(summary.quantile(0.5), Some(51));
+        assert_eq!(summary.longest(), Some(1_000_000));
+        let last = summary.quantile(1.0).unwrap();
+        assert!((970_000..=1_000_000).contains(&last), "{last}");
+        second.add(u64::MAX);
+        assert_eq!(PauseSummary::of([&second]).longest(), Some(u32::MAX.into()));
+    }
 
     #[test]
     fn seats_are_summed_over_workers_and_returned() {

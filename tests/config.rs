@@ -101,6 +101,11 @@ const VALUES: &[Case] = &[
              | write `127.0.0.1:6070`",
         ],
     ),
+    (
+        "[drain]\nat_deadline = \"closed\"\n",
+        &["2:15 `at_deadline` cannot be \"closed\" | did you mean \"close\"?"],
+    ),
+    ("[balance]\nenabled = 1\n", &["2:11 `enabled` is an integer | expected true or false"]),
     ("[balance]\ntolerance = nan\n", &["2:13 `tolerance` cannot be nan | expected a number from 0 to 10"]),
     ("[log]\nlevel = \"infoo\"\n", &["2:9 `infoo` is not a log level | did you mean \"info\"?"]),
     (
@@ -228,6 +233,32 @@ const USERS: &[Case] = &[
     ),
 ];
 
+const AUTH: &[Case] = &[
+    (
+        "[auth]\nquery_user = \"m\"\n",
+        &[
+            "1:1 [auth] query_user has no password | write `query_user` and one of `query_password` and `query_password_file`",
+        ],
+    ),
+    (
+        "[auth]\nquery_password = \"x\"\n",
+        &[
+            "1:1 [auth] has a password and no `query_user` | write `query_user` and one of `query_password` and `query_password_file`",
+        ],
+    ),
+    (
+        "[auth]\nquery_user = \"m\"\nquery_password = \"x\"\nquery_password_file = \"/nonexistent/file\"\n",
+        &[
+            "4:1 [auth] has `query_password` and `query_password_file` | write `query_user` and one of `query_password` and `query_password_file`",
+            "4:23 password file `/nonexistent/file`: No such file or directory (os error 2)",
+        ],
+    ),
+    (
+        "[auth]\nquery_interval_ms = 99\n",
+        &["2:21 `query_interval_ms` cannot be 99 | expected a whole number from 100 to 3600000"],
+    ),
+];
+
 fn mistakes_of(text: &str) -> Mistakes {
     match config::read(text, "corelane.toml") {
         Ok(_) => panic!("no mistake found in\n{text}"),
@@ -287,6 +318,26 @@ fn wrong_cns() {
 #[test]
 fn wrong_users() {
     check(USERS);
+}
+
+#[test]
+fn wrong_account_queries() {
+    check(AUTH);
+}
+
+#[test]
+fn an_account_query_keeps_its_password_to_itself() {
+    let auth = settings_of("[auth]\nquery_user = \"m\"\nquery_password = \"open\"\n").auth;
+    let query = auth.query.clone().expect("an account");
+    assert_eq!((query.user.as_str(), query.password.as_str()), ("m", "open"));
+    assert!(!format!("{auth:?}").contains("open"), "{auth:?}");
+    assert_eq!(
+        settings_of("[auth]\nquery_user = 'm'\nquery_password = ''\n").auth.query.unwrap().password,
+        ""
+    );
+    assert_eq!(settings_of("").auth.query, None);
+    let report = mistakes_of("[auth]\nquery_user = \"m\"\nquery_password = 5\n").to_string();
+    assert!(!report.contains("= 5"), "{report}");
 }
 
 #[test]
@@ -400,7 +451,7 @@ fn a_file_that_is_not_text() {
 fn what_is_not_acted_on_is_said() {
     let notes = settings_of("[http]\n[balance]\ntolerance = 1\n").notes();
     assert!(notes.iter().any(|note| note.starts_with("[http]")), "{notes:?}");
-    assert!(notes.iter().any(|note| note.starts_with("[balance]")), "{notes:?}");
+    assert!(!notes.iter().any(|note| note.starts_with("[balance]")), "{notes:?}");
     assert_eq!(settings_of("[[cn]]\nid = \"a\"\naddress = \"a:1\"\n").notes(), [""; 0]);
 }
 

@@ -4,10 +4,17 @@
 //! connect. It decides nothing and looks nothing up; a text it does not know is an error that says what
 //! was expected and which known word is near.
 
+mod mo_ctl;
+mod operation;
+mod parser;
+
 use super::lexer::{self, Token};
+use super::pattern::Pattern;
+use crate::coordinator::desk::Operation;
+use parser::{Parser, unexpected};
 
 /// One admin statement.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     Show {
         what: Show,
@@ -15,6 +22,7 @@ pub enum Command {
     },
     /// `SELECT` of values that a client asks for when it connects.
     Select(Vec<Item>),
+    Operate(Operation),
     /// Accepted without effect: `SET`, `USE`, `BEGIN`, `COMMIT`, `ROLLBACK`, or a comment alone.
     Nothing,
 }
@@ -25,20 +33,22 @@ pub enum Show {
     Cns,
     Sessions,
     Workers,
+    Holds,
+    Moves,
     Version,
     /// Always empty; command line clients ask for it.
     Warnings,
 }
 
 /// One value of a `SELECT`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     pub value: Value,
     /// The column's name: the alias, or the expression as the client wrote it.
     pub name: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A system variable, in lower case.
     Variable(String),
@@ -48,6 +58,11 @@ pub enum Value {
     ConnectionId,
     Number(u64),
     Text(String),
+    /// MatrixOne's way to have something done.
+    MoCtl {
+        method: &'static str,
+        operation: Box<Operation>,
+    },
 }
 
 /// Why a text is no admin statement.
@@ -59,14 +74,22 @@ pub enum Error {
     Unclosed(&'static str),
     #[error("expected {expected}, found {found}{}", hint(.near))]
     Unexpected { expected: &'static str, found: String, near: Option<&'static str> },
+    /// A value that the configuration would not take either.
+    #[error("{0}")]
+    Unfit(String),
 }
 
-const STATEMENTS: &str = "expected SHOW CNS, SHOW SESSIONS, SHOW WORKERS or SHOW VERSION";
+const STATEMENTS: &str = "expected SHOW, SELECT, DRAIN, RESUME, MOVE, KILL, ALTER, ADD or REMOVE";
 
-const SHOWS: [(&str, Show); 5] = [
+/// The words that a statement may begin with.
+const VERBS: [&str; 9] = ["SHOW", "SELECT", "DRAIN", "RESUME", "MOVE", "KILL", "ALTER", "ADD", "REMOVE"];
+
+const SHOWS: [(&str, Show); 7] = [
     ("CNS", Show::Cns),
     ("SESSIONS", Show::Sessions),
     ("WORKERS", Show::Workers),
+    ("HOLDS", Show::Holds),
+    ("MOVES", Show::Moves),
     ("VERSION", Show::Version),
     ("WARNINGS", Show::Warnings),
 ];
@@ -78,63 +101,11 @@ pub fn parse(text: &str) -> Result<Command, Error> {
     if tokens.is_empty() {
         return if text.contains("/*") { Ok(Command::Nothing) } else { Err(Error::Empty) };
     }
-    Parser { tokens, at: 0 }.statement()
-}
-
-/// A `LIKE` pattern: `%` is any text, `_` any character, `\` takes the next one as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern(Vec<char>);
-
-impl Pattern {
-    pub fn new(pattern: &str) -> Self {
-        Self(pattern.chars().collect())
-    }
-
-    /// Whether the whole text fits, in any case.
-    pub fn matches(&self, text: &str) -> bool {
-        let text: Vec<char> = text.chars().collect();
-        // The places in the pattern that the text so far may have reached; one bit for each.
-        let mut reached = vec![false; self.0.len() + 1];
-        reached[0] = true;
-        self.skip_any(&mut reached);
-        for c in text {
-            let mut next = vec![false; reached.len()];
-            for at in (0..self.0.len()).filter(|at| reached[*at]) {
-                match self.0[at] {
-                    '%' => next[at] = true,
-                    '_' => next[at + 1] = true,
-                    '\\' if at + 1 < self.0.len() => next[at + 2] |= same(self.0[at + 1], c),
-                    literal => next[at + 1] |= same(literal, c),
-                }
-            }
-            self.skip_any(&mut next);
-            reached = next;
-        }
-        reached[self.0.len()]
-    }
-
-    /// A `%` may also stand for nothing.
-    fn skip_any(&self, reached: &mut [bool]) {
-        for at in 0..self.0.len() {
-            // An escaped `%` is never a place that was reached: its backslash is.
-            if reached[at] && self.0[at] == '%' {
-                reached[at + 1] = true;
-            }
-        }
-    }
-}
-
-fn same(a: char, b: char) -> bool {
-    a == b || a.to_lowercase().eq(b.to_lowercase())
+    Parser::new(tokens).statement()
 }
 
 fn hint(near: &Option<&'static str>) -> String {
     near.map_or_else(String::new, |name| format!("; did you mean {name}?"))
-}
-
-struct Parser {
-    tokens: Vec<Token>,
-    at: usize,
 }
 
 impl Parser {
@@ -146,7 +117,11 @@ impl Parser {
             Some(t) if ["SET", "USE", "BEGIN", "COMMIT", "ROLLBACK"].iter().any(|w| t.is(w)) => {
                 Ok(Command::Nothing)
             }
-            _ => Err(unexpected("SHOW", verb.as_ref(), &["SHOW"])),
+            Some(Token::Word(word)) => match self.operation(word)? {
+                Some(operation) => Ok(Command::Operate(operation)),
+                None => Err(unexpected(BEGINNINGS, verb.as_ref(), &VERBS)),
+            },
+            _ => Err(unexpected(BEGINNINGS, verb.as_ref(), &VERBS)),
         }
     }
 
@@ -155,11 +130,7 @@ impl Parser {
         let known = SHOWS.iter().find(|(name, _)| word.as_ref().is_some_and(|t| t.is(name)));
         let Some((_, what)) = known else {
             let names = SHOWS.map(|(name, _)| name);
-            return Err(unexpected(
-                "CNS, SESSIONS, WORKERS or VERSION after SHOW",
-                word.as_ref(),
-                &names[..4],
-            ));
+            return Err(unexpected(SHOWN, word.as_ref(), &names[..6]));
         };
         let like = self.like()?;
         self.end("LIKE 'pattern' or the end of the statement", &["LIKE"])?;
@@ -178,8 +149,7 @@ impl Parser {
 
     fn select(mut self) -> Result<Command, Error> {
         let mut items = vec![self.item()?];
-        while self.peek() == Some(&Token::Mark(',')) {
-            self.at += 1;
+        while self.take_mark(',') {
             items.push(self.item()?);
         }
         if self.take("LIMIT") {
@@ -202,6 +172,7 @@ impl Parser {
                 Ok(n) => (Value::Number(n), written),
                 Err(_) => return Err(unexpected(VALUES, Some(&Token::Number(number)), &[])),
             },
+            Some(function) if function.is("MO_CTL") => self.mo_ctl()?,
             Some(Token::Word(function)) => (self.call(function)?, format!("{written}()")),
             other => return Err(unexpected(VALUES, other.as_ref(), &[])),
         };
@@ -218,10 +189,7 @@ impl Parser {
             _ => return Err(unexpected(VALUES, Some(&Token::Word(function)), &FUNCTIONS)),
         };
         for mark in ['(', ')'] {
-            let token = self.next();
-            if token != Some(Token::Mark(mark)) {
-                return Err(unexpected("() after the function", token.as_ref(), &[]));
-            }
+            self.expect_mark(mark, "() after the function")?;
         }
         Ok(value)
     }
@@ -235,49 +203,12 @@ impl Parser {
             other => Err(unexpected("a name after AS", other.as_ref(), &[])),
         }
     }
-
-    fn next(&mut self) -> Option<Token> {
-        self.at += 1;
-        self.tokens.get(self.at - 1).cloned()
-    }
-
-    fn peek(&self) -> Option<&Token> {
-        self.tokens.get(self.at)
-    }
-
-    fn take(&mut self, word: &str) -> bool {
-        let here = self.peek().is_some_and(|t| t.is(word));
-        self.at += usize::from(here);
-        here
-    }
-
-    fn end(&self, expected: &'static str, names: &[&'static str]) -> Result<(), Error> {
-        match self.peek() {
-            None => Ok(()),
-            token => Err(unexpected(expected, token, names)),
-        }
-    }
 }
 
+const BEGINNINGS: &str = "SHOW, SELECT, DRAIN, RESUME, MOVE, KILL, ALTER, ADD or REMOVE";
+const SHOWN: &str = "CNS, SESSIONS, WORKERS, HOLDS, MOVES or VERSION after SHOW";
 const VALUES: &str = "a variable (@@name), a number, a text or a function like DATABASE()";
-const FUNCTIONS: [&str; 4] = ["DATABASE", "VERSION", "USER", "CONNECTION_ID"];
-
-/// Words less alike than this are not offered as a near name.
-const NEAR: f64 = 0.75;
-
-fn unexpected(expected: &'static str, found: Option<&Token>, names: &[&'static str]) -> Error {
-    let near = match found {
-        Some(Token::Word(word)) => nearest(&word.to_ascii_uppercase(), names),
-        _ => None,
-    };
-    let found = found.map_or_else(|| "the end of the statement".to_owned(), |t| format!("\"{t}\""));
-    Error::Unexpected { expected, found, near }
-}
-
-fn nearest(word: &str, names: &[&'static str]) -> Option<&'static str> {
-    let near = names.iter().map(|name| (strsim::jaro_winkler(word, name), *name));
-    near.filter(|(likeness, _)| *likeness >= NEAR).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
-}
+const FUNCTIONS: [&str; 5] = ["DATABASE", "VERSION", "USER", "CONNECTION_ID", "MO_CTL"];
 
 #[cfg(test)]
 mod tests {
@@ -299,6 +230,8 @@ mod tests {
         assert_eq!(parse("  show\n sessions ; "), Ok(show(Show::Sessions)));
         assert_eq!(parse("Show /* all */ Workers"), Ok(show(Show::Workers)));
         assert_eq!(parse("show version;"), Ok(show(Show::Version)));
+        assert_eq!(parse("show holds"), Ok(show(Show::Holds)));
+        assert_eq!(parse("show moves"), Ok(show(Show::Moves)));
     }
 
     #[test]
@@ -307,25 +240,6 @@ mod tests {
         assert_eq!(parse("show cns like 'cn%'"), Ok(Command::Show { what: Show::Cns, like }));
         assert!(error("show cns like cn").contains("a pattern in quotes after LIKE, found \"cn\""));
         assert!(error("show cns lke 'a'").contains("did you mean LIKE?"));
-    }
-
-    #[test]
-    fn patterns_match_as_in_sql() {
-        for (pattern, text, fits) in [
-            ("cn%", "CN12", true),
-            ("cn_", "cn12", false),
-            ("cn__", "cn12", true),
-            ("%2", "cn12", true),
-            ("%1%", "cn12", true),
-            ("", "cn", false),
-            ("%", "", true),
-            ("a\\%", "a%", true),
-            ("a\\%", "ab", false),
-            ("a\\%", "a", false),
-            ("%a\\_%", "ba_c", true),
-        ] {
-            assert_eq!(Pattern::new(pattern).matches(text), fits, "{pattern} {text}");
-        }
     }
 
     #[test]
@@ -348,23 +262,23 @@ mod tests {
     fn errors_say_what_was_expected_and_what_is_near() {
         assert_eq!(
             error("show workrs"),
-            "expected CNS, SESSIONS, WORKERS or VERSION after SHOW, found \"workrs\"; did you mean WORKERS?"
+            "expected CNS, SESSIONS, WORKERS, HOLDS, MOVES or VERSION after SHOW, found \"workrs\"; did you mean WORKERS?"
         );
         assert!(error("shwo cns").contains("did you mean SHOW?"));
         assert_eq!(
             error("show"),
-            "expected CNS, SESSIONS, WORKERS or VERSION after SHOW, found the end of the statement"
+            "expected CNS, SESSIONS, WORKERS, HOLDS, MOVES or VERSION after SHOW, found the end of the statement"
         );
         assert_eq!(error("select 'a"), "' is never closed");
         assert!(error(" ; ").starts_with("the statement is empty"));
         assert!(error("show cns; show cns").contains("the end of the statement, found \";\""));
-        assert!(error("drop table x").ends_with("expected SHOW, found \"drop\""));
+        assert!(error("drop table x").ends_with("ALTER, ADD or REMOVE, found \"drop\""));
         assert!(error("select 99999999999999999999").contains("found \"99999999999999999999\""));
     }
 
     proptest! {
         #[test]
-        fn any_text_is_a_command_or_an_error(text in "(show|select|like|limit|@@|'|,|\\(|\\)| |;|%|[a-z0-9]){0,12}") {
+        fn any_text_is_a_command_or_an_error(text in "(show|select|drain|alter|add|set|labels|cn|mo_ctl|like|limit|@@|'|,|\\(|\\)| |;|%|[a-z0-9]){0,12}") {
             let _ = parse(&text);
         }
     }

@@ -8,6 +8,7 @@ pub mod grammar;
 mod lexer;
 mod line;
 mod login;
+pub mod pattern;
 mod session;
 pub mod show;
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::grammar::{self, Command, Item, Pattern, Show, Value};
+use super::grammar::{self, Command, Item, Show, Value};
 use super::line::{Error, Line};
+use super::pattern::Pattern;
 use super::show::{self, Cell, Column, Kind, Table};
-use crate::coordinator::desk::{Closed, Desk};
+use crate::coordinator::desk::{Closed, Desk, Operation};
 use crate::wire::capability::Capabilities;
 use crate::wire::reply::{ErrPacket, OkPacket};
 use crate::wire::resultset::ColumnDefinition;
@@ -67,6 +68,12 @@ pub fn put_ok(line: &mut Line, client: &Client) {
     line.put(|out| ok.write(out, client.capabilities));
 }
 
+/// An OK that says in words what was done.
+fn put_done(line: &mut Line, client: &Client, said: &str) {
+    let ok = OkPacket { status: STATUS, info: said.as_bytes(), ..OkPacket::default() };
+    line.put(|out| ok.write(out, client.capabilities));
+}
+
 pub fn put_refusal(line: &mut Line, client: &Client, refusal: &Refusal) {
     let Refusal { code, sqlstate, message } = refusal;
     let err = ErrPacket { code: *code, sqlstate: Some(**sqlstate), message: message.as_bytes() };
@@ -106,7 +113,11 @@ async fn answer(line: &mut Line, client: &Client, desk: &Desk, text: &str) {
     let table = match grammar::parse(text) {
         Ok(Command::Nothing) => return put_ok(line, client),
         Ok(Command::Show { what, like }) => show(what, like.as_ref(), desk).await,
-        Ok(Command::Select(items)) => select(&items, client),
+        Ok(Command::Operate(operation)) => match operate(operation, desk).await {
+            Ok(said) => return put_done(line, client, &said),
+            Err(refusal) => Err(refusal),
+        },
+        Ok(Command::Select(items)) => select(items, client, desk).await,
         Err(error) => Err(Refusal { code: 1064, sqlstate: b"42000", message: error.to_string() }),
     };
     match table {
@@ -120,6 +131,8 @@ async fn show(what: Show, like: Option<&Pattern>, desk: &Desk) -> Result<Table, 
         Show::Cns => show::cns(&desk.cns().await?, like),
         Show::Sessions => show::sessions(&desk.sessions().await?, like),
         Show::Workers => show::workers(desk.workers(), like),
+        Show::Holds => show::holds(&desk.sessions().await?, like),
+        Show::Moves => show::moves(desk.workers(), like),
         Show::Version => show::version(desk.workers().len(), desk.started().elapsed()),
         Show::Warnings => show::warnings(),
     };
@@ -132,14 +145,31 @@ impl From<Closed> for Refusal {
     }
 }
 
-fn select(items: &[Item], client: &Client) -> Result<Table, Refusal> {
+/// Has something done, and gives what came of it in words.
+async fn operate(operation: Operation, desk: &Desk) -> Result<String, Refusal> {
+    let failed = |message| Refusal { code: 1105, sqlstate: b"HY000", message };
+    desk.operate(operation).await?.map_err(failed)
+}
+
+async fn select(items: Vec<Item>, client: &Client, desk: &Desk) -> Result<Table, Refusal> {
     let mut table = Table { columns: Vec::new(), rows: vec![Vec::new()] };
-    for item in items {
-        let (kind, cell) = value(&item.value, client)?;
-        table.columns.push(Column { name: item.name.clone(), kind });
+    for Item { value: asked, name } in items {
+        let (kind, cell) = match asked {
+            Value::MoCtl { method, operation } => {
+                operate(*operation, desk).await?;
+                (Kind::Text, Cell::Text(mo_ctl_result(method)))
+            }
+            other => value(&other, client)?,
+        };
+        table.columns.push(Column { name, kind });
         table.rows[0].push(cell);
     }
     Ok(table)
+}
+
+/// What MatrixOne's `mo_ctl` gives for something that was done.
+fn mo_ctl_result(method: &str) -> String {
+    format!("{{\n  \"method\": \"{method}\",\n  \"result\": \"OK\"\n}}\n")
 }
 
 fn value(value: &Value, client: &Client) -> Result<(Kind, Cell), Refusal> {
@@ -150,6 +180,7 @@ fn value(value: &Value, client: &Client) -> Result<(Kind, Cell), Refusal> {
         Value::Text(text) => (Kind::Text, text.as_str().into()),
         Value::Database => (Kind::Text, client.database.as_deref().into()),
         Value::Version => (Kind::Text, VERSION.into()),
+        Value::MoCtl { .. } => (Kind::Text, Cell::Null),
         Value::User => (Kind::Text, Cell::Text(format!("{}@{}", client.user, client.host))),
     })
 }

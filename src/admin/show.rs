@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use crate::coordinator::desk::{CnRow, Roll, WorkerFacts};
 use crate::mailbox::message::SessionRow;
-use crate::route::Flavour;
+use crate::metrics::{Moves, PauseSummary};
+use crate::route::{Flavour, WorkState};
+use crate::session::hold::Hold;
 
-use super::grammar::Pattern;
+use super::pattern::Pattern;
 
 /// What a column holds; a number is an unsigned 64-bit integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,7 @@ pub fn cns(cns: &[CnRow], like: Option<&Pattern>) -> Table {
         text("version"),
         number("probe_ms"),
         text("last_error"),
+        text("data"),
     ];
     let shown = cns.iter().filter(|row| fits(like, &row.cn.id));
     Table { columns: columns.into(), rows: shown.map(cn).collect() }
@@ -70,6 +73,9 @@ pub fn sessions(roll: &Roll, like: Option<&Pattern>) -> Table {
         text("login"),
         number("commands"),
         number("age_s"),
+        text("hold"),
+        number("moves"),
+        text("last_move"),
     ];
     let mut shown: Vec<_> = roll.rows.iter().filter(|row| fits(like, &row.user)).collect();
     shown.sort_by_key(|row| row.id);
@@ -102,6 +108,27 @@ pub fn workers(workers: &[WorkerFacts], like: Option<&Pattern>) -> Table {
     ];
     let shown = workers.iter().filter(|facts| fits(like, &facts.worker.to_string()));
     Table { columns: columns.map(number).into(), rows: shown.map(worker).collect() }
+}
+
+/// `SHOW HOLDS`: why sessions cannot move now, the reasons in the order of telling; a pattern chooses by reason. A
+/// session counts for the reason that `SHOW SESSIONS` gives.
+pub fn holds(roll: &Roll, like: Option<&Pattern>) -> Table {
+    let columns = [text("hold"), number("sessions"), text("why")];
+    let count = |hold: Hold| roll.rows.iter().filter(|row| row.hold == Some(hold)).count() as u64;
+    let shown = Hold::ALL.into_iter().filter(|hold| fits(like, hold.name()));
+    let counted = shown.map(|hold| (hold, count(hold))).filter(|(_, count)| *count > 0);
+    let rows = counted.map(|(hold, count)| vec![hold.name().into(), count.into(), hold.why().into()]);
+    Table { columns: columns.into(), rows: rows.collect() }
+}
+
+/// `SHOW MOVES`: a row for each worker and one, `all`, for all of them; a pattern chooses by that name.
+pub fn moves(workers: &[WorkerFacts], like: Option<&Pattern>) -> Table {
+    let numbers = ["ordered", "done", "failed", "held_back", "pause_p50_us", "pause_p99_us", "pause_max_us"];
+    let columns = std::iter::once(text("worker")).chain(numbers.map(number)).collect();
+    let each = workers.iter().map(|facts| (facts.worker.to_string(), vec![&facts.counters.moves]));
+    let all = ("all".to_owned(), workers.iter().map(|facts| &facts.counters.moves).collect());
+    let shown = each.chain([all]).filter(|(name, _)| fits(like, name));
+    Table { columns, rows: shown.map(|(name, moves)| moves_of(name, &moves)).collect() }
 }
 
 /// `SHOW VERSION`; `uptime` is of the coordinator.
@@ -156,13 +183,17 @@ fn cn(row: &CnRow) -> Vec<Cell> {
         (&*row.cn.id).into(),
         (&*row.cn.address).into(),
         flavour(row.cn.flavour).into(),
-        Cell::Text(row.cn.state.to_string()),
+        Cell::Text(match row.cn.work {
+            WorkState::Working => row.cn.state.to_string(),
+            work => work.to_string(),
+        }),
         Cell::Text(row.cn.labels.to_string()),
         u64::from(row.cn.weight).into(),
         u64::from(row.sessions).into(),
         row.version.as_deref().into(),
         row.probe.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)).into(),
         row.last_error.as_deref().into(),
+        row.cn.data.as_deref().into(),
     ]
 }
 
@@ -179,6 +210,26 @@ fn session(row: &SessionRow) -> Vec<Cell> {
         row.login.into(),
         row.commands.into(),
         row.age_s.into(),
+        row.hold.map(Hold::name).into(),
+        u64::from(row.moves).into(),
+        row.last_move.as_deref().into(),
+    ]
+}
+
+fn moves_of(name: String, all: &[&Moves]) -> Vec<Cell> {
+    let sum = |count: fn(&Moves) -> &crate::metrics::Count| -> Cell {
+        all.iter().map(|moves| count(moves).get()).sum::<u64>().into()
+    };
+    let pauses = PauseSummary::of(all.iter().map(|moves| &moves.pauses));
+    vec![
+        Cell::Text(name),
+        sum(|moves| &moves.ordered),
+        sum(|moves| &moves.done),
+        sum(|moves| &moves.failed),
+        sum(|moves| &moves.held_back),
+        pauses.quantile(0.5).into(),
+        pauses.quantile(0.99).into(),
+        pauses.longest().into(),
     ]
 }
 
@@ -296,6 +347,47 @@ mod tests {
         assert!(told(&table, 0).contains(&"user=ann".to_owned()));
         assert!(told(&table, 1).contains(&"commands=7".to_owned()));
         assert_eq!(told(&table, 2), ["worker=2", "state=no answer"]);
+    }
+
+    #[test]
+    fn a_cn_that_drains_says_so_before_its_health() {
+        let mut row = cn_row("cn1");
+        let cn = Arc::make_mut(&mut row.cn);
+        (cn.work, cn.data) = (WorkState::Draining, Some("d1".into()));
+        let told = told(&cns(&[row], None), 0);
+        assert!(
+            told.contains(&"state=draining".to_owned()) && told.contains(&"data=d1".to_owned()),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn holds_are_counted_by_what_is_shown() {
+        let mut rows: Vec<_> = (0..4).map(|worker| session_row(worker, "ann")).collect();
+        for (row, hold) in rows.iter_mut().zip([Hold::Transaction, Hold::RelayLogin, Hold::Transaction]) {
+            row.hold = Some(hold);
+        }
+        let table = holds(&Roll { rows, silent: vec![] }, None);
+        assert_eq!(told(&table, 0)[..2], ["hold=relay_login", "sessions=1"]);
+        assert_eq!(told(&table, 1), ["hold=transaction", "sessions=2", "why=a transaction is open"]);
+        assert_eq!(table.rows.len(), 2);
+    }
+
+    #[test]
+    fn moves_are_shown_by_worker_and_together() {
+        let facts = |nth| WorkerFacts { worker: WorkerId(nth), cpu: 0, counters: Arc::default() };
+        let workers = [facts(0), facts(1)];
+        for (facts, pause) in workers.iter().zip([10, 1000]) {
+            facts.counters.moves.ordered.add(2);
+            facts.counters.moves.done.add(1);
+            facts.counters.moves.pauses.add(pause);
+        }
+        let table = moves(&workers, None);
+        assert_eq!(told(&table, 0)[..3], ["worker=0", "ordered=2", "done=1"]);
+        let all = ["worker=all", "ordered=4", "done=2", "failed=0", "held_back=0", "pause_p50_us=10"];
+        assert_eq!(told(&table, 2)[..6], all);
+        assert_eq!(told(&table, 2)[7], "pause_max_us=1000");
+        assert_eq!(moves(&workers, Some(&Pattern::new("all"))).rows.len(), 1);
     }
 
     #[test]

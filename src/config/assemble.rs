@@ -1,12 +1,13 @@
 //! From the tables of a file to [`Settings`]: each section by its keys, then what must hold between them.
 //!
 //! Goes on after every mistake; the settings that come out are to be used only where none was noted.
-//! Reads no file but those that `password_file` names.
+//! Reads no file but those that `password_file` and `query_password_file` name.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
@@ -31,12 +32,15 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
         listen,
         workers: workers(&once(root, "workers", mistakes), mistakes),
         login: login(&once(root, "login", mistakes), mistakes),
+        auth: auth(&once(root, "auth", mistakes), directory, mistakes),
         probe: probe(&once(root, "probe", mistakes), mistakes),
         relay: Relay { buffers_mib: once(root, "relay", mistakes).count("buffers_mib", mistakes) },
         shutdown: Shutdown { grace: once(root, "shutdown", mistakes).millis("grace_ms", mistakes) },
         log: log(&once(root, "log", mistakes), mistakes),
         http: http(&once(root, "http", mistakes), mistakes),
         balance: balance(&once(root, "balance", mistakes), mistakes),
+        drain: drain(&once(root, "drain", mistakes), mistakes),
+        migration: migration(&once(root, "migration", mistakes), mistakes),
         cns: cns(root, mistakes),
         users: users(root, directory, mistakes),
         admin,
@@ -168,6 +172,35 @@ fn login(place: &Place<'_>, mistakes: &mut Mistakes) -> Login {
     }
 }
 
+fn auth(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Auth {
+    Auth {
+        query: account_query(place, directory, mistakes),
+        query_interval: place.millis("query_interval_ms", mistakes),
+    }
+}
+
+fn account_query(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Option<AccountQuery> {
+    let user = place.text("query_user", mistakes);
+    let password = place.text("query_password", mistakes).map(|password| password.value);
+    let from_file = password_file(place, "query_password_file", directory, mistakes);
+    let given = ["query_password", "query_password_file"].map(|name| place.has(name));
+    let help = "write `query_user` and one of `query_password` and `query_password_file`".to_owned();
+    match (place.has("query_user"), given) {
+        (_, [true, true]) => {
+            let message = "[auth] has `query_password` and `query_password_file`".to_owned();
+            mistakes.push(place.key_span("query_password_file"), message, Some(help));
+        }
+        (true, [false, false]) => {
+            mistakes.push_absence(place.span(), "[auth] query_user has no password".to_owned(), help);
+        }
+        (false, [true, _] | [_, true]) => {
+            mistakes.push_absence(place.span(), "[auth] has a password and no `query_user`".to_owned(), help);
+        }
+        (true, _) | (false, [false, false]) => {}
+    }
+    Some(AccountQuery { user: user?.value, password: password.or(from_file)? })
+}
+
 fn probe(place: &Place<'_>, mistakes: &mut Mistakes) -> Probe {
     Probe {
         interval: place.millis("interval_ms", mistakes),
@@ -188,9 +221,33 @@ fn http(place: &Place<'_>, mistakes: &mut Mistakes) -> Http {
 
 fn balance(place: &Place<'_>, mistakes: &mut Mistakes) -> Balance {
     Balance {
+        enabled: place.read("enabled", mistakes, value::switch).is_some_and(|read| read.value),
         interval: place.millis("interval_ms", mistakes),
         tolerance: place.read("tolerance", mistakes, value::number).map_or(0.0, |read| read.value),
-        written: place.is_written(),
+        dwell: place.millis("dwell_ms", mistakes),
+        moves_per_second: place.count("moves_per_second", mistakes),
+    }
+}
+
+fn drain(place: &Place<'_>, mistakes: &mut Mistakes) -> Drain {
+    let deadline = place.count("deadline_s", mistakes);
+    let moves_per_second = place.count("moves_per_second", mistakes);
+    Drain {
+        deadline: (deadline > 0).then(|| Duration::from_secs(deadline.into())),
+        at_deadline: place.read("at_deadline", mistakes, value::at_deadline).expect("has a default").value,
+        moves_per_second: (moves_per_second > 0).then_some(moves_per_second),
+    }
+}
+
+fn migration(place: &Place<'_>, mistakes: &mut Mistakes) -> Migration {
+    let back_off = place.millis("back_off_ms", mistakes);
+    Migration {
+        patience: place.millis("patience_ms", mistakes),
+        idle: place.millis("idle_ms", mistakes),
+        restore_timeout: place.millis("restore_timeout_ms", mistakes),
+        back_off,
+        back_off_max: place.millis("back_off_max_ms", mistakes).max(back_off),
+        at_once: place.count("at_once", mistakes),
     }
 }
 
@@ -235,7 +292,6 @@ fn users(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -> Vec<U
 fn secret(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Option<UserSecret> {
     let password = place.text("password", mistakes);
     let hash = place.read("native_hash", mistakes, value::native_hash);
-    let file = place.read("password_file", mistakes, value::file);
     let given: Vec<_> =
         ["password", "native_hash", "password_file"].into_iter().filter(|name| place.has(name)).collect();
     match given[..] {
@@ -250,16 +306,22 @@ fn secret(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Optio
             mistakes.push(place.key_span(second), message, Some(help.to_owned()));
         }
     }
-    let from_file = file.and_then(|file| match first_line(&directory.join(&file.value)) {
+    let from_file = password_file(place, "password_file", directory, mistakes);
+    hash.map(|hash| UserSecret::NativeHash(hash.value))
+        .or(password.map(|password| UserSecret::Password(password.value)))
+        .or(from_file.map(UserSecret::Password))
+}
+
+/// The password in the file that the key names.
+fn password_file(place: &Place<'_>, key: &str, directory: &Path, mistakes: &mut Mistakes) -> Option<String> {
+    let file = place.read(key, mistakes, value::file)?;
+    match first_line(&directory.join(&file.value)) {
         Ok(password) => Some(password),
         Err(error) => {
             mistakes.push(file.span, format!("password file `{}`: {error}", file.value), None);
             None
         }
-    });
-    hash.map(|hash| UserSecret::NativeHash(hash.value))
-        .or(password.map(|password| UserSecret::Password(password.value)))
-        .or(from_file.map(UserSecret::Password))
+    }
 }
 
 fn first_line(path: &Path) -> io::Result<String> {

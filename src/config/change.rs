@@ -1,7 +1,8 @@
 //! The difference of two [`Settings`], in sentences, and what of it a running process can take up.
 //!
-//! CNs, users and the limits of probes, logins and shutdown are taken up on SIGHUP. Listeners, workers,
-//! the admin door, the receive buffers and the log level are laid down at start-up: they need a restart.
+//! CNs, users, `[auth]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
+//! Listeners, workers, the admin door, the receive buffers and the log level are laid down at start-up: they
+//! need a restart.
 //! No sentence shows a secret.
 
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use crate::route::Flavour;
 use crate::route::label::Labels;
 
-use super::settings::{CnSetting, ListenAddress, Settings, UserSetting};
+use super::settings::{AtDeadline, Auth, CnSetting, ListenAddress, Settings, UserSetting};
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
     let mut list = List { changes: Vec::new(), effect: Effect::Restart };
     laid_down(old, new, &mut list);
     limits(old, new, &mut list);
+    auth(&old.auth, &new.auth, &mut list);
     cns(&old.cns, &new.cns, &mut list);
     users(&old.users, &new.users, &mut list);
     list.changes
@@ -69,8 +71,6 @@ fn laid_down(old: &Settings, new: &Settings, list: &mut List) {
     list.value("[log] level", &old.log.level, &new.log.level);
     list.effect = Effect::Nothing;
     list.value("[http] listen", &old.http.listen.to_string(), &new.http.listen.to_string());
-    list.value("[balance] interval_ms", &old.balance.interval, &new.balance.interval);
-    list.value("[balance] tolerance", &old.balance.tolerance, &new.balance.tolerance);
 }
 
 fn limits(old: &Settings, new: &Settings, list: &mut List) {
@@ -84,6 +84,38 @@ fn limits(old: &Settings, new: &Settings, list: &mut List) {
     list.value("[probe] fall", &old.probe.fall, &new.probe.fall);
     list.value("[probe] rise", &old.probe.rise, &new.probe.rise);
     list.value("[shutdown] grace_ms", &old.shutdown.grace, &new.shutdown.grace);
+    moving(old, new, list);
+}
+
+fn moving(old: &Settings, new: &Settings, list: &mut List) {
+    let (was, is) = (&old.balance, &new.balance);
+    list.value("[balance] enabled", &was.enabled, &is.enabled);
+    list.value("[balance] interval_ms", &was.interval, &is.interval);
+    list.value("[balance] tolerance", &was.tolerance, &is.tolerance);
+    list.value("[balance] dwell_ms", &was.dwell, &is.dwell);
+    list.value("[balance] moves_per_second", &was.moves_per_second, &is.moves_per_second);
+    let (was, is) = (&old.drain, &new.drain);
+    list.value("[drain] deadline_s", &was.deadline, &is.deadline);
+    list.value("[drain] at_deadline", &was.at_deadline, &is.at_deadline);
+    list.value("[drain] moves_per_second", &was.moves_per_second, &is.moves_per_second);
+    let (was, is) = (&old.migration, &new.migration);
+    list.value("[migration] patience_ms", &was.patience, &is.patience);
+    list.value("[migration] idle_ms", &was.idle, &is.idle);
+    list.value("[migration] restore_timeout_ms", &was.restore_timeout, &is.restore_timeout);
+    list.value("[migration] back_off_ms", &was.back_off, &is.back_off);
+    list.value("[migration] back_off_max_ms", &was.back_off_max, &is.back_off_max);
+    list.value("[migration] at_once", &was.at_once, &is.at_once);
+}
+
+fn auth(old: &Auth, new: &Auth, list: &mut List) {
+    list.effect = Effect::Live;
+    let user = |auth: &Auth| auth.query.as_ref().map(|query| query.user.clone());
+    let password = |auth: &Auth| auth.query.as_ref().map(|query| query.password.clone());
+    list.value("[auth] query_user", &user(old), &user(new));
+    if user(old) == user(new) && password(old) != password(new) {
+        list.push("[auth] query_user has another password".to_owned());
+    }
+    list.value("[auth] query_interval_ms", &old.query_interval, &new.query_interval);
 }
 
 fn cns(old: &[CnSetting], new: &[CnSetting], list: &mut List) {
@@ -160,7 +192,7 @@ macro_rules! shown_plainly {
     })* };
 }
 
-shown_plainly!(u32, usize, f64, String);
+shown_plainly!(bool, u32, usize, f64, String);
 
 impl<T: Shown> Shown for Option<T> {
     fn shown(&self) -> String {
@@ -181,6 +213,12 @@ impl Shown for Duration {
 }
 
 impl Shown for Flavour {
+    fn shown(&self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+}
+
+impl Shown for AtDeadline {
     fn shown(&self) -> String {
         format!("{self:?}").to_lowercase()
     }
@@ -237,11 +275,21 @@ mod tests {
 
     #[test]
     fn secrets_change_unseen() {
-        let old = "[[user]]\nname='u'\npassword='first'\n";
-        let new = "[admin]\nusers=[{name='x',password='third'}]\n[[user]]\nname='u'\npassword='second'\n";
+        let old = "[[user]]\nname='u'\npassword='first'\n[auth]\nquery_user='m'\nquery_password='fourth'\n";
+        let new = "[admin]\nusers=[{name='x',password='third'}]\n[[user]]\nname='u'\npassword='second'\n\
+            [auth]\nquery_user='m'\nquery_password='fifth'\n";
         assert_eq!(
             sentences(old, new),
-            ["Restart: [admin] users have changed", "Live: user u has another password"]
+            [
+                "Restart: [admin] users have changed",
+                "Live: [auth] query_user has another password",
+                "Live: user u has another password"
+            ]
+        );
+        let another = "[auth]\nquery_user='n'\nquery_password='sixth'\nquery_interval_ms=500\n";
+        assert_eq!(
+            sentences("", another),
+            ["Live: [auth] query_user: unset is now n", "Live: [auth] query_interval_ms: 10s is now 500ms"]
         );
     }
 

@@ -30,13 +30,16 @@ fn key_before(text: &str) -> &str {
     &text[start..]
 }
 
+/// Keys that tell where a secret is, and hold none.
+const PATHS: [&str; 2] = ["password_file", "query_password_file"];
+
 fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase();
-    if strsim::damerau_levenshtein(&key, "password_file") <= 2 {
+    if PATHS.iter().any(|path| strsim::damerau_levenshtein(&key, path) <= 2) {
         return false;
     }
     ["pass", "pwd", "secret", "hash"].iter().any(|word| key.contains(word))
-        || strsim::damerau_levenshtein(&key, "password") <= 3
+        || ["password", "query_password"].iter().any(|name| strsim::damerau_levenshtein(&key, name) <= 3)
         || strsim::damerau_levenshtein(&key, "native_hash") <= 4
 }
 
@@ -82,6 +85,9 @@ mod tests {
             ("\"password\" = \"é\"", "\"password\" = ****"),
             ("password = \"\"\"a\nb\"\"\"\nc=1", "password = ****\n****\nc=1"),
             ("password_file = \"secret.txt\"", "password_file = \"secret.txt\""),
+            ("query_pasword_file = 'm.txt'", "query_pasword_file = 'm.txt'"),
+            ("query_password = 'open'", "query_password = ******"),
+            ("query_pasword = 'open'", "query_pasword = ******"),
         ];
         for (text, expected) in cases {
             assert_eq!(masked(text), expected);

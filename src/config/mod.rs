@@ -7,10 +7,11 @@
 mod address;
 mod assemble;
 pub mod change;
+pub mod check;
 pub mod manual;
 mod mask;
 pub mod mistake;
-mod near;
+pub mod near;
 mod reader;
 pub mod schema;
 pub mod settings;

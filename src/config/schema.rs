@@ -39,6 +39,8 @@ pub enum Default {
 /// What a value must look like.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
+    /// `true` or `false`.
+    Switch,
     Integer {
         min: u64,
         max: u64,
@@ -60,6 +62,7 @@ pub enum Kind {
     Socket,
     CnAddress,
     Flavour,
+    AtDeadline,
     Cpus,
     Cpu,
     AdminUsers,
@@ -89,6 +92,7 @@ impl Kind {
     /// What was expected, to be said after "expected".
     pub fn expects(self) -> String {
         match self {
+            Self::Switch => "true or false".to_owned(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Number { min, max } => format!("a number from {min} to {max}"),
             Self::Text { min: 0, max } => format!("a string of at most {max} bytes"),
@@ -99,6 +103,7 @@ impl Kind {
             Self::Socket => "an address, \"ip:port\"".to_owned(),
             Self::CnAddress => "an address in a string, such as \"db1:3306\"".to_owned(),
             Self::Flavour => "\"mysql\" or \"matrixone\"".to_owned(),
+            Self::AtDeadline => "\"close\" or \"leave\"".to_owned(),
             Self::Cpus => "\"auto\" or a list of CPU numbers".to_owned(),
             Self::Cpu => "\"auto\" or a CPU number".to_owned(),
             Self::AdminUsers => {
@@ -250,6 +255,38 @@ pub static SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: "auth",
+        repeated: false,
+        sentence: "Whose passwords corelane knows, beside those of the users in this file.",
+        acted_on: true,
+        keys: &[
+            Key {
+                name: "query_user",
+                kind: Kind::Text { min: 1, max: USER_NAME_MAX },
+                default: Default::Absent(r#""monitor""#),
+                sentence: "The account by which password hashes are read from the CNs' table mysql.user, which it must be granted to SELECT.",
+            },
+            Key {
+                name: "query_password",
+                kind: Kind::Text { min: 0, max: PASSWORD_MAX },
+                default: Default::Absent(r#""secret""#),
+                sentence: "Its password in clear text.",
+            },
+            Key {
+                name: "query_password_file",
+                kind: Kind::File,
+                default: Default::Absent(r#""monitor.password""#),
+                sentence: "A file whose first line is its password; a relative path starts beside this file.",
+            },
+            Key {
+                name: "query_interval_ms",
+                kind: Kind::Integer { min: 100, max: HOUR_MS },
+                default: Default::Value("10000"),
+                sentence: "Milliseconds between two readings of a CN's table; a CN that comes up is read at once.",
+            },
+        ],
+    },
+    Section {
         name: "probe",
         repeated: false,
         sentence: "How the coordinator finds out whether a CN is well.",
@@ -332,20 +369,108 @@ pub static SECTIONS: &[Section] = &[
     Section {
         name: "balance",
         repeated: false,
-        sentence: "How live sessions are spread over the CNs.",
-        acted_on: false,
+        sentence: "How live sessions are spread over the CNs, and over the workers.",
+        acted_on: true,
         keys: &[
+            Key {
+                name: "enabled",
+                kind: Kind::Switch,
+                default: Default::Value("true"),
+                sentence: "Whether sessions move to make the load even; draining does not depend on it.",
+            },
             Key {
                 name: "interval_ms",
                 kind: Kind::Integer { min: 10, max: HOUR_MS },
                 default: Default::Value("1000"),
-                sentence: "Milliseconds between two looks at the balance.",
+                sentence: "Milliseconds between two looks at the balance; a change of the CNs is looked at at once.",
             },
             Key {
                 name: "tolerance",
                 kind: Kind::Number { min: 0.0, max: 10.0 },
                 default: Default::Value("0.3"),
                 sentence: "How far above its fair share a CN may be before sessions move away: 0.3 is 30 %.",
+            },
+            Key {
+                name: "dwell_ms",
+                kind: Kind::Integer { min: 0, max: HOUR_MS },
+                default: Default::Value("10000"),
+                sentence: "Milliseconds that a session which has moved is left where it is, unless that CN drains.",
+            },
+            Key {
+                name: "moves_per_second",
+                kind: Kind::Integer { min: 1, max: 1_000_000 },
+                default: Default::Value("5000"),
+                sentence: "Sessions that may be told to move for the balance's sake in a second.",
+            },
+        ],
+    },
+    Section {
+        name: "drain",
+        repeated: false,
+        sentence: "What DRAIN CN and REMOVE CN do where the statement does not say.",
+        acted_on: true,
+        keys: &[
+            Key {
+                name: "deadline_s",
+                kind: Kind::Integer { min: 0, max: 86_400 },
+                default: Default::Value("0"),
+                sentence: "Seconds in which the sessions of a draining CN may leave it; 0 sets no limit.",
+            },
+            Key {
+                name: "at_deadline",
+                kind: Kind::AtDeadline,
+                default: Default::Value(r#""close""#),
+                sentence: "What becomes of those that are still there then: \"close\" ends them with an error, \"leave\" waits for them.",
+            },
+            Key {
+                name: "moves_per_second",
+                kind: Kind::Integer { min: 0, max: 1_000_000 },
+                default: Default::Value("0"),
+                sentence: "Sessions that may be told to leave draining CNs in a second; 0 sets no limit.",
+            },
+        ],
+    },
+    Section {
+        name: "migration",
+        repeated: false,
+        sentence: "How a session moves from one CN to another.",
+        acted_on: true,
+        keys: &[
+            Key {
+                name: "patience_ms",
+                kind: TIMEOUT_MS,
+                default: Default::Value("5000"),
+                sentence: "Milliseconds that a session told to move, but held by a transaction or the like, is waited for; then it stays.",
+            },
+            Key {
+                name: "idle_ms",
+                kind: TIMEOUT_MS,
+                default: Default::Value("1000"),
+                sentence: "Milliseconds without a command after which a session moves without waiting for its next one; counts and warnings of its last statement are given up.",
+            },
+            Key {
+                name: "restore_timeout_ms",
+                kind: TIMEOUT_MS,
+                default: Default::Value("3000"),
+                sentence: "Milliseconds in which the new CN must have taken a session's state over; its client waits meanwhile.",
+            },
+            Key {
+                name: "back_off_ms",
+                kind: TIMEOUT_MS,
+                default: Default::Value("1000"),
+                sentence: "Milliseconds before a session whose move has failed is told to move again; doubles with each failure.",
+            },
+            Key {
+                name: "back_off_max_ms",
+                kind: TIMEOUT_MS,
+                default: Default::Value("60000"),
+                sentence: "The most that the back-off grows to, in milliseconds.",
+            },
+            Key {
+                name: "at_once",
+                kind: Kind::Integer { min: 1, max: 10_000 },
+                default: Default::Value("64"),
+                sentence: "Sessions of one worker that may be on the move at the same time.",
             },
         ],
     },
@@ -389,7 +514,7 @@ pub static SECTIONS: &[Section] = &[
                 name: "data",
                 kind: Kind::Text { min: 1, max: NAME_MAX },
                 default: Default::Absent(r#""d1""#),
-                sentence: "The data set that it serves; sessions move only between CNs of the same one.",
+                sentence: "The data set that it serves; sessions move only between CNs of the same one, and without one they stay.",
             },
         ],
     },

@@ -18,12 +18,15 @@ pub struct Settings {
     pub workers: Workers,
     pub admin: Admin,
     pub login: Login,
+    pub auth: Auth,
     pub probe: Probe,
     pub relay: Relay,
     pub shutdown: Shutdown,
     pub log: Log,
     pub http: Http,
     pub balance: Balance,
+    pub drain: Drain,
+    pub migration: Migration,
     pub cns: Vec<CnSetting>,
     pub users: Vec<UserSetting>,
 }
@@ -32,12 +35,8 @@ impl Settings {
     /// What an operator should know about these settings although nothing in them is wrong.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        for (written, section) in [(self.http.written, "http"), (self.balance.written, "balance")] {
-            if written {
-                notes.push(format!(
-                    "[{section}] is checked and kept, but this version does not act on it yet"
-                ));
-            }
+        if self.http.written {
+            notes.push("[http] is checked and kept, but this version does not act on it yet".to_owned());
         }
         if self.cns.is_empty() {
             notes.push("there is no [[cn]]: every login will be refused".to_owned());
@@ -152,6 +151,28 @@ pub struct Login {
     pub attempts: u32,
 }
 
+/// `[auth]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Auth {
+    /// Who reads password hashes from the CNs' user tables; without it nobody does.
+    pub query: Option<AccountQuery>,
+    /// Between two readings of a CN's table. Default 10 s.
+    pub query_interval: Duration,
+}
+
+/// An account that may read `mysql.user`.
+#[derive(Clone, PartialEq)]
+pub struct AccountQuery {
+    pub user: String,
+    pub password: String,
+}
+
+impl fmt::Debug for AccountQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccountQuery").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 /// `[probe]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
@@ -195,15 +216,56 @@ pub struct Http {
     pub written: bool,
 }
 
-/// `[balance]`: nothing acts on it yet.
+/// `[balance]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Balance {
-    /// Default 1 s.
+    /// Default true.
+    pub enabled: bool,
+    /// Between two looks. Default 1 s.
     pub interval: Duration,
     /// How far above its fair share a CN may be. Default 0.3.
     pub tolerance: f64,
-    /// Whether the file has the section.
-    pub written: bool,
+    /// How long a session that has moved stays. Default 10 s.
+    pub dwell: Duration,
+    /// Default 5000.
+    pub moves_per_second: u32,
+}
+
+/// `[drain]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drain {
+    /// How long a drain may take; `None` is 0: as long as it takes, which is the default.
+    pub deadline: Option<Duration>,
+    /// Default `Close`.
+    pub at_deadline: AtDeadline,
+    /// `None` is 0: no limit, which is the default.
+    pub moves_per_second: Option<u32>,
+}
+
+/// What becomes of the sessions that a drain has not moved away in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtDeadline {
+    /// They end, each with an error that says why.
+    Close,
+    /// They stay until they leave by themselves.
+    Leave,
+}
+
+/// `[migration]`: how a worker moves a session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Migration {
+    /// How long an ordered session that is held is waited for. Default 5 s.
+    pub patience: Duration,
+    /// Without a command for so long, a session moves without waiting for the next. Default 1 s.
+    pub idle: Duration,
+    /// All answers of the new CN to a restore. Default 3 s.
+    pub restore_timeout: Duration,
+    /// After the first failed move of a session; doubles with each. Default 1 s.
+    pub back_off: Duration,
+    /// Default 60 s.
+    pub back_off_max: Duration,
+    /// Moves under way on one worker. Default 64.
+    pub at_once: u32,
 }
 
 /// `[[cn]]`

@@ -17,11 +17,20 @@ use super::mistake::Mistakes;
 use super::near::near;
 use super::reader::{Given, Read};
 use super::schema::{CPU_MAX, Key, Kind, NAME_MAX};
-use super::settings::ListenAddress;
+use super::settings::{AtDeadline, ListenAddress};
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
 const FLAVOURS: [(&str, Flavour); 2] = [("mysql", Flavour::Mysql), ("matrixone", Flavour::Matrixone)];
+
+const AT_DEADLINE: [(&str, AtDeadline); 2] = [("close", AtDeadline::Close), ("leave", AtDeadline::Leave)];
+
+pub fn switch(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<bool> {
+    match given.value {
+        DeValue::Boolean(value) => Some(*value),
+        _ => wrong_type(key, given, mistakes),
+    }
+}
 
 pub fn integer(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<u64> {
     let Kind::Integer { min, max } = key.kind else { unreachable!("`{}` is no integer", key.name) };
@@ -126,6 +135,16 @@ pub fn flavour(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) ->
     if found.is_none() {
         let help = did_you_mean(text, &FLAVOURS.map(|(name, _)| name));
         mistakes.push(given.span.clone(), format!("`{text}` is not a flavour"), Some(help));
+    }
+    found
+}
+
+pub fn at_deadline(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<AtDeadline> {
+    let text = string(key, given, mistakes)?;
+    let found = AT_DEADLINE.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
+    if found.is_none() {
+        let help = did_you_mean(text, &AT_DEADLINE.map(|(name, _)| name));
+        mistakes.push(given.span.clone(), format!("`{}` cannot be \"{text}\"", key.name), Some(help));
     }
     found
 }

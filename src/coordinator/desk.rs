@@ -1,19 +1,22 @@
-//! The desk: where the doors ask the coordinator for what it knows, and what they get.
+//! The desk: where the doors ask the coordinator for what it knows or have it do something, and what they get.
 //!
 //! Questions go through a bounded channel and each carries the place for its answer, so a door never
 //! touches the table and a crowd of askers slows nobody but itself. What workers count themselves is read
 //! directly from their counters.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::settings::Admin;
-use crate::ident::WorkerId;
+use super::errand::Outcome;
+use crate::config::settings::{Admin, AtDeadline, CnSetting};
+use crate::ident::{SessionId, WorkerId};
 use crate::mailbox::message::SessionRow;
 use crate::metrics::Counters;
 use crate::route::Cn;
+use crate::route::label::Labels;
 
 /// Questions that may wait for the coordinator's next turn; whoever asks one more waits.
 pub const QUESTIONS_MAX: usize = 64;
@@ -23,6 +26,69 @@ pub const QUESTIONS_MAX: usize = 64;
 pub enum Question {
     Cns(oneshot::Sender<Vec<CnRow>>),
     Sessions(oneshot::Sender<Roll>),
+    /// What came of it, in words.
+    Operate(Operation, oneshot::Sender<Outcome>),
+}
+
+/// What an operator may have done. Values are as the configuration would take them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation {
+    Drain {
+        cn: String,
+        terms: DrainTerms,
+    },
+    Resume {
+        cn: String,
+    },
+    MoveSession {
+        session: SessionId,
+        to: String,
+    },
+    Kill {
+        session: SessionId,
+    },
+    Alter {
+        cn: String,
+        changes: Vec<Alteration>,
+    },
+    Add(Box<CnSetting>),
+    /// Drains first.
+    Remove {
+        cn: String,
+        terms: DrainTerms,
+    },
+}
+
+/// Where nothing is said, `[drain]` has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DrainTerms {
+    /// Zero is none.
+    pub deadline_s: Option<u32>,
+    pub at_deadline: Option<AtDeadline>,
+}
+
+/// What may be changed of a CN that stays the same.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Alteration {
+    Weight(u32),
+    /// All of them, in place of those it had.
+    Labels(Labels),
+    Data(Option<String>),
+}
+
+/// As the log tells it.
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drain { cn, .. } => write!(f, "drain {cn}"),
+            Self::Resume { cn } => write!(f, "resume {cn}"),
+            Self::MoveSession { session, to } => write!(f, "move session {session} to {to}"),
+            Self::Kill { session } => write!(f, "kill session {session}"),
+            Self::Alter { cn, .. } => write!(f, "alter {cn}"),
+            Self::Add(setting) => write!(f, "add {}", setting.id),
+            Self::Remove { cn, .. } => write!(f, "remove {cn}"),
+        }
+    }
 }
 
 /// A CN as the coordinator knows it now.
@@ -85,6 +151,12 @@ impl Desk {
     /// All sessions; takes at most [`super::roll::ROLL_LIMIT`] and a turn.
     pub async fn sessions(&self) -> Result<Roll, Closed> {
         self.ask(Question::Sessions).await
+    }
+
+    /// Has something done; takes at most [`super::errand::ERRAND_LIMIT`] and a turn. The outcome is told in
+    /// words, or why there is none.
+    pub async fn operate(&self, operation: Operation) -> Result<Outcome, Closed> {
+        self.ask(|answer| Question::Operate(operation, answer)).await
     }
 
     pub fn workers(&self) -> &[WorkerFacts] {

@@ -1,4 +1,5 @@
-//! Where all that happens comes in: rings of mailboxes, outcomes of probes, look-ups, questions, signals, time.
+//! Where all that happens comes in: rings of mailboxes, outcomes of probes, look-ups, readings of user tables,
+//! questions, signals, time.
 //!
 //! It sorts nothing and judges nothing. Every way in is bounded, and whoever finds one full waits there, not
 //! the coordinator.
@@ -12,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
+use super::accounts::Reading;
 use super::desk::{QUESTIONS_MAX, Question};
 use super::post::Post;
 use super::resolve::Lookup;
@@ -22,12 +24,17 @@ use crate::ident::CNS_MAX;
 /// Look-ups that may wait to be heeded.
 const LOOKUPS_WAITING: usize = 64;
 
+/// Readings that may wait to be heeded.
+const READINGS_WAITING: usize = 8;
+
 pub struct Inbox {
     bell: Arc<Notify>,
     bells: JoinSet<()>,
     outcomes: mpsc::Receiver<Outcome>,
     lookups: mpsc::Receiver<Lookup>,
     lookups_in: mpsc::Sender<Lookup>,
+    readings: mpsc::Receiver<Reading>,
+    readings_in: mpsc::Sender<Reading>,
     questions: mpsc::Receiver<Question>,
 }
 
@@ -37,6 +44,7 @@ pub enum Wake {
     Turn,
     Outcome(Outcome),
     Lookup(Lookup),
+    Reading(Reading),
     Question(Question),
     Signal(Signal),
 }
@@ -47,13 +55,20 @@ impl Inbox {
         let (questions_in, questions) = mpsc::channel(QUESTIONS_MAX);
         let (outcomes_in, outcomes) = mpsc::channel(CNS_MAX);
         let (lookups_in, lookups) = mpsc::channel(LOOKUPS_WAITING);
+        let (readings_in, readings) = mpsc::channel(READINGS_WAITING);
         let (bell, bells) = (Arc::default(), JoinSet::new());
-        (Self { bell, bells, outcomes, lookups, lookups_in, questions }, questions_in, outcomes_in)
+        let inbox = Self { bell, bells, outcomes, lookups, lookups_in, readings, readings_in, questions };
+        (inbox, questions_in, outcomes_in)
     }
 
     /// The way in for look-ups.
     pub fn lookups_in(&self) -> mpsc::Sender<Lookup> {
         self.lookups_in.clone()
+    }
+
+    /// The way in for readings of user tables.
+    pub fn readings_in(&self) -> mpsc::Sender<Reading> {
+        self.readings_in.clone()
     }
 
     /// Has a report in any mailbox wake the coordinator.
@@ -80,6 +95,7 @@ impl Inbox {
             Some(signal) = signals.recv() => Wake::Signal(signal),
             Some(outcome) = self.outcomes.recv() => Wake::Outcome(outcome),
             Some(lookup) = self.lookups.recv() => Wake::Lookup(lookup),
+            Some(reading) = self.readings.recv() => Wake::Reading(reading),
             Some(question) = self.questions.recv() => Wake::Question(question),
         }
     }
@@ -91,6 +107,9 @@ impl Inbox {
         }
         if let Ok(lookup) = self.lookups.try_recv() {
             return Some(Wake::Lookup(lookup));
+        }
+        if let Ok(reading) = self.readings.try_recv() {
+            return Some(Wake::Reading(reading));
         }
         self.questions.try_recv().ok().map(Wake::Question)
     }

@@ -1,22 +1,27 @@
 //! The coordinator: the one thread that owns the CN table and every decision about it.
 //!
 //! It runs on a tokio current-thread runtime and takes turns: it heeds what has happened (reports, probes,
-//! addresses, questions, signals, time), publishes the picture if it has changed, and sends what the workers'
-//! mailboxes take. It never waits for a worker. What to make of it all is [`crate::placement`]'s judgement;
+//! addresses, questions, signals, time), has sessions counted and moved where that is due, publishes the picture
+//! if it has changed, and sends what the workers' mailboxes take. It never waits for a worker. What to make of it all is [`crate::placement`]'s judgement;
 //! here are the clock and the sockets that placement must not have.
 //!
 //! The life of a process as the coordinator sees it: [`Stage::Starting`] while the first probes are out, so
 //! that the first picture has the right face; [`Stage::Serving`]; [`Stage::Stopping`] after a signal, until all
 //! workers have stopped.
 
+mod accounts;
+mod census;
 pub mod desk;
+pub mod errand;
 mod inbox;
+mod operate;
 mod post;
 pub mod probe;
 mod reload;
 mod resolve;
 mod roll;
 pub mod signal;
+mod steer;
 mod watch;
 
 use std::io;
@@ -36,12 +41,15 @@ use crate::metrics::{Counters, Tally};
 use crate::placement::{self, Decision, Placement};
 use crate::route::View;
 use crate::session::face::Face;
+use accounts::{Reading, Tables};
 use desk::{CnRow, Desk, Question, Roll, WorkerFacts};
+use errand::Errands;
 use inbox::{Inbox, Wake};
 use post::Post;
 use resolve::{Lookup, keep_resolving};
 use roll::Rolls;
 use signal::Signal;
+use steer::Helm;
 use watch::{Outcome, Watches};
 
 /// How long the first picture waits for the first round of probes.
@@ -82,14 +90,20 @@ pub struct Coordinator {
     /// All times given to placement are since then.
     epoch: Instant,
     posts: Vec<Post>,
+    counters: Vec<Arc<Counters>>,
     tally: Tally,
     placement: Placement,
+    helm: Helm,
+    errands: Errands,
     picture: Picture,
     /// Whether the workers have not been given the picture as it is now.
     unpublished: bool,
     watches: Watches,
+    tables: Tables,
     rolls: Rolls,
     resolver: JoinSet<()>,
+    /// Ids and addresses of the CNs whose names are being looked up; `None` when that is to begin anew.
+    names: Option<Vec<(String, String)>>,
     inbox: Inbox,
 }
 
@@ -112,25 +126,32 @@ impl Coordinator {
     pub fn new(parts: CoordinatorParts) -> (Self, Desk) {
         let (inbox, questions_in, outcomes_in) = Inbox::new();
         let settings = parts.settings;
-        let desk =
-            Desk::new(questions_in, Arc::new(settings.admin.clone()), facts(parts.counters, &parts.cpus));
+        let facts = facts(parts.counters.clone(), &parts.cpus);
+        let desk = Desk::new(questions_in, Arc::new(settings.admin.clone()), facts);
         let now = Instant::now();
         let coordinator = Self {
             stage: Stage::Starting { publish_by: now + FIRST_ROUND_LIMIT },
             epoch: now,
             posts: parts.mailboxes.into_iter().map(Post::new).collect(),
+            counters: parts.counters,
             tally: parts.tally,
+            helm: Helm::new(&settings, now),
+            errands: Errands::default(),
             placement: Placement::new(&settings.probe),
             picture: Picture {
                 view: Arc::default(),
                 users: Arc::new(reload::users(&settings.users)),
                 face: Arc::new(Face::common([], settings.listen.server_version.as_deref())),
                 login: Arc::new(settings.login.clone()),
+                migration: Arc::new(settings.migration.clone()),
+                dwell: settings.balance.dwell,
             },
             unpublished: true,
             watches: Watches::new(settings.probe.clone(), outcomes_in),
+            tables: Tables::new(settings.auth.clone(), inbox.readings_in()),
             rolls: Rolls::default(),
             resolver: JoinSet::new(),
+            names: None,
             inbox,
             config_path: parts.config_path,
             settings,
@@ -153,6 +174,7 @@ impl Coordinator {
             self.heed_reports();
             self.heed_time();
             self.publish();
+            self.steer();
             let all_sent = self.posts.iter_mut().map(Post::flush).fold(true, |all, sent| all & sent);
             if let Some(end) = self.end() {
                 return end;
@@ -170,6 +192,7 @@ impl Coordinator {
             Wake::Turn => (),
             Wake::Outcome(outcome) => self.heed_outcome(outcome),
             Wake::Lookup(lookup) => self.heed_lookup(lookup),
+            Wake::Reading(reading) => self.heed_reading(reading),
             Wake::Question(question) => self.answer(question),
             Wake::Signal(Signal::Reload) => self.reload(),
             Wake::Signal(Signal::Stop) => self.stop(),
@@ -198,7 +221,14 @@ impl Coordinator {
                 self.follow(decision);
             }
             Event::Sessions { ticket, rows } => self.rolls.answered(ticket, report.worker, rows),
-            Event::Census { .. } | Event::Answered { .. } | Event::HandedOver { .. } => {}
+            Event::Census { ticket, rows } => {
+                if self.helm.census.answered(ticket, report.worker, report.epoch, rows) {
+                    self.order_moves();
+                }
+            }
+            Event::Answered { ticket, outcome } => self.errands.answered(ticket, outcome),
+            Event::NotHere { ticket } => self.errands.not_here(ticket, report.worker),
+            Event::HandedOver { to, parcel } => self.pass_on(report.worker, to, parcel),
             Event::Stopped => {
                 info!("worker {} has stopped", report.worker);
                 self.posts[at].mark_ended();
@@ -238,11 +268,21 @@ impl Coordinator {
         }
     }
 
+    fn heed_reading(&mut self, reading: Reading) {
+        if self.tables.learn(reading) {
+            self.compose_users();
+        }
+    }
+
     fn heed_time(&mut self) {
         let now = Instant::now();
         let decision = self.placement.tick(now - self.epoch);
         self.follow(decision);
+        if self.placement.drain_due().is_some_and(|due| self.epoch + due <= now) {
+            self.judge_drains();
+        }
         self.rolls.expire(now);
+        self.errands.expire(now);
     }
 
     /// Does what placement has decided.
@@ -253,10 +293,17 @@ impl Coordinator {
         if decision.changed {
             self.picture.view = Arc::new(self.placement.view());
             self.watches.fit(&self.picture.view);
+            if self.tables.fit(&self.picture.view) {
+                self.compose_users();
+            }
             self.unpublished = true;
+            self.helm.table_changed = true;
         }
         for slot in decision.probe_now {
             self.watches.poke(slot);
+        }
+        for (slot, why) in decision.evict {
+            self.evict(slot, &why);
         }
     }
 
@@ -265,8 +312,18 @@ impl Coordinator {
         let decision = self.placement.reload(&self.settings.cns, |slot| self.tally.seats(slot));
         self.follow(decision);
         self.compose_face();
+        self.names = None;
+        self.look_names_up();
+    }
+
+    /// Looks up the names that are in the table now, from now on.
+    fn look_names_up(&mut self) {
         let named = self.placement.unresolved();
         let names: Vec<_> = named.map(|(id, address)| (id.to_owned(), address.to_owned())).collect();
+        if self.names.as_ref() == Some(&names) {
+            return;
+        }
+        self.names = Some(names.clone());
         self.resolver = JoinSet::new();
         if !names.is_empty() {
             self.resolver.spawn(keep_resolving(names, self.inbox.lookups_in()));
@@ -282,9 +339,16 @@ impl Coordinator {
         }
     }
 
+    /// The users of the configuration and those of the CNs' tables.
+    fn compose_users(&mut self) {
+        self.picture.users = Arc::new(self.tables.add_to(reload::users(&self.settings.users)));
+        self.unpublished = true;
+    }
+
     fn publish(&mut self) {
         if let Stage::Starting { publish_by } = self.stage {
-            if !self.watches.all_seen() && Instant::now() < publish_by {
+            let all_seen = self.watches.all_seen() && self.tables.all_tried();
+            if !all_seen && Instant::now() < publish_by {
                 return;
             }
             self.stage = Stage::Serving;
@@ -333,7 +397,9 @@ impl Coordinator {
         };
         let placement = self.placement.due().map(|due| self.epoch + due);
         let retry = (!all_sent).then(|| Instant::now() + POST_RETRY);
-        [stage, placement, retry, self.rolls.deadline()].into_iter().flatten().min()
+        let helm = matches!(self.stage, Stage::Serving).then(|| self.helm.due());
+        let answers = [self.rolls.deadline(), self.errands.deadline()];
+        [stage, placement, retry, helm].into_iter().chain(answers).flatten().min()
     }
 
     fn answer(&mut self, question: Question) {
@@ -341,6 +407,7 @@ impl Coordinator {
             // Whoever asked may have gone away meanwhile.
             Question::Cns(answer) => drop(answer.send(self.cn_rows())),
             Question::Sessions(answer) => self.call_roll(answer),
+            Question::Operate(operation, answer) => self.operate(operation, answer),
         }
     }
 

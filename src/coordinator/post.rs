@@ -1,8 +1,10 @@
 //! The coordinator's side of one mailbox: what the worker still has to be told, and whether it has ended.
 //!
 //! An order that does not fit stays here. Of pictures only the newest is kept, because each one replaces
-//! those before it; so what waits here is bounded by one picture and one stop, whatever the worker does.
+//! those before it; of the other orders so many that a worker which reads no more costs no more. They go out in
+//! the order in which they were given, after the picture that was in force then, and a stop goes last.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -10,18 +12,23 @@ use std::time::Duration;
 use crate::ident::WorkerId;
 use crate::mailbox::message::{Order, Picture, Report};
 use crate::mailbox::{CoordinatorEnd, Unsent};
+use crate::placement::balance::STEPS_MAX;
+
+/// Orders that wait for a worker, beside pictures and stops: two whole plans.
+pub const ORDERS_WAITING_MAX: usize = 2 * STEPS_MAX;
 
 #[derive(Debug)]
 pub struct Post {
     end: CoordinatorEnd,
     picture: Option<Picture>,
+    orders: VecDeque<Order>,
     stop: Option<Duration>,
     ended: bool,
 }
 
 impl Post {
     pub fn new(end: CoordinatorEnd) -> Self {
-        Self { end, picture: None, stop: None, ended: false }
+        Self { end, picture: None, orders: VecDeque::new(), stop: None, ended: false }
     }
 
     pub fn worker(&self) -> WorkerId {
@@ -58,6 +65,17 @@ impl Post {
 
     pub fn stop(&mut self, grace: Duration) {
         self.stop = Some(grace);
+        // Nothing is moved any more; but a session that is on its way must arrive, to be told why it ends.
+        self.orders.retain(|order| matches!(order, Order::Adopt(_)));
+    }
+
+    /// Gives an order; false when [`ORDERS_WAITING_MAX`] wait already, and then it is dropped.
+    pub fn order(&mut self, order: Order) -> bool {
+        let fits = self.orders.len() < ORDERS_WAITING_MAX;
+        if fits {
+            self.orders.push_back(order);
+        }
+        fits
     }
 
     /// Asks the worker for its sessions now or not at all: a late answer is no use to anybody.
@@ -73,12 +91,21 @@ impl Post {
         {
             self.picture = Some(picture);
         }
-        if let Some(grace) = self.stop.take()
+        while self.picture.is_none()
+            && let Some(order) = self.orders.pop_front()
+        {
+            if let Err(Unsent::Full(order)) = self.end.send(order) {
+                self.orders.push_front(order);
+                break;
+            }
+        }
+        if self.orders.is_empty()
+            && let Some(grace) = self.stop.take()
             && let Err(Unsent::Full(_)) = self.end.send(Order::Stop { grace })
         {
             self.stop = Some(grace);
         }
-        self.picture.is_none() && self.stop.is_none()
+        self.picture.is_none() && self.orders.is_empty() && self.stop.is_none()
     }
 }
 
@@ -87,23 +114,24 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::settings::Login;
+    use crate::config::Settings;
     use crate::ident::Epoch;
+    use crate::mailbox::message::Parcel;
     use crate::mailbox::{ORDERS_MAX, pair};
     use crate::route::View;
     use crate::session::face::Face;
     use crate::wire::capability::Capabilities;
 
     fn picture(epoch: u64) -> Picture {
-        let second = Duration::from_secs(1);
-        let login =
-            Login { client_timeout: second, connect_timeout: second, cn_timeout: second, attempts: 1 };
+        let settings = Settings::default();
         let face = Face { version: "1".into(), capabilities: Capabilities::default(), charset: 45 };
         Picture {
             view: Arc::new(View { epoch: Epoch(epoch), cns: Vec::new() }),
             users: Arc::default(),
             face: Arc::new(face),
-            login: Arc::new(login),
+            login: Arc::new(settings.login),
+            migration: Arc::new(settings.migration),
+            dwell: Duration::ZERO,
         }
     }
 
@@ -129,6 +157,29 @@ mod tests {
             })
             .collect();
         assert_eq!(epochs, [2]);
+    }
+
+    #[test]
+    fn orders_wait_in_turn_behind_the_picture_and_before_the_stop() {
+        let (end, worker) = pair(WorkerId(0)).unwrap();
+        let mut post = Post::new(end);
+        for ticket in 0..ORDERS_MAX as u64 {
+            assert!(post.order(Order::Census { ticket }));
+        }
+        post.publish(picture(1));
+        assert!(!post.flush());
+        let first: Vec<_> = worker.orders().collect();
+        assert!(matches!(first[0], Order::Publish(_)));
+        assert!(matches!(first[ORDERS_MAX - 1], Order::Census { ticket: 62 }));
+        assert!(post.order(Order::Adopt(Parcel(Box::new(())))));
+        post.stop(Duration::ZERO);
+        assert!(post.flush());
+        let last: Vec<_> = worker.orders().collect();
+        assert!(matches!(last[..], [Order::Adopt(_), Order::Stop { .. }]), "{last:?}");
+        for _ in 0..ORDERS_WAITING_MAX {
+            assert!(post.order(Order::Census { ticket: 0 }));
+        }
+        assert!(!post.order(Order::Census { ticket: 0 }));
     }
 
     #[test]

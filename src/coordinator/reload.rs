@@ -37,10 +37,14 @@ impl Coordinator {
         self.settings = in_force(&self.settings, settings);
         self.placement.set_probe(&self.settings.probe);
         self.watches.set_rules(&self.settings.probe);
-        self.picture.users = users(&self.settings.users).into();
+        self.tables.set_auth(&self.settings.auth, &self.picture.view);
         self.picture.login = self.settings.login.clone().into();
+        self.picture.migration = self.settings.migration.clone().into();
+        self.picture.dwell = self.settings.balance.dwell;
+        self.helm.balance.set_rules(&self.settings.balance, &self.settings.drain);
         self.unpublished = true;
         self.take_cns();
+        self.compose_users();
     }
 }
 

@@ -167,7 +167,7 @@ impl Drop for Watch {
 }
 
 /// Where the `nth` of `all` begins within the interval.
-fn share(interval: Duration, nth: usize, all: usize) -> Duration {
+pub(super) fn share(interval: Duration, nth: usize, all: usize) -> Duration {
     interval.mul_f64(nth as f64 / all.max(1) as f64)
 }
 

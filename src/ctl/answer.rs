@@ -16,6 +16,8 @@ pub struct Answer {
     pub rows: Vec<Vec<Cell>>,
     /// Rows that an OK counts.
     pub affected: u64,
+    /// What an OK says in words.
+    pub info: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +41,7 @@ pub enum Form {
 }
 
 impl Answer {
-    pub(super) fn new(columns: &[mysql_async::Column], rows: Vec<Row>, affected: u64) -> Self {
+    pub(super) fn new(columns: &[mysql_async::Column], rows: Vec<Row>, affected: u64, info: String) -> Self {
         let columns = columns.iter().map(|column| Column {
             name: column.name_str().into_owned(),
             numeric: is_numeric(column.column_type()),
@@ -48,6 +50,7 @@ impl Answer {
             columns: columns.collect(),
             rows: rows.into_iter().map(|row| row.unwrap_raw().into_iter().map(cell).collect()).collect(),
             affected,
+            info,
         }
     }
 }
@@ -125,7 +128,9 @@ fn quoted(text: &str) -> String {
 fn count_line(answer: &Answer) -> String {
     let plural = |count: u64| if count == 1 { "row" } else { "rows" };
     if answer.columns.is_empty() {
-        return format!("Query OK, {} {} affected\n", answer.affected, plural(answer.affected));
+        let said =
+            if answer.info.is_empty() { String::new() } else { format!(": {}", visible(&answer.info)) };
+        return format!("Query OK, {} {} affected{said}\n", answer.affected, plural(answer.affected));
     }
     match answer.rows.len() as u64 {
         0 => "Empty set\n".to_owned(),
@@ -182,6 +187,7 @@ mod tests {
                 vec![Some("a\u{1b}\"b".to_owned()), None],
             ],
             affected: 0,
+            info: String::new(),
         }
     }
 
@@ -214,5 +220,11 @@ mod tests {
         assert_eq!(Form::Json.render(std::slice::from_ref(&empty)), "[]\n");
         assert_eq!(Form::Table.render(std::slice::from_ref(&empty)), "");
         assert_eq!(Form::Terminal.render(&[Answer::default()]), "Query OK, 0 rows affected\n");
+        let done = Answer { info: "cn1 drains\u{1b}".into(), ..Answer::default() };
+        let told = Form::Terminal.render(&[done]);
+        assert!(
+            told.starts_with("Query OK, 0 rows affected: cn1 drains") && !told.contains('\u{1b}'),
+            "{told}"
+        );
     }
 }

@@ -158,9 +158,9 @@ async fn answers(conn: &mut Conn, statement: &str) -> Result<Vec<Answer>, mysql_
     let mut answers = Vec::new();
     loop {
         let columns = result.columns().unwrap_or_default();
-        let affected = result.affected_rows();
+        let (affected, info) = (result.affected_rows(), result.info().into_owned());
         let rows: Vec<Row> = result.collect().await?;
-        answers.push(Answer::new(&columns, rows, affected));
+        answers.push(Answer::new(&columns, rows, affected, info));
         if result.is_empty() {
             return Ok(answers);
         }

@@ -227,6 +227,7 @@ mod tests {
                 .collect(),
             rows: rows.iter().map(|row| row.iter().map(|cell| Some((*cell).to_owned())).collect()).collect(),
             affected: 0,
+            info: String::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::settings::Login;
+use crate::config::settings::{Login, Migration};
 use crate::ident::{CnSlot, Epoch, SessionId, WorkerId};
 use crate::route::{Group, View};
 use crate::session::face::Face;
@@ -22,6 +22,10 @@ pub struct Picture {
     pub face: Arc<Face>,
     /// The limits of a login, which a reload may change.
     pub login: Arc<Login>,
+    /// How sessions move, which a reload may change.
+    pub migration: Arc<Migration>,
+    /// How long a session that has moved stays where it is, `[balance] dwell_ms`.
+    pub dwell: Duration,
 }
 
 /// From the coordinator to a worker.
@@ -37,7 +41,7 @@ pub enum Order {
     Move(MoveOrder),
     /// End the sessions on a CN that are still there, each with an ERR that says `why`.
     Evict { from: CnSlot, why: Arc<str> },
-    /// End one session, wherever it lives; answer with [`Event::Answered`] if it lives here.
+    /// End one session; answer with [`Event::Answered`] if it lives here, else with [`Event::NotHere`].
     Kill { ticket: u64, session: SessionId },
     /// Give up to `count` quiet sessions to another worker, by way of the coordinator.
     Handover { to: WorkerId, count: u32 },
@@ -66,6 +70,8 @@ pub enum Event {
     Census { ticket: u64, rows: Vec<CensusRow> },
     /// The answer to an order about one session that lives here: what came of it, or why not.
     Answered { ticket: u64, outcome: Result<String, String> },
+    /// The answer to an order about one session that does not live here.
+    NotHere { ticket: u64 },
     /// A session on its way to another worker.
     HandedOver { to: WorkerId, parcel: Parcel },
     /// The worker has closed its last session and has ended.
@@ -79,14 +85,17 @@ pub struct MoveOrder {
     pub to: CnSlot,
     /// How long a session that is held is waited for; then it stays, and may be ordered anew.
     pub patience: Duration,
+    /// Sessions that dwell, having moved lately, are to move as well: the CN is being drained.
+    pub dwelling_too: bool,
 }
 
 #[derive(Clone, Debug)]
 pub enum Whom {
-    /// This one. The worker where it lives answers with [`Event::Answered`] when it has moved or stays.
+    /// This one. The worker where it lives answers with [`Event::Answered`] when it has moved or stays, the
+    /// others with [`Event::NotHere`] at once.
     Session { ticket: u64, session: SessionId },
-    /// So many of a group on a CN, those first that are cheap to move. Those that have been ordered to move
-    /// already count, so that an order may be given again.
+    /// So many of a group on a CN, those first that are cheap to move, and beside those that have been ordered
+    /// to move already: the coordinator counts these as gone.
     Some { group: Arc<Group>, from: CnSlot, count: u32 },
 }
 
@@ -95,12 +104,18 @@ pub enum Whom {
 pub struct CensusRow {
     pub group: Arc<Group>,
     pub cn: CnSlot,
+    /// All of them, ordered to move or not.
     pub sessions: u32,
-    /// Of them, those that could be moved: of a known user, on a CN with a data set, not dwelling, not
-    /// backing off, not ordered to move already. What holds them at the moment may end.
+    /// Of them, those that could be moved: of a known user, on a CN with a data set, not backing off, not
+    /// ordered to move already. What holds them at the moment may end.
     pub movable: u32,
+    /// Of the movable, those that have moved within [`Picture::dwell`].
+    pub dwelling: u32,
     /// Ordered to move, and still here.
     pub leaving: u32,
+    /// Sessions of this group on other CNs that have been ordered to move here; they are not among `sessions`. A
+    /// row may have nothing but these.
+    pub arriving: u32,
 }
 
 /// A session between two workers: sockets, state and unread bytes, which only workers can unpack. The coordinator
@@ -140,7 +155,8 @@ pub struct SessionRow {
     pub cn: Option<Arc<str>>,
     /// `login`, `idle`, `busy` or `transaction`.
     pub state: &'static str,
-    /// How corelane knows the user: `relay` or `known`; empty while it is logging in.
+    /// Whether corelane could log the user in again: `known`, or `relay` if only its client can; empty while it is
+    /// logging in.
     pub login: &'static str,
     pub commands: u64,
     /// Why it cannot move now; none if it could.

@@ -8,10 +8,17 @@
 //! address of a named host; `probe_result` and `report` take it down and bring it back, `tick` ends cool-downs;
 //! `reload` without it removes it. At another address, or with another flavour, it starts anew.
 //!
+//! An operator may `add`, `alter`, `drain` and `resume` CNs; that holds until the configuration is read again, but
+//! for a drain, which goes on. `look` says how far the drains have come ([`duty`]).
+//!
 //! Invariant: every CN of the table has a health, and the epoch grows whenever the view would differ.
 //!
-//! Probes at the regular interval are the caller's business.
+//! Probes at the regular interval are the caller's business. Which sessions move is planned by [`balance`] and
+//! [`even`], which know nothing of this table but its view.
 
+pub mod balance;
+pub mod duty;
+pub mod even;
 pub mod health;
 pub mod table;
 
@@ -19,10 +26,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::config::near::near;
 use crate::config::settings::{CnSetting, Probe};
 use crate::ident::{CnSlot, Epoch};
 use crate::mailbox::message::CnFailure;
-use crate::route::{CnState, View};
+use crate::route::{CnState, View, WorkState};
+use duty::{Action, Duty, Seen, Terms};
 pub use health::Outcome;
 use health::{Health, Thresholds, Verdict};
 use table::Table;
@@ -37,6 +46,28 @@ pub struct Decision {
     pub say: Vec<String>,
     /// CNs to probe at once, beside the regular probes.
     pub probe_now: Vec<CnSlot>,
+    /// CNs whose sessions are to be ended, and why.
+    pub evict: Vec<(CnSlot, String)>,
+}
+
+impl Decision {
+    fn add(&mut self, other: Self) {
+        self.changed |= other.changed;
+        self.say.extend(other.say);
+        self.probe_now.extend(other.probe_now);
+        self.evict.extend(other.evict);
+    }
+}
+
+/// Why an operator's change of the table cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    #[error("there is no CN '{id}'{}", near.as_ref().map_or(String::new(), |near| format!("; did you mean '{near}'?")))]
+    Unknown { id: String, near: Option<String> },
+    #[error("there is a CN '{0}' already")]
+    Exists(String),
+    #[error("the table is full: no CN can be added before one is removed")]
+    Full,
 }
 
 /// The CN table with its judgement. All times are since any fixed moment, such as the start of the process.
@@ -44,13 +75,20 @@ pub struct Decision {
 pub struct Placement {
     table: Table,
     health: BTreeMap<CnSlot, Health>,
+    /// The CNs that are being drained, or are drained.
+    duties: BTreeMap<CnSlot, Duty>,
     thresholds: Thresholds,
 }
 
 impl Placement {
     /// An empty table; [`Self::reload`] fills it.
     pub fn new(probe: &Probe) -> Self {
-        Self { table: Table::default(), health: BTreeMap::new(), thresholds: thresholds(probe) }
+        Self {
+            table: Table::default(),
+            health: BTreeMap::new(),
+            duties: BTreeMap::new(),
+            thresholds: thresholds(probe),
+        }
     }
 
     /// Takes over changed thresholds; judgements passed stay as they are.
@@ -65,13 +103,114 @@ impl Placement {
         let changes = self.table.reload(cns, seats);
         for slot in &changes.removed {
             self.health.remove(slot);
+            self.duties.remove(slot);
         }
         for slot in &changes.fresh {
             self.health.insert(*slot, Health::new());
         }
         let reachable = |slot: &CnSlot| self.table.still_applies(*slot, self.table.epoch());
         let probe_now = changes.fresh.into_iter().filter(reachable).collect();
-        Decision { changed: changes.any, say: changes.say, probe_now }
+        Decision { changed: changes.any, say: changes.say, probe_now, evict: Vec::new() }
+    }
+
+    /// Adds a CN that the configuration does not list.
+    pub fn add(
+        &mut self,
+        setting: CnSetting,
+        seats: impl Fn(CnSlot) -> u32,
+    ) -> Result<Decision, ChangeError> {
+        if self.table.slot(&setting.id).is_some() {
+            return Err(ChangeError::Exists(setting.id));
+        }
+        let id = setting.id.clone();
+        let cns: Vec<_> = self.table.settings().cloned().chain([setting]).collect();
+        let decision = self.reload(&cns, seats);
+        self.table.slot(&id).map(|_| decision).ok_or(ChangeError::Full)
+    }
+
+    /// Changes what the configuration says of a CN, but for its id.
+    pub fn alter(
+        &mut self,
+        id: &str,
+        change: impl FnOnce(&mut CnSetting),
+        seats: impl Fn(CnSlot) -> u32,
+    ) -> Result<Decision, ChangeError> {
+        self.slot(id)?;
+        let mut cns: Vec<_> = self.table.settings().cloned().collect();
+        if let Some(cn) = cns.iter_mut().find(|cn| cn.id == id) {
+            change(cn);
+        }
+        Ok(self.reload(&cns, seats))
+    }
+
+    /// Begins to drain a CN, or changes the terms of a drain.
+    pub fn drain(&mut self, id: &str, terms: Terms, now: Duration) -> Result<Decision, ChangeError> {
+        let slot = self.slot(id)?;
+        let how = match terms.deadline {
+            None => "without a deadline".to_owned(),
+            Some(limit) => format!("until {limit:?} from now"),
+        };
+        if let Some(duty) = self.duties.get_mut(&slot) {
+            duty.change(terms, now);
+            return Ok(Decision {
+                say: vec![format!("{id} goes on draining, {how}")],
+                ..Decision::default()
+            });
+        }
+        self.table.bump();
+        self.duties.insert(slot, Duty::begin(terms, self.table.epoch(), now));
+        Ok(Decision { changed: true, say: vec![format!("{id} drains, {how}")], ..Decision::default() })
+    }
+
+    /// Ends a drain: the CN takes sessions again. One that does so already stays as it is.
+    pub fn resume(&mut self, id: &str) -> Result<Decision, ChangeError> {
+        let slot = self.slot(id)?;
+        if self.duties.remove(&slot).is_none() {
+            return Ok(Decision::default());
+        }
+        self.table.bump();
+        let say = vec![format!("{id} takes sessions again, as it was told to")];
+        Ok(Decision { changed: true, say, ..Decision::default() })
+    }
+
+    /// Judges how far the drains have come, by what is `seen` of each CN that drains.
+    pub fn look(&mut self, seen: impl Fn(CnSlot) -> Seen, now: Duration) -> Decision {
+        let (mut all, mut gone) = (Decision::default(), Vec::new());
+        for (slot, duty) in &mut self.duties {
+            let Some(id) = self.table.id(*slot) else { continue };
+            let seen = seen(*slot);
+            let Some(action) = duty.look(seen, now) else { continue };
+            all.changed |= matches!(action, Action::Drained { .. } | Action::Refilled);
+            all.say.extend(said(id, action, seen.sessions));
+            match action {
+                Action::Evict { .. } => {
+                    all.evict.push((*slot, format!("CN {id} is being drained, and the time for it is over")))
+                }
+                Action::Drained { .. } if duty.terms.then_remove => gone.push(id.to_owned()),
+                _ => {}
+            }
+        }
+        if all.changed {
+            self.table.bump();
+        }
+        if !gone.is_empty() {
+            let rest: Vec<_> = self.table.settings().filter(|cn| !gone.contains(&cn.id)).cloned().collect();
+            all.add(self.reload(&rest, |_| 0));
+        }
+        all
+    }
+
+    /// Whether some CN drains and is not drained yet.
+    pub fn is_draining(&self) -> bool {
+        self.duties.values().any(|duty| duty.state() == WorkState::Draining)
+    }
+
+    /// The slot of a CN, or an error that names the nearest one.
+    pub fn slot(&self, id: &str) -> Result<CnSlot, ChangeError> {
+        self.table.slot(id).ok_or_else(|| {
+            let ids = self.table.settings().map(|cn| cn.id.as_str());
+            ChangeError::Unknown { id: id.to_owned(), near: near(id, ids).map(str::to_owned) }
+        })
     }
 
     /// Takes over what the host name of a CN resolves to now. The present address stays if it is among them.
@@ -80,7 +219,8 @@ impl Placement {
             return Decision::default();
         };
         self.health.insert(slot, Health::new());
-        Decision { changed: true, say: vec![format!("{id} is at {}", answers[0])], probe_now: vec![slot] }
+        let say = vec![format!("{id} is at {}", answers[0])];
+        Decision { changed: true, say, probe_now: vec![slot], ..Decision::default() }
     }
 
     /// Ids and addresses (`host:port`) to ask a name server for, at first and from time to time.
@@ -106,16 +246,19 @@ impl Placement {
         let due: Vec<_> =
             self.health.iter().filter(|(_, health)| is_due(health)).map(|(slot, _)| *slot).collect();
         for slot in due {
-            let one = self.judge(slot, as_of, |health| health.tick(now));
-            all.changed |= one.changed;
-            all.say.extend(one.say);
+            all.add(self.judge(slot, as_of, |health| health.tick(now)));
         }
         all
     }
 
-    /// When [`Self::tick`] is needed next, if nothing else happens.
+    /// When [`Self::tick`] or [`Self::look`] is needed next, if nothing else happens.
     pub fn due(&self) -> Option<Duration> {
-        self.health.values().filter_map(Health::due).min()
+        self.health.values().filter_map(Health::due).chain(self.drain_due()).min()
+    }
+
+    /// When [`Self::look`] is needed next, if nobody leaves a CN that drains.
+    pub fn drain_due(&self) -> Option<Duration> {
+        self.duties.values().filter_map(Duty::due).min()
     }
 
     pub fn epoch(&self) -> Epoch {
@@ -124,7 +267,10 @@ impl Placement {
 
     /// What workers should route by from now on.
     pub fn view(&self) -> View {
-        self.table.view(|slot| self.health.get(&slot).map_or(CnState::Working, Health::state))
+        self.table.view(|slot| {
+            let state = self.health.get(&slot).map_or(CnState::Working, Health::state);
+            (state, self.duties.get(&slot).map_or(WorkState::Working, Duty::state))
+        })
     }
 
     /// Passes an observation on to a CN's health, unless it is about an earlier CN in that slot.
@@ -147,7 +293,23 @@ impl Placement {
         if changed {
             self.table.bump();
         }
-        Decision { changed, say, probe_now: if verdict.probe_now { vec![slot] } else { Vec::new() } }
+        let probe_now = if verdict.probe_now { vec![slot] } else { Vec::new() };
+        Decision { changed, say, probe_now, evict: Vec::new() }
+    }
+}
+
+/// What an operator should hear of a drain.
+fn said(id: &str, action: Action, sessions: u32) -> Option<String> {
+    match action {
+        Action::Drained { after } => Some(format!("{id} is drained after {:.1} s", after.as_secs_f64())),
+        Action::Refilled => Some(format!("{id} has sessions again, and goes on draining")),
+        Action::Evict { first: true } => {
+            Some(format!("{id}: the time to drain it is over; {sessions} sessions are ended"))
+        }
+        Action::Evict { first: false } => None,
+        Action::Overdue => {
+            Some(format!("{id}: the time to drain it is over; {sessions} sessions are left and waited for"))
+        }
     }
 }
 
@@ -159,6 +321,7 @@ fn thresholds(probe: &Probe) -> Thresholds {
 mod tests {
     use super::table::tests::setting;
     use super::*;
+    use crate::config::settings::AtDeadline;
     use proptest::prelude::*;
 
     const A: &str = "10.0.0.1:3306";
@@ -250,6 +413,63 @@ mod tests {
         let decision = placement.reload(&[heavier], nobody);
         assert_eq!((decision.changed, decision.probe_now), (true, vec![]));
         assert_eq!(states(&placement), "cn1 down");
+    }
+
+    fn terms(deadline: Option<u64>, then_remove: bool) -> Terms {
+        Terms { deadline: deadline.map(ms), at_deadline: AtDeadline::Close, then_remove }
+    }
+
+    fn works(placement: &Placement) -> String {
+        placement.view().cns.iter().map(|cn| format!("{} {}", cn.id, cn.work)).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn a_drain_goes_on_over_a_reload_and_ends_with_its_cn_or_at_a_word() {
+        let cns = [setting("cn1", A), setting("cn2", B)];
+        let mut placement = placement(&cns);
+        let decision = placement.drain("cn2", terms(Some(5000), false), ms(0)).unwrap();
+        assert_eq!(
+            (decision.changed, decision.say),
+            (true, vec!["cn2 drains, until 5s from now".to_owned()])
+        );
+        let _ = placement.reload(&cns, nobody);
+        assert_eq!(works(&placement), "cn1 working, cn2 draining");
+        assert!(placement.is_draining());
+        assert_eq!(placement.due(), Some(ms(5000)));
+        let seen = |sessions, epoch| move |_| Seen { sessions, counted_in: Some(epoch) };
+        let evict = placement.look(seen(2, placement.epoch()), ms(5000));
+        assert_eq!(evict.say, ["cn2: the time to drain it is over; 2 sessions are ended"]);
+        assert_eq!(evict.evict[0].0, CnSlot(1));
+        let drained = placement.look(seen(0, placement.epoch()), ms(5100));
+        assert_eq!((drained.changed, drained.say), (true, vec!["cn2 is drained after 5.1 s".to_owned()]));
+        assert_eq!(works(&placement), "cn1 working, cn2 drained");
+        assert!(placement.resume("cn2").unwrap().changed);
+        assert_eq!(works(&placement), "cn1 working, cn2 working");
+        assert_eq!(placement.resume("cn2"), Ok(Decision::default()));
+    }
+
+    #[test]
+    fn a_cn_to_be_removed_leaves_the_table_when_it_is_empty() {
+        let mut placement = placement(&[setting("cn1", A), setting("cn2", B)]);
+        let _ = placement.drain("cn1", terms(None, true), ms(0)).unwrap();
+        let epoch = placement.epoch();
+        let decision = placement.look(|_| Seen { sessions: 0, counted_in: Some(epoch) }, ms(1000));
+        assert_eq!(decision.say, ["cn1 is drained after 1.0 s", "cn1 removed"]);
+        assert_eq!(works(&placement), "cn2 working");
+        assert!(!placement.is_draining());
+    }
+
+    #[test]
+    fn an_operator_changes_the_table_and_a_reload_puts_the_file_back() {
+        let cns = [setting("cn1", A)];
+        let mut placement = placement(&cns);
+        assert_eq!(placement.add(setting("cn1", B), nobody), Err(ChangeError::Exists("cn1".into())));
+        assert_eq!(placement.add(setting("cn2", B), nobody).unwrap().probe_now, [CnSlot(1)]);
+        let error = placement.alter("cn11", |cn| cn.weight = 3, nobody).unwrap_err();
+        assert_eq!(error.to_string(), "there is no CN 'cn11'; did you mean 'cn1'?");
+        let decision = placement.alter("cn1", |cn| cn.weight = 3, nobody).unwrap();
+        assert_eq!(decision.say, ["cn1 weight changed from 1 to 3"]);
+        assert_eq!(placement.reload(&cns, nobody).say, ["cn2 removed", "cn1 weight changed from 3 to 1"]);
     }
 
     #[test]

@@ -145,9 +145,18 @@ impl Table {
         self.by_slot(slot).is_some_and(|entry| entry.target.is_some() && as_of >= entry.since)
     }
 
-    pub fn view(&self, state: impl Fn(CnSlot) -> CnState) -> View {
+    pub fn view(&self, state: impl Fn(CnSlot) -> (CnState, WorkState)) -> View {
         let cns = self.entries.iter().map(|entry| Arc::new(entry.cn(state(entry.slot))));
         View { epoch: self.epoch, cns: cns.collect() }
+    }
+
+    /// The settings in force, in the order of the table.
+    pub fn settings(&self) -> impl Iterator<Item = &CnSetting> {
+        self.entries.iter().map(|entry| &entry.setting)
+    }
+
+    pub fn slot(&self, id: &str) -> Option<CnSlot> {
+        self.by_id(id).map(|entry| entry.slot)
     }
 
     fn by_id(&self, id: &str) -> Option<&Entry> {
@@ -186,7 +195,7 @@ impl Entry {
         if moved { Self::new(self.slot, setting, since) } else { Self { setting: setting.clone(), ..self } }
     }
 
-    fn cn(&self, state: CnState) -> Cn {
+    fn cn(&self, (state, work): (CnState, WorkState)) -> Cn {
         Cn {
             slot: self.slot,
             id: self.setting.id.as_str().into(),
@@ -196,7 +205,7 @@ impl Entry {
             state,
             labels: self.setting.labels.clone(),
             weight: self.setting.weight.max(1),
-            work: WorkState::Working,
+            work,
             data: self.setting.data.as_deref().map(Into::into),
         }
     }
@@ -250,7 +259,7 @@ pub(crate) mod tests {
     }
 
     fn slots(table: &Table) -> String {
-        let view = table.view(|_| CnState::Working);
+        let view = table.view(|_| (CnState::Working, WorkState::Working));
         view.cns.iter().map(|cn| format!("{}@{}", cn.id, cn.slot.0)).collect::<Vec<_>>().join(" ")
     }
 
@@ -312,7 +321,8 @@ pub(crate) mod tests {
     fn a_host_name_has_no_target_until_it_is_resolved() {
         let mut table = Table::default();
         table.reload(&[setting("cn1", "db:3306"), setting("cn2", B)], nobody);
-        let target = |table: &Table| table.view(|_| CnState::Working).cns[0].target.clone();
+        let target =
+            |table: &Table| table.view(|_| (CnState::Working, WorkState::Working)).cns[0].target.clone();
         let (a, b): (SocketAddr, SocketAddr) = (A.parse().unwrap(), B.parse().unwrap());
         assert_eq!(target(&table), None);
         assert_eq!(table.unresolved().collect::<Vec<_>>(), [("cn1", "db:3306")]);
@@ -363,7 +373,7 @@ pub(crate) mod tests {
             for ids in history {
                 let cns: Vec<_> = ids.iter().map(|id| setting(&format!("cn{id}"), A)).collect();
                 table.reload(&cns, nobody);
-                let view = table.view(|_| CnState::Working);
+                let view = table.view(|_| (CnState::Working, WorkState::Working));
                 prop_assert_eq!(view.cns.len(), cns.len(), "ten slots are enough for eight CNs");
                 let now: BTreeMap<_, _> = view.cns.iter().map(|cn| (cn.id.clone(), cn.slot)).collect();
                 for (id, slot) in &now {

@@ -196,16 +196,50 @@ impl Buffers {
         }
     }
 
-    /// Collects addresses and lengths of the first buffers of a chain; returns how many.
-    pub fn gather(&self, chain: &Chain, into: &mut [libc::iovec]) -> usize {
+    /// Collects addresses and lengths of the first buffers of a chain, up to `wanted` bytes; returns how many.
+    pub fn gather(&self, chain: &Chain, mut wanted: usize, into: &mut [libc::iovec]) -> usize {
         let (mut count, mut at) = (0, chain.first);
-        while at != NONE && count < into.len() {
+        while at != NONE && count < into.len() && wanted > 0 {
             let bytes = self.bytes(BufferId(at));
-            into[count] = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+            let length = bytes.len().min(wanted);
+            into[count] = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: length };
+            wanted -= length;
             count += 1;
             at = self.link_of(BufferId(at)).next;
         }
         count
+    }
+
+    /// Overwrites bytes of a chain, from the one at `at` on.
+    pub fn overwrite(&mut self, chain: &Chain, mut at: usize, mut bytes: &[u8]) {
+        debug_assert!(at + bytes.len() <= chain.bytes);
+        let mut buffer = chain.first;
+        while buffer != NONE && !bytes.is_empty() {
+            let id = BufferId(buffer);
+            let link = self.link_of(id);
+            let here = (link.end - link.start) as usize;
+            if at < here {
+                let (now, later) = bytes.split_at(bytes.len().min(here - at));
+                self.pool(id.group()).bytes_mut(id.number(), link)[at..at + now.len()].copy_from_slice(now);
+                bytes = later;
+            }
+            at = at.saturating_sub(here);
+            buffer = link.next;
+        }
+    }
+
+    /// Puts a chain in front of another.
+    pub fn prepend(&mut self, mut front: Chain, chain: &mut Chain) {
+        if front.is_empty() {
+            return;
+        }
+        if !chain.is_empty() {
+            self.link(BufferId(front.last)).next = chain.first;
+            front.last = chain.last;
+            front.bytes += chain.bytes;
+            front.buffers += chain.buffers;
+        }
+        *chain = front;
     }
 
     /// Drops `n` bytes at the front of a chain and takes back the buffers that this empties.
@@ -305,6 +339,17 @@ impl Pool {
         // SAFETY: the buffer is in a chain, so the kernel does not write it; it wrote `start..end` before.
         unsafe {
             std::slice::from_raw_parts(
+                self.at(number).as_ptr().add(link.start as usize),
+                (link.end - link.start) as usize,
+            )
+        }
+    }
+
+    fn bytes_mut(&mut self, number: u16, link: Link) -> &mut [u8] {
+        // SAFETY: the buffer is in a chain that waits unread, so nobody else refers to it: the kernel neither
+        // writes nor sends it.
+        unsafe {
+            std::slice::from_raw_parts_mut(
                 self.at(number).as_ptr().add(link.start as usize),
                 (link.end - link.start) as usize,
             )

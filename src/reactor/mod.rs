@@ -80,6 +80,8 @@ pub struct Reactor {
 struct Core {
     ring: Ring,
     slots: Slab<Slot>,
+    /// Sockets made so far.
+    births: u64,
     buffers: Buffers,
     files: Files,
     timers: Wheel,
@@ -155,6 +157,7 @@ impl Reactor {
         let core = Core {
             ring,
             slots: Slab::new(),
+            births: 0,
             buffers,
             files,
             timers: Wheel::new(Instant::now()),

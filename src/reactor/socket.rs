@@ -10,7 +10,8 @@
 //!
 //! **Sending.** The kernel does not order two sends on one socket, so there is never more than one. What is
 //! sent is a chain of received buffers, forwarded without a copy, or bytes of our own; either belongs to the
-//! slot until the send has completed.
+//! slot until the send has completed. Where only the front of a chain is forwarded, the rest goes with it and
+//! comes back to the socket that received it when the front has left.
 //!
 //! **Closing.** Dropping a [`Socket`] cancels what is in flight; the file is closed, and buffers come back, with
 //! the last completion.
@@ -69,7 +70,11 @@ impl Received {
 /// A socket's slot in the reactor.
 pub(super) struct State {
     file: File,
+    /// Tells it from earlier sockets in its slot.
+    birth: u64,
     received: Chain,
+    /// What comes next is not here: it is the rest of a chain that is being forwarded.
+    rest_is_away: bool,
     receiving: Receiving,
     /// Which receive was armed last.
     receive: Op,
@@ -100,8 +105,16 @@ enum Receiving {
 
 enum Sending {
     Nothing,
-    Chain { chain: Chain, gather: Option<Box<Gather>> },
+    Chain { chain: Chain, gather: Option<Box<Gather>>, rest: Rest },
     Bytes(Box<Bytes>),
+}
+
+/// The end of a chain that is not to be sent.
+#[derive(Clone, Copy, Default)]
+struct Rest {
+    bytes: usize,
+    /// Slot and birth of the socket that it goes back to.
+    owner: (usize, u64),
 }
 
 struct Connecting {
@@ -127,7 +140,8 @@ impl Socket {
     pub fn adopt(reactor: &Reactor, fd: OwnedFd) -> Self {
         let core = &mut *reactor.core.borrow_mut();
         let file = core.files.place(&core.ring, fd);
-        let slot = core.slots.insert(Slot::Socket(State::new(file)));
+        core.births += 1;
+        let slot = core.slots.insert(Slot::Socket(State::new(file, core.births)));
         Self { reactor: reactor.clone(), slot }
     }
 
@@ -155,9 +169,20 @@ impl Socket {
     /// Whether there is something to read, and arms the receive that will bring it if not.
     #[inline]
     pub fn poll_received(&self, cx: &mut Context<'_>) -> Poll<Received> {
+        self.poll_beyond(cx, 0)
+    }
+
+    /// Whether more than `known` bytes are unread, and arms the receive that will bring them if not. With the end
+    /// of the connection the known ones are not counted: they are all that will ever come.
+    #[inline]
+    pub fn poll_beyond(&self, cx: &mut Context<'_>, known: usize) -> Poll<Received> {
         let mut core = self.reactor.core.borrow_mut();
         let state = core.socket(self.slot);
-        if !state.received.is_empty() {
+        if state.rest_is_away {
+            state.wait(cx);
+            return Poll::Pending;
+        }
+        if state.received.bytes() > known {
             return Poll::Ready(Received::Data);
         }
         if let Some(ended) = state.ended {
@@ -213,6 +238,20 @@ impl Socket {
         }
     }
 
+    /// Bytes received and not read.
+    #[inline]
+    pub fn unread(&self) -> usize {
+        self.reactor.core.borrow_mut().socket(self.slot).received.bytes()
+    }
+
+    /// Overwrites unread bytes, from the one at `at` on.
+    pub fn patch(&self, at: usize, bytes: &[u8]) {
+        let core = &mut *self.reactor.core.borrow_mut();
+        if let Some(Slot::Socket(state)) = core.slots.get(self.slot) {
+            core.buffers.overwrite(&state.received, at, bytes);
+        }
+    }
+
     /// Reads and forgets all unread bytes.
     pub fn discard(&self) {
         let core = &mut *self.reactor.core.borrow_mut();
@@ -243,12 +282,24 @@ impl Socket {
         }
     }
 
-    /// Starts sending all that is unread on `from`, without copying it. Nothing may be in flight.
+    /// Starts sending the first `n` bytes that are unread on `from`, without copying them. Nothing may be in flight.
+    /// The others are unread again when these have left.
     #[inline]
-    pub fn forward(&self, from: &Self) {
+    pub fn forward(&self, from: &Self, n: usize) {
         let core = &mut *self.reactor.core.borrow_mut();
-        let chain = core.socket(from.slot).received.take();
-        core.send_chain(self.slot, chain);
+        let source = core.socket(from.slot);
+        if n == 0 {
+            return;
+        }
+        let chain = source.received.take();
+        let rest = Rest { bytes: chain.bytes() - n, owner: (from.slot, source.birth) };
+        source.rest_is_away = rest.bytes > 0;
+        core.send_chain(self.slot, chain, rest);
+    }
+
+    /// Starts sending bytes of our own. Nothing may be in flight.
+    pub fn start_send(&self, bytes: impl Into<Bytes>) {
+        self.reactor.core.borrow_mut().send_bytes(self.slot, bytes.into());
     }
 
     /// Sends bytes of our own, to the last one.
@@ -278,10 +329,12 @@ impl Drop for Socket {
 }
 
 impl State {
-    fn new(file: File) -> Self {
+    fn new(file: File, birth: u64) -> Self {
         Self {
             file,
+            birth,
             received: Chain::EMPTY,
+            rest_is_away: false,
             receiving: Receiving::Idle,
             receive: Op::Receive,
             bulk: false,
@@ -457,14 +510,17 @@ impl Core {
     }
 
     #[inline]
-    fn send_chain(&mut self, slot: usize, chain: Chain) {
+    fn send_chain(&mut self, slot: usize, chain: Chain, rest: Rest) {
         let state = self.socket(slot);
         if chain.is_empty() || state.send_error.is_some() {
             self.buffers.release(chain);
+            if let Some(owner) = self.owner(rest) {
+                owner.rest_is_away = false;
+            }
             return;
         }
         debug_assert!(matches!(state.sending, Sending::Nothing));
-        state.sending = Sending::Chain { chain, gather: None };
+        state.sending = Sending::Chain { chain, gather: None, rest };
         state.in_flight += 1;
         self.push_send(slot);
     }
@@ -480,13 +536,14 @@ impl Core {
             Sending::Bytes(bytes) => {
                 opcode::Send::new(fd, bytes.as_ptr(), bytes.len() as u32).flags(flags).build()
             }
-            Sending::Chain { chain, gather } => {
+            Sending::Chain { chain, gather, rest } => {
                 let front = self.buffers.front(chain);
-                if front.len() == chain.bytes() {
-                    opcode::Send::new(fd, front.as_ptr(), front.len() as u32).flags(flags).build()
+                let wanted = chain.bytes() - rest.bytes;
+                if wanted <= front.len() {
+                    opcode::Send::new(fd, front.as_ptr(), wanted as u32).flags(flags).build()
                 } else {
                     let block = gather.get_or_insert_with(|| self.gathers.pop().unwrap_or_default());
-                    block.fill(&self.buffers, chain);
+                    block.fill(&self.buffers, chain, wanted);
                     opcode::SendMsg::new(fd, &raw const block.header).flags(flags as u32).build()
                 }
             }
@@ -510,9 +567,9 @@ impl Core {
                 bytes::Buf::advance(&mut **bytes, n);
                 bytes.is_empty()
             }
-            Sending::Chain { chain, .. } => {
+            Sending::Chain { chain, rest, .. } => {
                 self.buffers.consume(chain, n);
-                chain.is_empty()
+                chain.bytes() == rest.bytes
             }
         };
         if !done && state.send_error.is_none() && !state.closing {
@@ -520,17 +577,48 @@ impl Core {
             return;
         }
         state.in_flight -= 1;
-        if let Sending::Chain { chain, gather } = std::mem::replace(&mut state.sending, Sending::Nothing) {
-            self.buffers.release(chain);
-            if let Some(gather) = gather.filter(|_| self.gathers.len() < GATHERS_KEPT) {
-                self.gathers.push(gather);
-            }
-        }
+        let sent = std::mem::replace(&mut state.sending, Sending::Nothing);
         if std::mem::take(&mut state.wants_sent) || state.send_error.is_some() {
             state.wake(wakers);
         }
         if state.closing {
             self.free_if_closed(slot);
+        }
+        if let Sending::Chain { chain, gather, rest } = sent {
+            if let Some(gather) = gather.filter(|_| self.gathers.len() < GATHERS_KEPT) {
+                self.gathers.push(gather);
+            }
+            if rest.bytes > 0 {
+                self.give_back(chain, rest, wakers);
+            } else {
+                self.buffers.release(chain);
+            }
+        }
+    }
+
+    /// What was not to be sent is unread again, unless the socket that received it is gone.
+    #[cold]
+    fn give_back(&mut self, chain: Chain, rest: Rest, wakers: &Wakers) {
+        let Some(owner) = self.owner(rest) else { return self.buffers.release(chain) };
+        owner.rest_is_away = false;
+        owner.wake(wakers);
+        if owner.closing || chain.bytes() > rest.bytes {
+            // Either nobody reads it any more, or what goes before it could not be sent.
+            return self.buffers.release(chain);
+        }
+        let mut later = owner.received.take();
+        self.buffers.prepend(chain, &mut later);
+        if let Some(owner) = self.owner(rest) {
+            owner.received = later;
+        }
+    }
+
+    /// The socket that a rest goes back to, if it is still the same one.
+    fn owner(&mut self, rest: Rest) -> Option<&mut State> {
+        let (slot, birth) = rest.owner;
+        match self.slots.get_mut(slot) {
+            Some(Slot::Socket(owner)) if owner.birth == birth => Some(owner),
+            _ => None,
         }
     }
 
@@ -573,9 +661,9 @@ impl Core {
 }
 
 impl Gather {
-    /// Points at the first buffers of `chain`.
-    fn fill(&mut self, buffers: &Buffers, chain: &Chain) {
-        self.header.msg_iovlen = buffers.gather(chain, &mut self.parts);
+    /// Points at the first buffers of `chain`, up to `wanted` bytes.
+    fn fill(&mut self, buffers: &Buffers, chain: &Chain, wanted: usize) {
+        self.header.msg_iovlen = buffers.gather(chain, wanted, &mut self.parts);
         self.header.msg_iov = self.parts.as_mut_ptr();
     }
 }

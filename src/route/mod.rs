@@ -11,13 +11,17 @@
 //! Only working CNs take part, and none that this login has tried already. So a tenant whose own CNs are all
 //! down moves on to those without labels, as with MatrixOne. When no working CN is left the others are turned
 //! to, cooling ones before those that are down, by the same order of classes: a proxy whose probes all fail
-//! (because its own network is at fault, say) must not refuse what might work.
+//! (because its own network is at fault, say) must not refuse what might work. A CN that an operator drains
+//! takes no part at all.
+//!
+//! Where a session that is there already may move to is a question of its own: [`moves`].
 //!
 //! Nothing here waits, dials or remembers. Limits of attempts are the caller's.
 
 pub mod group;
 pub mod identity;
 pub mod label;
+pub mod moves;
 pub mod pick;
 pub mod view;
 
@@ -46,12 +50,12 @@ pub enum RouteError {
 /// [`pick::pick`].
 pub fn route<'v>(
     view: &'v View,
-    identity: &Identity,
+    group: &Group,
     seats: impl Fn(CnSlot) -> u32,
     tried: &[CnSlot],
     turn: u64,
 ) -> Result<&'v Arc<Cn>, RouteError> {
-    let candidates = candidates(view, identity, tried)?;
+    let candidates = candidates(view, group, tried)?;
     Ok(pick::pick(&candidates, seats, turn))
 }
 
@@ -59,7 +63,7 @@ pub fn route<'v>(
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates<'v, 'q> {
     view: &'v View,
-    identity: &'q Identity,
+    group: &'q Group,
     tried: &'q [CnSlot],
     rank: Rank,
     first: &'v Arc<Cn>,
@@ -67,7 +71,7 @@ pub struct Candidates<'v, 'q> {
 
 impl<'v, 'q> Candidates<'v, 'q> {
     pub fn iter(self) -> impl Iterator<Item = &'v Arc<Cn>> + use<'v, 'q> {
-        self.view.cns.iter().filter(move |cn| rank(cn, self.identity, self.tried) == Some(self.rank))
+        self.view.cns.iter().filter(move |cn| rank(cn, self.group, self.tried) == Some(self.rank))
     }
 
     /// The first of them, in the order of the view.
@@ -79,18 +83,18 @@ impl<'v, 'q> Candidates<'v, 'q> {
 /// The best entitled CNs that have not been tried yet.
 pub fn candidates<'v, 'q>(
     view: &'v View,
-    identity: &'q Identity,
+    group: &'q Group,
     tried: &'q [CnSlot],
 ) -> Result<Candidates<'v, 'q>, RouteError> {
-    let ranked = view.cns.iter().filter_map(|cn| Some((rank(cn, identity, tried)?, cn)));
+    let ranked = view.cns.iter().filter_map(|cn| Some((rank(cn, group, tried)?, cn)));
     let Some((rank, first)) = ranked.min_by_key(|(rank, _)| *rank) else {
-        let asked = identity.asked().to_string();
+        let asked = group.asked().to_string();
         return Err(match tried.len() {
             0 => RouteError::NoCn { asked },
             tried => RouteError::AllTried { asked, tried },
         });
     };
-    Ok(Candidates { view, identity, tried, rank, first })
+    Ok(Candidates { view, group, tried, rank, first })
 }
 
 /// How well a CN suits a session; the least rank is the best. The state weighs more than the class.
@@ -109,30 +113,34 @@ enum Class {
     Any,
 }
 
-fn rank(cn: &Cn, identity: &Identity, tried: &[CnSlot]) -> Option<Rank> {
-    if cn.target.is_none() || tried.contains(&cn.slot) {
+fn rank(cn: &Cn, group: &Group, tried: &[CnSlot]) -> Option<Rank> {
+    if cn.target.is_none() || cn.work != WorkState::Working || tried.contains(&cn.slot) {
         return None;
     }
-    let class = if identity.is_sys() { sys_class(cn, identity) } else { common_class(cn, identity) };
-    Some((cn.state, class?))
+    Some((cn.state, class(cn, group)?))
 }
 
-fn common_class(cn: &Cn, identity: &Identity) -> Option<Class> {
+/// How a CN comes to serve a group, whatever its state; none if it never does.
+fn class(cn: &Cn, group: &Group) -> Option<Class> {
+    if group.is_sys() { sys_class(cn, group) } else { common_class(cn, group) }
+}
+
+fn common_class(cn: &Cn, group: &Group) -> Option<Class> {
     if cn.labels.is_empty() {
         Some(Class::Unlabelled)
     } else {
-        cn.labels.accept(identity.asked()).then_some(Class::Labelled)
+        cn.labels.accept(group.asked()).then_some(Class::Labelled)
     }
 }
 
-fn sys_class(cn: &Cn, identity: &Identity) -> Option<Class> {
-    let others = identity.asked().without_account();
-    if let Some(class) = common_class(cn, identity) {
+fn sys_class(cn: &Cn, group: &Group) -> Option<Class> {
+    let others = group.asked().without_account();
+    if let Some(class) = common_class(cn, group) {
         Some(class)
     } else if !cn.labels.has_key(label::ACCOUNT) && (others.is_empty() || cn.labels.accept(others)) {
         Some(Class::NoAccount)
     } else {
-        ["root", "dump"].contains(&identity.user.as_str()).then_some(Class::Any)
+        group.anywhere.then_some(Class::Any)
     }
 }
 
@@ -141,8 +149,8 @@ mod tests {
     use super::view::tests::{cn, view};
     use super::*;
 
-    fn who(login_name: &str) -> Identity {
-        Identity::read(login_name.as_bytes(), [("", ""); 0], &View::default()).unwrap()
+    fn who(login_name: &str) -> Group {
+        Group::of(&Identity::read(login_name.as_bytes(), [("", ""); 0], &View::default()).unwrap())
     }
 
     /// The ids of the candidates; after `!` the text of the error.
@@ -240,6 +248,17 @@ mod tests {
         let one_cools = with(all_down, "free", |cn| cn.state = CnState::Cooling);
         assert_eq!(ids(&one_cools, "acc1:dora", &[]), "free");
         assert_eq!(ids(&one_cools, "acc1:dora", &[3]), "own1 own2");
+    }
+
+    #[test]
+    fn a_cn_that_drains_is_not_even_the_last_resort() {
+        let one = with(house(), "own1", |cn| cn.work = WorkState::Draining);
+        assert_eq!(ids(&one, "acc1:dora", &[]), "own2");
+        let mut none = one;
+        for id in ["own2", "free"] {
+            none = with(none, id, |cn| cn.work = WorkState::Drained);
+        }
+        assert!(ids(&none, "acc1:dora", &[]).starts_with('!'));
     }
 
     #[test]

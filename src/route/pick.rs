@@ -84,11 +84,11 @@ impl Eq for Load {}
 mod tests {
     use super::*;
     use crate::route::view::tests::{cn, view};
-    use crate::route::{Identity, View, route};
+    use crate::route::{Group, Identity, View, route};
     use proptest::prelude::*;
 
-    fn who() -> Identity {
-        Identity::read(b"acc1:dora", [("", ""); 0], &View::default()).unwrap()
+    fn who() -> Group {
+        Group::of(&Identity::read(b"acc1:dora", [("", ""); 0], &View::default()).unwrap())
     }
 
     fn weighted(weights: &[u32]) -> View {

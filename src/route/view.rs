@@ -61,6 +61,17 @@ pub enum WorkState {
     Drained,
 }
 
+/// `working`, `draining` or `drained`, as `SHOW CNS` prints it.
+impl fmt::Display for WorkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Working => "working",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+        })
+    }
+}
+
 /// One CN as of a view.
 #[derive(Clone, Debug)]
 pub struct Cn {
@@ -78,6 +89,20 @@ pub struct Cn {
     pub work: WorkState,
     /// The data set that it serves: sessions move only between CNs of the same one. Without one they stay.
     pub data: Option<Arc<str>>,
+}
+
+impl Cn {
+    /// Whether sessions may be moved here now.
+    pub fn takes_moves(&self) -> bool {
+        self.work == WorkState::Working && self.state == CnState::Working && self.target.is_some()
+    }
+
+    /// Whether a session may change between these two CNs without seeing other data. MatrixOne's CNs share
+    /// theirs by nature, others say so by the name of a data set.
+    pub fn shares_data(&self, other: &Self) -> bool {
+        self.flavour == other.flavour
+            && (self.flavour == Flavour::Matrixone || (self.data.is_some() && self.data == other.data))
+    }
 }
 
 /// All CNs at one epoch.

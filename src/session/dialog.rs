@@ -1,7 +1,11 @@
 //! Whose turn it is to speak, and where each reply ends.
 //!
-//! The relay forwards every chunk whole and unmodified and shows it to the dialog just before. The dialog reads
-//! frame headers and the few bytes it needs, keeps no payload and never waits for a whole packet.
+//! The relay shows the dialog what it is about to forward. The dialog reads frame headers and the few bytes it
+//! needs, keeps no payload and never waits for a whole packet; all it may ask for is that the start of a frame that
+//! came in parts is held back until it is whole.
+//!
+//! Where a session may move, the dialog tells its [`State`] what goes by, and the few packets that cannot go as they are make
+//! it stop in front of them ([`Stop`]) or be patched ([`Patch`]).
 //!
 //! ```text
 //!   client                                   CN
@@ -18,19 +22,26 @@
 //! not decide on holds, and it changes no byte.
 
 mod long_data;
+mod look;
 mod opaque;
 mod reply;
 mod scanner;
+mod watch;
 
 use std::collections::VecDeque;
 
+use crate::session::hold::Hold;
+use crate::session::state::Errand;
 use crate::wire::capability::Capabilities;
 use crate::wire::command::{Command, Shape};
+use crate::wire::reply::ERR;
 use crate::wire::status::Status;
 use long_data::LongData;
+pub use look::{Look, Patch, Stop};
 pub use opaque::Opaque;
 use reply::{Outcome, Reply, Terms};
 use scanner::{FULL, HEADER, Scanner, Start, read_header};
+pub use watch::{Quiet, Watch, Watched};
 
 /// Commands in flight from which on the relay stops reading the client. One chunk may begin more of them, so the queue is
 /// bounded by this and by the commands that fit in a chunk.
@@ -78,12 +89,18 @@ pub struct Dialog {
     long_data: LongData,
     status: Status,
     opaque: Option<Opaque>,
+    watch: Watch,
+    /// The watch wants the payload of the client's present command.
+    overheard: bool,
+    /// The CN's last packet was an ERR.
+    failed: bool,
 }
 
 /// A command that is owed a reply.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     command: Command,
+    errand: Option<Errand>,
     /// The sequence number of the reply's first packet; none while the command is not complete.
     seq: Option<u8>,
 }
@@ -133,60 +150,114 @@ impl Dialog {
             long_data: LongData::None,
             status,
             opaque: None,
+            watch: Watch::Off(Hold::Login),
+            overheard: false,
+            failed: false,
         }
     }
 
-    /// Follows bytes of the client that are about to be forwarded.
+    /// Follows bytes of the client in any cut. For a dialog that is not watched, where nothing stops it.
     #[inline]
-    pub fn client_bytes(&mut self, mut chunk: &[u8]) -> ClientNews {
-        let mut news = ClientNews::default();
+    pub fn client_bytes(&mut self, chunk: &[u8]) -> ClientNews {
+        let mut look = Look::default();
+        self.look_at_client(chunk, &mut look);
+        look.client
+    }
+
+    /// Follows bytes of the CN in any cut. For a dialog that is not watched, where nothing stops it.
+    #[inline]
+    pub fn cn_bytes(&mut self, chunk: &[u8]) -> CnNews {
+        let mut look = Look::default();
+        self.look_at_cn(chunk, &mut look);
+        look.cn
+    }
+
+    /// Looks at the next unread bytes of the client, which go on where `look` has come to.
+    #[inline]
+    pub fn look_at_client(&mut self, mut chunk: &[u8], look: &mut Look) {
+        if look.stop.is_some() {
+            return;
+        }
+        look.taken += chunk.len();
+        let end = look.taken;
         while !chunk.is_empty() && self.opaque.is_none() {
             if self.client.within_frame() {
-                chunk = self.client.skip(chunk);
+                chunk = self.client_payload(chunk);
             } else if let Some(start) = self.client.peek(chunk) {
-                self.client_frame(&start, &mut news);
+                let at = end - chunk.len();
+                if self.must_stop(&start, at, look) {
+                    return;
+                }
+                self.client_frame(&start, at, look);
                 self.client.enter(start.length, 0);
-                chunk = self.client.skip(&chunk[HEADER..]);
+                chunk = self.client_payload(&chunk[HEADER..]);
             } else {
+                let before = (end - chunk.len()).saturating_sub(self.client.kept());
                 let (kept, rest) = self.client.keep(chunk);
                 chunk = rest;
                 let Some(kept) = kept else { break };
                 let start = kept.start();
-                self.client_frame(&start, &mut news);
+                if self.must_stop(&start, before, look) {
+                    return;
+                }
+                self.client_frame(&start, before, look);
                 self.client.enter(start.length, start.payload.len());
+                self.overhear(start.payload);
             }
             if self.client.between_packets() {
                 self.client_packet_end();
             }
         }
-        news
     }
 
-    /// Follows bytes of the CN that are about to be forwarded.
+    /// Looks at the next unread bytes of the CN, which go on where `look` has come to.
     #[inline]
-    pub fn cn_bytes(&mut self, mut chunk: &[u8]) -> CnNews {
-        let mut news = CnNews::default();
+    pub fn look_at_cn(&mut self, mut chunk: &[u8], look: &mut Look) {
+        if look.stop.is_some() {
+            return;
+        }
+        look.taken += chunk.len();
+        let end = look.taken;
         while !chunk.is_empty() && self.opaque.is_none() {
             if self.cn.within_frame() {
                 chunk = self.cn.skip(chunk);
             } else if let Some(start) = self.cn.peek(chunk) {
-                self.cn_frame(&start);
+                self.cn_frame(&start, end - chunk.len(), look);
                 self.cn.enter(start.length, 0);
+                if look.stop.is_some() {
+                    return;
+                }
                 chunk = self.cn.skip(&chunk[HEADER..]);
             } else {
+                let at = (end - chunk.len()).saturating_sub(self.cn.kept());
                 let (kept, rest) = self.cn.keep(chunk);
                 chunk = rest;
                 let Some(kept) = kept else { break };
                 let start = kept.start();
-                self.cn_frame(&start);
+                self.cn_frame(&start, at, look);
+                if look.stop.is_some() {
+                    self.cn.enter(start.length, 0);
+                    return;
+                }
                 self.cn.enter(start.length, start.payload.len());
             }
             if self.cn.between_packets() {
-                news.replies += self.cn_packet_end();
+                look.cn.replies += self.cn_packet_end();
                 chunk = self.pass_rows(chunk);
             }
         }
-        news
+    }
+
+    /// Ends a look at the client: the start of a frame that is not whole is held back.
+    #[inline]
+    pub fn end_client_look(&mut self, look: &mut Look) {
+        look.taken -= self.client.forget();
+    }
+
+    /// Ends a look at the CN: the start of a frame that is not whole is held back.
+    #[inline]
+    pub fn end_cn_look(&mut self, look: &mut Look) {
+        look.taken -= self.cn.forget();
     }
 
     /// Nothing is owed and nothing is half said: no command in flight, no partial packet in either direction, no
@@ -268,8 +339,16 @@ impl Dialog {
         self.speech = Speech::Silent;
     }
 
+    /// Payload of the client's present frame; the rest of `chunk`.
     #[inline]
-    fn client_frame(&mut self, start: &Start<'_>, news: &mut ClientNews) {
+    fn client_payload<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
+        let rest = self.client.skip(chunk);
+        self.overhear(&chunk[..chunk.len() - rest.len()]);
+        rest
+    }
+
+    #[inline]
+    fn client_frame(&mut self, start: &Start<'_>, at: usize, look: &mut Look) {
         let in_order = start.seq == self.client.seq;
         if self.client.continues {
             if !in_order {
@@ -285,17 +364,18 @@ impl Dialog {
             Turn::Answers if start.seq != 0 && in_order => self.speech = Speech::Answer,
             Turn::Commands | Turn::Answers if start.seq == 0 => {
                 self.client.seq = 0;
-                self.command(start.payload, news);
+                self.command(start.payload, at, look);
             }
             _ => self.give_up(Opaque::ClientOutOfOrder),
         }
     }
 
     #[inline]
-    fn command(&mut self, payload: &[u8], news: &mut ClientNews) {
+    fn command(&mut self, payload: &[u8], at: usize, look: &mut Look) {
         // Servers take an empty packet for COM_SLEEP.
         let command = Command::from_byte(payload.first().copied().unwrap_or(0));
-        news.commands += 1;
+        look.client.commands += 1;
+        self.watch_command(command, payload, at, look);
         if self.long_data != LongData::None || command == Command::StmtSendLongData {
             self.long_data.note(command, payload);
         }
@@ -304,7 +384,7 @@ impl Dialog {
                 self.speech = Speech::Silent;
                 self.overtaken |= self.front.is_some();
                 self.quit |= command == Command::Quit;
-                news.quit |= command == Command::Quit;
+                look.client.quit |= command == Command::Quit;
             }
             Shape::Opaque => self.give_up(Opaque::opened_by(command)),
             _ => {
@@ -316,7 +396,7 @@ impl Dialog {
 
     #[inline]
     fn ask(&mut self, command: Command) {
-        let pending = Pending { command, seq: None };
+        let pending = Pending { command, errand: None, seq: None };
         if self.front.is_none() {
             self.reply = Reply::new(command);
             self.front = Some(pending);
@@ -329,29 +409,35 @@ impl Dialog {
     fn client_packet_end(&mut self) {
         let next = self.client.seq;
         match self.speech {
-            Speech::Command => self.command_end(next),
+            Speech::Command => {
+                let errand = self.watch_end();
+                self.command_end(next, errand);
+            }
             Speech::Answer => self.cn.seq = next,
             Speech::FileEnd => {
                 self.turn = Turn::Commands;
                 self.cn.seq = next;
             }
-            Speech::File | Speech::Silent => {}
+            Speech::Silent => _ = self.watch_end(),
+            Speech::File => {}
         }
     }
 
     /// The newest command is complete, its reply begins with `seq`.
     #[inline]
-    fn command_end(&mut self, seq: u8) {
+    fn command_end(&mut self, seq: u8, errand: Option<Errand>) {
         if let Some(newest) = self.behind.back_mut() {
             newest.seq = Some(seq);
+            newest.errand = errand;
         } else if let Some(front) = &mut self.front {
             front.seq = Some(seq);
+            front.errand = errand;
             self.cn.seq = seq;
         }
     }
 
     #[inline]
-    fn cn_frame(&mut self, start: &Start<'_>) {
+    fn cn_frame(&mut self, start: &Start<'_>, at: usize, look: &mut Look) {
         let in_order = start.seq == self.cn.seq;
         if self.cn.continues {
             if !in_order {
@@ -369,7 +455,11 @@ impl Dialog {
             return self.give_up(Opaque::CnOutOfOrder);
         }
         self.cn.seq = start.seq;
+        self.status = self.status - Status::SESSION_STATE_CHANGED;
+        let (first, was_in_transaction) = (self.reply.is_first(), self.in_transaction());
         self.outcome = self.reply.packet(self.terms, start, &mut self.status);
+        self.failed = start.payload.first() == Some(&ERR);
+        self.watch_reply(start, first, was_in_transaction, at, look);
         self.farewell = self.outcome == Outcome::Ended && self.reply.is_farewell(start);
         if self.outcome == Outcome::Malformed {
             self.give_up(Opaque::MalformedReply);
@@ -382,6 +472,7 @@ impl Dialog {
         match self.outcome {
             Outcome::More | Outcome::Malformed => 0,
             Outcome::Ended => {
+                self.watch_replied();
                 self.next_reply();
                 1
             }

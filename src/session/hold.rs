@@ -54,10 +54,12 @@ pub enum Hold {
     Profiling,
     /// The server said that state changed, and corelane does not know which.
     Unexplained,
+    /// A text of SQL that could not be read with certainty.
+    Unreadable,
 }
 
 impl Hold {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Login,
         Self::RelayLogin,
         Self::ChangedUser,
@@ -85,6 +87,7 @@ impl Hold {
         Self::TooMuch,
         Self::Profiling,
         Self::Unexplained,
+        Self::Unreadable,
     ];
 
     /// The reason in one word, as `SHOW SESSIONS` prints it.
@@ -117,7 +120,21 @@ impl Hold {
             Self::TooMuch => "too_much",
             Self::Profiling => "profiling",
             Self::Unexplained => "unexplained",
+            Self::Unreadable => "unreadable",
         }
+    }
+
+    /// Whether it will hold for as long as the session lives, as far as anybody can tell.
+    pub const fn is_lasting(self) -> bool {
+        matches!(
+            self,
+            Self::Login
+                | Self::RelayLogin
+                | Self::ChangedUser
+                | Self::NoDataSet
+                | Self::Opaque
+                | Self::TooMuch
+        )
     }
 
     /// The reason as a sentence.
@@ -150,6 +167,7 @@ impl Hold {
             Self::TooMuch => "it has gathered more state than the limit",
             Self::Profiling => "it profiles its statements",
             Self::Unexplained => "the CN reported a change of state that corelane cannot explain",
+            Self::Unreadable => "it sent SQL that corelane cannot read with certainty",
         }
     }
 }
@@ -177,6 +195,11 @@ impl Holds {
         self.0 & (1 << hold as u32) != 0
     }
 
+    /// Those that are in both sets.
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -184,5 +207,13 @@ impl Holds {
     /// The one to tell.
     pub fn first(self) -> Option<Hold> {
         Hold::ALL.get(self.0.trailing_zeros() as usize).copied()
+    }
+}
+
+impl FromIterator<Hold> for Holds {
+    fn from_iter<I: IntoIterator<Item = Hold>>(holds: I) -> Self {
+        let mut all = Self::default();
+        holds.into_iter().for_each(|hold| all.add(hold));
+        all
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! [`client`] is the login of a client at corelane: read what it sent, and for a known user check its
 //! scramble. [`cn`] is the login of corelane at a CN: with the [`Proof`] that the client's login left
-//! behind, or in [`Credential::Relay`], where the CN asks the client through corelane. Neither reads a
-//! socket, a clock or randomness: the salt comes from outside, and deadlines are the worker's.
+//! behind, or in [`Credential::Relay`], where the CN asks the client through corelane. What it leaves behind
+//! in turn is a [`Standing`]. Neither reads a socket, a clock or randomness: the salt comes from outside, and
+//! deadlines are the worker's.
 //!
 //! ```text
 //! client               corelane                CN
@@ -18,9 +19,11 @@
 
 pub mod client;
 pub mod cn;
+pub mod standing;
 
 pub use client::{AwaitSwitch, ClientLogin, ClientStep};
 pub use cn::{CnAuth, CnLogin, CnLoginError, CnStep, Speaker};
+pub use standing::{Standing, Witness};
 
 use std::fmt;
 

@@ -1,6 +1,12 @@
+pub mod account;
 pub mod dialog;
 pub mod face;
 pub mod hold;
 pub mod login;
 pub mod refusal;
+pub mod restore;
+pub mod script;
+pub mod state;
+pub mod statements;
+pub mod tracking;
 pub mod user;

@@ -32,6 +32,10 @@ pub enum Refusal {
     CnUnreachable { cn: String, address: String, cause: String },
     #[error("Login to CN {cn} failed: {cause}")]
     CnLogin { cn: String, cause: CnLoginError },
+    #[error("CN {cn} does not track the session: {cause}")]
+    CnTracking { cn: String, cause: String },
+    #[error("Connection was killed: {why}")]
+    Killed { why: String },
     #[error("Lost connection to CN {cn} at {address} during {during}: {cause}")]
     CnLost { cn: String, address: String, cause: String, during: &'static str },
     #[error("Server shutdown in progress")]
@@ -73,11 +77,15 @@ impl Refusal {
             Self::CnLogin { cause: CnLoginError::Unwilling { code, sqlstate, .. }, .. } => {
                 (*code, sqlstate.unwrap_or(*b"HY000"))
             }
-            Self::CnLogin { .. } | Self::ProxyBug { .. } => (UNKNOWN_ERROR, *b"HY000"),
+            Self::CnLogin { .. } | Self::CnTracking { .. } | Self::ProxyBug { .. } => {
+                (UNKNOWN_ERROR, *b"HY000")
+            }
             // MariaDB's ER_CONNECTION_KILLED, which it sends too when it ends a session from its side. Not 1053:
             // a client would take a crash for an orderly shutdown. The SQL state tells drivers that do not know
             // the code that the connection is gone; the text says which CN and why.
             Self::CnLost { .. } => (1927, *b"08S01"),
+            // The same code as a server gives it to a session that is killed.
+            Self::Killed { .. } => (1927, *b"70100"),
             Self::ShuttingDown => (1053, *b"08S01"),
             // ER_NET_READ_INTERRUPTED
             Self::LoginTimeout => (1159, *b"08S01"),

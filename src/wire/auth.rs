@@ -31,6 +31,9 @@ pub const SHA2_FAST_OK: u8 = 0x03;
 /// The server wants the password itself, over TLS or encrypted by its RSA key.
 pub const SHA2_FULL: u8 = 0x04;
 
+/// Bytes of an answer to a salt by `mysql_native_password`.
+pub const NATIVE_SCRAMBLE: usize = 20;
+
 /// SHA1(password): what answers any salt for an account of `mysql_native_password`.
 pub type NativeKey = [u8; 20];
 /// SHA1(SHA1(password)): what such an account stores.

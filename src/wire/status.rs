@@ -3,7 +3,7 @@
 //! Sources: the MySQL page "SERVER_STATUS_flags_enum", the MariaDB page "OK_Packet". Only the two bytes of
 //! flags live here; where they stand in a packet is told by the packet's own page.
 
-use std::ops::BitOr;
+use std::ops::{BitOr, Sub};
 
 /// The server's view of the session after a statement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,6 +35,13 @@ impl Status {
     #[must_use]
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+}
+
+impl Sub for Status {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 }
 

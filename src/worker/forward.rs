@@ -1,8 +1,10 @@
 //! The hot loop: bytes from one leg to the other, not copied, while the dialog follows.
 //!
-//! Each received chunk is shown to the dialog and then handed to the other leg's send, buffers and all. Nothing
-//! here reads the clock, takes a lock or logs. Two things may allocate, neither for each message: the dialog's
-//! queue when a client pipelines commands, and a block for `sendmsg` when the worker has none to reuse.
+//! What is unread is shown to the dialog and then handed to the other leg's send, buffers and all, up to where the
+//! dialog came: the start of a frame that is not whole yet stays unread, and so does a frame that cannot go as it is
+//! ([`Stop`]) until it is whole and has been replaced. Nothing here reads the clock, takes a lock or logs. Three things may
+//! allocate, none for each message: the dialog's queue when a client pipelines commands, a block for `sendmsg` when the worker
+//! has none to reuse, and a packet that is replaced.
 //!
 //! Invariant: what a session holds in flight is bounded by what the reactor lends one socket; in bulk a leg
 //! is read only when the other has taken what came before.
@@ -11,9 +13,12 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use super::Worker;
-use super::roster::{Activity, Card};
+use super::roster::{Activity, Call, Card};
 use crate::reactor::{Received, Socket};
-use crate::session::dialog::Dialog;
+use crate::session::dialog::{Dialog, Look, Stop};
+
+/// Bytes of a next command that are looked at to tell whether its answer depends on the one before.
+const PEEK_MAX: usize = 4096;
 
 /// Why the relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +31,54 @@ pub(super) enum Ending {
     CnClosed,
     /// The connection to the CN broke: an `errno`.
     CnBroken(i32),
+    /// What the CN or the client sent cannot be replaced as it must be.
+    Unreadable,
+    /// An operator ends the session.
+    Killed,
     /// The worker stops, and the session is idle or out of time.
     ShutDown,
+}
+
+/// Why the relay pauses: something is to be done between two packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    End(Ending),
+    /// The session is quiet, and another CN waits for it.
+    Move,
+    /// The CN forgot that it should track the session.
+    Retrack,
+    /// The session is idle, and another worker waits for it.
+    HandOver,
+}
+
+/// How far the bytes have come; lives as long as the session.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// The client has said COM_QUIT.
+    quit: bool,
+    client: Waiting,
+    cn: Waiting,
+}
+
+/// What one leg waits for.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Unread bytes that do not suffice: the next look needs more.
+    known: usize,
+    /// What has to be done to the next frame.
+    stop: Option<Stop>,
+}
+
+impl Waiting {
+    /// Takes note of a look at `unread` bytes.
+    #[inline]
+    fn after(&mut self, look: &Look, unread: usize) {
+        self.stop = look.stop;
+        self.known = match look.stop {
+            None => unread - look.taken,
+            Some(Stop::Execute { head: needed } | Stop::Changed { length: needed }) => needed - 1,
+        };
+    }
 }
 
 /// A session's two legs while bytes flow.
@@ -36,109 +87,195 @@ pub(super) struct Relay<'a> {
     pub card: &'a Card,
     pub client: &'a Socket,
     pub cn: &'a Socket,
-    pub dialog: Dialog,
-    quit: bool,
+    pub dialog: &'a mut Dialog,
+    pub flow: &'a mut Flow,
 }
 
-impl<'a> Relay<'a> {
-    pub fn new(
-        worker: &'a Worker,
-        card: &'a Card,
-        client: &'a Socket,
-        cn: &'a Socket,
-        dialog: Dialog,
-    ) -> Self {
-        Self { worker, card, client, cn, dialog, quit: false }
-    }
-
-    /// Forwards until one side ends it.
-    pub async fn run(&mut self) -> Ending {
+impl Relay<'_> {
+    /// Forwards until one side ends it, or something is to be done.
+    pub async fn run(&mut self) -> Step {
         poll_fn(|cx| self.poll(cx)).await
     }
 
     #[inline]
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
-        let mut ending = self.poll_client(cx);
-        if ending.is_none() {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let mut step = if self.card.call.get() == Call::None { None } else { self.heed_call(cx) };
+        if step.is_none() {
+            step = self.poll_client(cx);
+        }
+        if step.is_none() {
             let held_back = !self.dialog.may_speak();
-            ending = self.poll_cn(cx);
-            if ending.is_none() && held_back && self.dialog.may_speak() {
-                ending = self.poll_client(cx);
+            step = self.poll_cn(cx);
+            if step.is_none() && (self.dialog.is_untracked() || (held_back && self.dialog.may_speak())) {
+                step = self.poll_client(cx);
             }
         }
-        self.card.activity.set(Activity::of(&self.dialog));
-        match ending {
-            Some(ending) => Poll::Ready(ending),
-            None if self.worker.is_stopping() && self.may_stop() => Poll::Ready(Ending::ShutDown),
+        self.card.show(Activity::of(self.dialog), self.dialog.hold());
+        match step {
+            Some(step) => Poll::Ready(step),
+            None if self.worker.is_stopping() && self.may_stop() => Poll::Ready(Step::End(Ending::ShutDown)),
             None => Poll::Pending,
         }
     }
 
     /// Client to CN. None when there is nothing more to forward for now.
     #[inline]
-    fn poll_client(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Option<Step> {
         loop {
             if self.client.is_bulk() && self.cn.poll_sent(cx).is_pending() {
-                return self.client.broken().map(|_| Ending::ClientGone);
+                return self.client.broken().map(|_| Step::End(Ending::ClientGone));
             }
-            match self.client.poll_received(cx) {
-                Poll::Pending => return None,
+            match self.client.poll_beyond(cx, self.flow.client.known) {
+                Poll::Pending => return self.retrack(),
                 Poll::Ready(Received::Data) => {}
-                Poll::Ready(Received::End | Received::Broken(_)) => return Some(Ending::ClientGone),
+                Poll::Ready(Received::End | Received::Broken(_)) => {
+                    return Some(Step::End(Ending::ClientGone));
+                }
             }
-            if !self.dialog.may_speak() {
-                return None;
+            if !self.dialog.may_speak() || self.dialog.is_untracked() {
+                return self.retrack();
             }
             match self.cn.poll_sent(cx) {
-                Poll::Pending => return self.client.broken().map(|_| Ending::ClientGone),
+                Poll::Pending => return self.client.broken().map(|_| Step::End(Ending::ClientGone)),
                 Poll::Ready(Ok(())) => {}
                 // What the CN said last may explain it, and is still to be read.
                 Poll::Ready(Err(_)) => return None,
             }
-            let (mut bytes, mut commands) = (0, 0);
-            let (dialog, quit) = (&mut self.dialog, &mut self.quit);
-            self.client.look(|chunk| {
-                let news = dialog.client_bytes(chunk);
-                bytes += chunk.len();
-                commands += u64::from(news.commands);
-                *quit |= news.quit;
-            });
-            self.cn.forward(self.client);
-            self.worker.counters.bytes_in.add(bytes as u64);
-            if commands > 0 {
-                self.worker.counters.commands.add(commands);
-                self.card.commands.set(self.card.commands.get() + commands);
+            if self.flow.client.stop.is_some() {
+                if self.replace_head().is_none() {
+                    return Some(Step::End(Ending::Unreadable));
+                }
+                continue;
             }
+            let (mut look, mut unread) = (Look::default(), 0);
+            self.client.look(|chunk| {
+                unread += chunk.len();
+                self.dialog.look_at_client(chunk, &mut look);
+            });
+            self.dialog.end_client_look(&mut look);
+            for patch in &look.patches {
+                self.client.patch(patch.at, &patch.bytes);
+            }
+            self.cn.forward(self.client, look.taken);
+            self.flow.client.after(&look, unread);
+            self.count_client(&look, look.taken);
+        }
+    }
+
+    #[inline]
+    fn count_client(&mut self, look: &Look, bytes: usize) {
+        self.flow.quit |= look.client.quit;
+        self.worker.counters.bytes_in.add(bytes as u64);
+        let commands = u64::from(look.client.commands);
+        if commands > 0 {
+            self.worker.counters.commands.add(commands);
+            self.card.commands.set(self.card.commands.get() + commands);
         }
     }
 
     /// CN to client.
     #[inline]
-    fn poll_cn(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+    fn poll_cn(&mut self, cx: &mut Context<'_>) -> Option<Step> {
         loop {
             if self.cn.is_bulk() && self.client.poll_sent(cx).is_pending() {
                 return None;
             }
-            match self.cn.poll_received(cx) {
+            let ending = match self.cn.poll_beyond(cx, self.flow.cn.known) {
                 Poll::Pending => return None,
-                Poll::Ready(Received::Data) => {}
-                Poll::Ready(_) if self.quit => return Some(Ending::Quit),
-                Poll::Ready(Received::End) => return Some(Ending::CnClosed),
-                Poll::Ready(Received::Broken(errno)) => return Some(Ending::CnBroken(errno)),
+                Poll::Ready(Received::Data) => None,
+                Poll::Ready(_) if self.flow.quit => Some(Ending::Quit),
+                Poll::Ready(Received::End) => Some(Ending::CnClosed),
+                Poll::Ready(Received::Broken(errno)) => Some(Ending::CnBroken(errno)),
+            };
+            if let Some(ending) = ending {
+                return Some(Step::End(ending));
             }
             match self.client.poll_sent(cx) {
                 Poll::Pending => return None,
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Some(Ending::ClientGone),
+                Poll::Ready(Err(_)) => return Some(Step::End(Ending::ClientGone)),
             }
-            let mut bytes = 0;
-            let dialog = &mut self.dialog;
+            if let Some(Stop::Changed { length }) = self.flow.cn.stop {
+                if self.replace_packet(length).is_none() {
+                    return Some(Step::End(Ending::Unreadable));
+                }
+                continue;
+            }
+            let (mut look, mut unread) = (Look::default(), 0);
             self.cn.look(|chunk| {
-                dialog.cn_bytes(chunk);
-                bytes += chunk.len();
+                unread += chunk.len();
+                self.dialog.look_at_cn(chunk, &mut look);
             });
-            self.client.forward(self.cn);
-            self.worker.counters.bytes_out.add(bytes as u64);
+            self.dialog.end_cn_look(&mut look);
+            for patch in &look.patches {
+                self.cn.patch(patch.at, &patch.bytes);
+            }
+            self.client.forward(self.cn, look.taken);
+            self.flow.cn.after(&look, unread);
+            self.worker.counters.bytes_out.add(look.taken as u64);
+        }
+    }
+
+    /// Sends the CN what stands in the place of the head of the client's next frame.
+    #[cold]
+    fn replace_head(&mut self) -> Option<()> {
+        let Some(Stop::Execute { head }) = std::mem::take(&mut self.flow.client).stop else { return None };
+        let mut bytes = Vec::with_capacity(head);
+        self.client.read_into(&mut bytes, head);
+        let mut look = Look::default();
+        self.cn.start_send(self.dialog.execute(&bytes, &mut look).ok()?);
+        self.count_client(&look, head);
+        Some(())
+    }
+
+    /// Sends the client what stands in the place of the CN's next packet.
+    #[cold]
+    fn replace_packet(&mut self, length: usize) -> Option<()> {
+        self.flow.cn = Waiting::default();
+        let mut bytes = Vec::with_capacity(length);
+        self.cn.read_into(&mut bytes, length);
+        let mut look = Look::default();
+        self.client.start_send(self.dialog.changed(&bytes, &mut look).ok()?);
+        self.worker.counters.bytes_out.add(length as u64);
+        Some(())
+    }
+
+    /// Whether the CN has to be asked to track again, now that nothing is under way.
+    #[inline]
+    fn retrack(&self) -> Option<Step> {
+        (self.dialog.is_untracked() && self.dialog.idle()).then_some(Step::Retrack)
+    }
+
+    /// Does what the card asks for, if it can be done now.
+    #[cold]
+    fn heed_call(&mut self, cx: &mut Context<'_>) -> Option<Step> {
+        match self.card.call.get() {
+            Call::None => None,
+            Call::Kill => Some(Step::End(Ending::Killed)),
+            Call::HandOver => {
+                let resting = self.client.poll_sent(cx).is_ready() && self.cn.poll_sent(cx).is_ready();
+                (resting && self.dialog.idle() && self.flow.client.stop.is_none()).then_some(Step::HandOver)
+            }
+            Call::Move { at_once } => {
+                let may = self.dialog.quiet().is_ok() && self.next_command_allows(cx, at_once);
+                may.then_some(Step::Move)
+            }
+        }
+    }
+
+    /// The best moment to move is when the next command is here and does not ask about the one before. Without one the
+    /// session moves only when it has been silent for long.
+    fn next_command_allows(&mut self, cx: &mut Context<'_>, at_once: bool) -> bool {
+        match self.client.poll_received(cx) {
+            Poll::Pending => at_once,
+            Poll::Ready(Received::Data) => {
+                let mut bytes = Vec::new();
+                self.client.look(|chunk| {
+                    bytes.extend_from_slice(&chunk[..chunk.len().min(PEEK_MAX - bytes.len())]);
+                });
+                !self.dialog.asks_about_last(&bytes)
+            }
+            Poll::Ready(Received::End | Received::Broken(_)) => false,
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) enum LegError {
 }
 
 /// A socket and the number of the next packet on it.
-pub(super) struct Leg {
+pub struct Leg {
     pub socket: Socket,
     seq: u8,
 }

@@ -14,16 +14,21 @@ use tracing::{debug, info, warn};
 use super::Worker;
 use super::approach::{Approached, Passed, abandon, approach, leave, timed_out};
 use super::leg::{Leg, LegError};
+use super::migrate::converse;
 use super::roster::{Bearer, Card};
 use super::tunnel;
 use crate::ident::CnSlot;
 use crate::mailbox::message::{CnFailure, Picture};
 use crate::metrics::Seat;
 use crate::reactor::Socket;
-use crate::route::{self, Cn, Identity};
+use crate::route::{self, Cn, Group, Identity};
+use crate::session::dialog::{Dialog, Watch, Watched};
 use crate::session::face;
+use crate::session::hold::Hold;
 use crate::session::login::{ClientLogin, ClientStep, CnAuth, CnLogin, CnStep, Credential, Proof, Speaker};
 use crate::session::refusal::Refusal;
+use crate::session::state::State;
+use crate::session::tracking;
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::SALT;
 use crate::wire::status::Status;
@@ -33,9 +38,16 @@ pub(super) struct Seated {
     pub cn: Arc<Cn>,
     pub cn_socket: Socket,
     pub seat: Seat,
-    /// What both legs speak.
+    /// What the client and corelane speak.
     pub capabilities: Capabilities,
-    pub status: Status,
+    pub dialog: Dialog,
+}
+
+/// Who a session logs in as at another CN; with what, is on its card.
+#[derive(Debug)]
+pub struct Passport {
+    pub login: ClientLogin,
+    pub identity: Identity,
 }
 
 /// Why a login ended without a seat.
@@ -101,21 +113,20 @@ impl Driver<'_> {
         let attributes = login.attributes().into_iter().flat_map(|all| all.iter()).map_while(Result::ok);
         let identity = Identity::read(&login.user, attributes, &self.picture.view)
             .map_err(|error| Refusal::Route { cause: error.to_string() })?;
+        self.introduce(&identity);
         let users = self.picture.users.clone();
         let credential = match users.get(&identity.user) {
             Some(user) => {
-                self.introduce(&identity, "known");
                 let host = self.card.client.host();
                 let step = login.verify(&salt, user, &identity.user, &host);
                 Credential::Proof(self.prove(step).await?)
             }
             None => {
-                self.introduce(&identity, "relay");
                 login.can_relay()?;
                 Credential::Relay
             }
         };
-        self.find_seat(&login, &identity, &credential).await
+        self.find_seat(login, identity, &credential).await
     }
 
     /// Lets a known user prove who it is.
@@ -134,24 +145,34 @@ impl Driver<'_> {
     /// Approaches CNs in the order of routing until one answers, or the attempts are used up.
     async fn find_seat(
         &mut self,
-        login: &ClientLogin,
-        identity: &Identity,
+        login: ClientLogin,
+        identity: Identity,
         credential: &Credential,
     ) -> Result<Seated, Failure> {
-        let mut tried = Vec::new();
+        let (group, mut tried) = (Group::of(&identity), Vec::new());
         loop {
-            let (cn, seat) = self.choose(identity, &tried)?;
-            let cn_login = CnLogin::new(login, identity.cn_user(cn.flavour), credential.clone());
+            let (cn, seat) = self.choose(&group, &tried)?;
+            let hold = self.lasting_hold(&cn, &identity, credential);
+            let cn_login = CnLogin::new(&login, identity.cn_user(cn.flavour), credential.clone());
+            let cn_login = cn_login.tracked(hold.is_none());
             let limits = &self.picture.login;
             match approach(&self.worker.reactor, limits, &cn, cn_login).await {
-                Ok(approached) => return self.take_seat(cn, seat, approached).await,
+                Ok(approached) => {
+                    let schema = login.database.as_deref();
+                    let seated = self.take_seat(cn, seat, approached, hold, schema).await?;
+                    self.card.group.replace(Some(Arc::new(group)));
+                    if hold.is_none() {
+                        self.card.passport.replace(Some(Arc::new(Passport { login, identity })));
+                    }
+                    return Ok(seated);
+                }
                 Err(Passed { refusal, failure }) => {
                     info!(cn = &*cn.id, "a login is turned away: {refusal}");
                     if let Some(failure) = failure {
                         self.worker.report_failure(cn.slot, failure);
                     }
                     tried.push(cn.slot);
-                    let others = route::candidates(&self.picture.view, identity, &tried).is_ok();
+                    let others = route::candidates(&self.picture.view, &group, &tried).is_ok();
                     if !others || tried.len() >= self.picture.login.attempts as usize {
                         return Err(refusal.into());
                     }
@@ -160,12 +181,21 @@ impl Driver<'_> {
         }
     }
 
+    /// Why a session could never move, if there is a reason from the beginning. A relayed login of which a CN's table
+    /// has a hash may leave a proof.
+    fn lasting_hold(&self, cn: &Cn, identity: &Identity, credential: &Credential) -> Option<Hold> {
+        if *credential == Credential::Relay && self.picture.users.hashes(&identity.user).is_empty() {
+            return Some(Hold::RelayLogin);
+        }
+        cn.data.is_none().then_some(Hold::NoDataSet)
+    }
+
     /// The CN for this session, with a seat taken on it before anything is waited for.
-    fn choose(&self, identity: &Identity, tried: &[CnSlot]) -> Result<(Arc<Cn>, Seat), Refusal> {
+    fn choose(&self, group: &Group, tried: &[CnSlot]) -> Result<(Arc<Cn>, Seat), Refusal> {
         let worker = self.worker;
         let turn = worker.turns.borrow_mut().take();
         let seats = |slot| worker.tally.seats(slot);
-        let cn = route::route(&self.picture.view, identity, seats, tried, turn)
+        let cn = route::route(&self.picture.view, group, seats, tried, turn)
             .map_err(|error| Refusal::Route { cause: error.to_string() })?;
         Ok((cn.clone(), worker.seats.take(cn.slot)))
     }
@@ -176,9 +206,11 @@ impl Driver<'_> {
         cn: Arc<Cn>,
         seat: Seat,
         approached: Approached,
+        hold: Option<Hold>,
+        schema: Option<&[u8]>,
     ) -> Result<Seated, Failure> {
         let Approached { mut leg, mut auth, answer } = approached;
-        self.card.cn.replace(Some(cn.id.clone()));
+        self.card.cn.replace(Some(cn.clone()));
         let (ok, status) = match self.authenticate(&cn, &mut leg, &mut auth, answer).await {
             Ok(let_in) => let_in,
             Err(failure) => {
@@ -188,13 +220,50 @@ impl Driver<'_> {
                 return Err(failure);
             }
         };
+        let mut dialog = Dialog::new(auth.capabilities, status);
+        let cannot_track = !auth.capabilities.has(Capabilities::SESSION_TRACK);
+        let ok = match hold.or(cannot_track.then_some(Hold::Tracking)) {
+            Some(hold) => {
+                dialog.watch(Watch::Off(hold));
+                ok
+            }
+            None => match self.track(&leg, &auth, &ok, schema).await {
+                Ok((watched, shown)) => {
+                    dialog.watch(Watch::On(Box::new(watched)));
+                    shown
+                }
+                Err(cause) => {
+                    leave(&self.worker.reactor, leg);
+                    return Err(Refusal::CnTracking { cn: cn.id.to_string(), cause }.into());
+                }
+            },
+        };
         self.allow_more_time();
         if let Err(gone) = self.write_client(&ok).await {
             leave(&self.worker.reactor, leg);
             return Err(gone);
         }
-        let capabilities = auth.capabilities;
-        Ok(Seated { cn, cn_socket: leg.socket, seat, capabilities, status })
+        self.card.standing.replace(auth.standing());
+        self.card.prove(&self.picture.users);
+        Ok(Seated { cn, cn_socket: leg.socket, seat, capabilities: self.capabilities, dialog })
+    }
+
+    /// Has the CN report what the session changes. Gives who takes note of it, and the login's OK as the client shall see it.
+    async fn track(
+        &self,
+        leg: &Leg,
+        auth: &CnAuth,
+        ok: &[u8],
+        schema: Option<&[u8]>,
+    ) -> Result<(Watched, Vec<u8>), String> {
+        let (cn, client) = (auth.capabilities, self.capabilities);
+        let asked = converse(self.worker, &leg.socket, tracking::script(), cn).await;
+        let asked = asked.map_err(|cause| cause.to_string())?;
+        let beginning = tracking::learn(asked, cn).map_err(|cause| cause.to_string())?;
+        let shown =
+            tracking::rewrite(ok, cn, client, &beginning.wishes).map_err(|cause| cause.to_string())?;
+        let state = State::new(cn, auth.mariadb, beginning, schema);
+        Ok((Watched::new(state, client, cn), shown.unwrap_or_else(|| ok.to_vec())))
     }
 
     /// The time that CNs take is not the client's.
@@ -269,12 +338,11 @@ impl Driver<'_> {
         }
     }
 
-    fn introduce(&self, identity: &Identity, login: &'static str) {
+    fn introduce(&self, identity: &Identity) {
         self.card.bearer.replace(Bearer {
             user: identity.user.as_str().into(),
             tenant: identity.tenant.as_str().into(),
             labels: identity.asked().without_account().to_string().into(),
-            login,
         });
     }
 }

@@ -10,6 +10,8 @@ mod forward;
 mod leg;
 mod listener;
 mod login;
+mod migrate;
+mod offer;
 mod roster;
 mod tunnel;
 
@@ -18,21 +20,23 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
 
-use crate::config::settings::Settings;
-use crate::ident::{CnSlot, WorkerId};
+use crate::config::settings::{Login, Migration, Settings};
+use crate::ident::{CnSlot, SessionId, WorkerId};
 use crate::mailbox::WorkerEnd;
-use crate::mailbox::message::{CnFailure, Event, Order, Picture, Report};
+use crate::mailbox::message::{CnFailure, Event, MoveOrder, Order, Picture, Report, Whom};
 use crate::metrics::{Counters, SeatBook, Tally};
 use crate::net;
 use crate::reactor::executor::{self, ExecutorError};
 use crate::reactor::{self, Bell, Reactor};
+use crate::route::View;
 use crate::route::pick::Turns;
 use flag::Flag;
-use roster::{Card, Entry, Roster};
+use migrate::{Movers, answer};
+use roster::{Call, Card, Entry, Roster};
 
 /// What a worker is made of. Built by `boot`, used on the worker's own thread.
 pub struct Parts {
@@ -70,6 +74,9 @@ struct Worker {
     roster: Rc<Roster>,
     mailbox: WorkerEnd,
     picture: RefCell<Option<Picture>>,
+    movers: Movers,
+    /// How sessions move, as long as there is no picture.
+    first_migration: Arc<Migration>,
     /// Until when sessions may go on, once a stop was ordered.
     stop_at: Cell<Option<Instant>>,
     stopping: Flag,
@@ -104,6 +111,8 @@ async fn work(parts: Parts) -> io::Result<()> {
         roster: Rc::new(Roster::new(parts.id)),
         mailbox: parts.mailbox,
         picture: RefCell::default(),
+        movers: Movers::default(),
+        first_migration: Arc::new(parts.settings.migration.clone()),
         stop_at: Cell::default(),
         stopping: Flag::default(),
         out_of_patience: Flag::default(),
@@ -131,7 +140,11 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
         for order in orders {
             match order {
                 Order::Publish(picture) => {
-                    worker.picture.replace(Some(picture));
+                    let users = picture.users.clone();
+                    let before = worker.picture.replace(Some(picture));
+                    if before.is_some_and(|before| !Arc::ptr_eq(&before.users, &users)) {
+                        worker.roster.prove(&users);
+                    }
                     for fd in waiting.take().into_iter().flatten() {
                         worker.reactor.spawn(listener::accept(worker.clone(), fd));
                     }
@@ -139,8 +152,16 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
                 Order::ListSessions { ticket } => {
                     worker.report(Event::Sessions { ticket, rows: worker.roster.rows(Instant::now()) });
                 }
-                Order::Census { .. } | Order::Move(_) | Order::Evict { .. } => {}
-                Order::Kill { .. } | Order::Handover { .. } | Order::Adopt(_) => {}
+                Order::Census { ticket } => {
+                    worker.report(Event::Census {
+                        ticket,
+                        rows: worker.roster.census(Instant::now(), worker.dwell()),
+                    });
+                }
+                Order::Move(order) => worker.order_move(order),
+                Order::Evict { from, why } => worker.evict(from, &why),
+                Order::Kill { ticket, session } => worker.kill(ticket, session),
+                Order::Handover { .. } | Order::Adopt(_) => {}
                 Order::Stop { grace } => worker.stop(Instant::now() + grace),
             }
         }
@@ -172,6 +193,65 @@ impl Worker {
                 worker.reactor.wake_all();
             }
         });
+    }
+
+    /// Orders sessions to move, those first that are cheap to move and have not moved lately.
+    fn order_move(self: &Rc<Self>, order: MoveOrder) {
+        let to = self.view().and_then(|view| view.cn(order.to).cloned());
+        match order.whom {
+            Whom::Session { ticket, session } => {
+                let Some(card) = self.roster.card(session) else {
+                    return self.report(Event::NotHere { ticket });
+                };
+                match to {
+                    Some(to) => Movers::order(self, card, to, order.patience, Some(ticket)),
+                    None => answer(self, Some(ticket), Err("there is no such CN".to_owned())),
+                }
+            }
+            Whom::Some { group, from, count } => {
+                let Some(to) = to else { return };
+                let dwell = if order.dwelling_too { Duration::ZERO } else { self.dwell() };
+                for card in self.roster.choose(&group, from, count, Instant::now(), dwell) {
+                    Movers::order(self, card, to.clone(), order.patience, None);
+                }
+            }
+        }
+    }
+
+    /// Ends all sessions on a CN.
+    fn evict(&self, from: CnSlot, why: &Arc<str>) {
+        for card in self.roster.cards(|card| card.slot() == Some(from)) {
+            card.killed.replace(Some(why.clone()));
+            card.call(&self.reactor, Call::Kill);
+        }
+    }
+
+    fn kill(&self, ticket: u64, session: SessionId) {
+        let Some(card) = self.roster.card(session) else { return self.report(Event::NotHere { ticket }) };
+        card.call(&self.reactor, Call::Kill);
+        answer(self, Some(ticket), Ok(format!("session {session} is ended")));
+    }
+
+    fn view(&self) -> Option<Arc<View>> {
+        self.picture.borrow().as_ref().map(|picture| picture.view.clone())
+    }
+
+    /// How sessions move.
+    fn migration(&self) -> Arc<Migration> {
+        self.picture
+            .borrow()
+            .as_ref()
+            .map_or_else(|| self.first_migration.clone(), |picture| picture.migration.clone())
+    }
+
+    /// How long a session that has moved stays where it is.
+    fn dwell(&self) -> Duration {
+        self.picture.borrow().as_ref().map(|picture| picture.dwell).unwrap_or_default()
+    }
+
+    /// The limits of a login at a CN.
+    fn login_limits(&self) -> Option<Arc<Login>> {
+        self.picture.borrow().as_ref().map(|picture| picture.login.clone())
     }
 
     /// Sessions on all workers, this one's newest included.
@@ -218,6 +298,7 @@ impl SessionGuard {
 
 impl Drop for SessionGuard {
     fn drop(&mut self) {
+        self.card().retire(&self.worker.reactor);
         self.worker.counters.sessions.sub(1);
     }
 }

@@ -2,33 +2,47 @@
 //!
 //! 1. [`serve`] gives it an id, a card in the roster and a place among the sessions, or refuses it.
 //! 2. [`login`](super::login) greets the client, routes it by its labels and logs it in to a CN.
-//! 3. [`Relay`] forwards until one side ends it; that is where a session spends its life.
+//! 3. [`Relay`] forwards until one side ends it; that is where a session spends its life. It pauses where something has to be
+//!    done between two packets: when the session moves to another CN ([`migrate`](super::migrate)), and when its CN
+//!    was reset and has to track it again. When its CN dies while it is idle, it is opened anew at another one.
 //! 4. [`Parting`] tells the client why, if it does not know yet: when the CN was lost, or corelane stops.
 //!
 //! The login is boxed and gone before the relay begins, so an idle session holds two sockets, the dialog
 //! and its card, and no buffer.
 
+use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tracing::debug;
+use tracing::{debug, info};
 
-use super::forward::{Ending, Relay};
+use super::approach::leave;
+use super::forward::{Ending, Flow, Relay, Step};
 use super::leg::Leg;
 use super::login::{self, Seated};
-use super::roster::Card;
+use super::migrate::{CarryError, TalkError, carry_over, converse, open, part};
+use super::offer::Candidate;
+use super::roster::{Call, Card};
 use super::{SessionGuard, Worker};
 use crate::mailbox::message::CnFailure;
+use crate::metrics::Seat;
 use crate::reactor::{Received, Socket};
-use crate::route::Cn;
+use crate::route::{self, Cn, CnState};
 use crate::session::dialog::Dialog;
 use crate::session::refusal::Refusal;
+use crate::session::tracking;
 use crate::wire::capability::Capabilities;
 use crate::wire::frame;
 
 /// How long a closing session waits for its last bytes to leave, and for the client to close.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long a session whose CN closed on it waits to hear whether the CN is down.
+const VERDICT_LIMIT: Duration = Duration::from_secs(3);
+/// Between two looks at that.
+const VERDICT_LOOK: Duration = Duration::from_millis(20);
 
 /// A client's connection, to its end.
 pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd) {
@@ -44,27 +58,219 @@ pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd) {
         return;
     };
     worker.counters.logins.add(1);
-    relay(worker, session.card(), client, seated).await;
+    let Seated { cn, cn_socket, seat, capabilities, dialog } = seated;
+    let flow = Flow::default();
+    let tunnel = Tunnel {
+        worker,
+        card: session.card(),
+        client: client.socket,
+        cn,
+        cn_socket,
+        seat,
+        capabilities,
+        dialog,
+        flow,
+    };
+    tunnel.run().await;
 }
 
-async fn relay(worker: &Rc<Worker>, card: &Card, client: Leg, seated: Seated) {
-    let Seated { cn, cn_socket, seat, capabilities, status } = seated;
-    let dialog = Dialog::new(capabilities, status);
-    let mut relay = Relay::new(worker, card, &client.socket, &cn_socket, dialog);
-    let ending = relay.run().await;
-    let dialog = relay.dialog;
-    debug!(session = card.id.0, cn = &*cn.id, ?ending, "session ends");
-    drop(cn_socket);
-    let parting = Parting { worker, client: &client.socket, capabilities };
-    match ending {
-        Ending::Quit | Ending::ClientGone => parting.flush().await,
-        Ending::CnClosed | Ending::CnBroken(_) => {
-            worker.report_failure(cn.slot, CnFailure::Lost);
-            drop(seat);
-            card.cn.replace(None);
-            parting.cn_lost(&dialog, &cn, ending).await;
+/// A session that is logged in.
+struct Tunnel<'a> {
+    worker: &'a Rc<Worker>,
+    card: &'a Rc<Card>,
+    client: Socket,
+    cn: Arc<Cn>,
+    cn_socket: Socket,
+    seat: Seat,
+    /// What the client and corelane speak.
+    capabilities: Capabilities,
+    dialog: Dialog,
+    flow: Flow,
+}
+
+impl Tunnel<'_> {
+    async fn run(mut self) {
+        let ending = self.live().await;
+        self.card.retire(&self.worker.reactor);
+        let Self { worker, card, client, cn, cn_socket, seat, capabilities, dialog, .. } = self;
+        debug!(session = card.id.0, cn = &*cn.id, ?ending, "session ends");
+        drop(cn_socket);
+        let parting = Parting { worker, client: &client, capabilities };
+        match ending {
+            Ending::Quit | Ending::ClientGone => parting.flush().await,
+            Ending::CnClosed | Ending::CnBroken(_) | Ending::Unreadable => {
+                drop(seat);
+                card.cn.replace(None);
+                parting.cn_lost(&dialog, &cn, ending).await;
+            }
+            Ending::Killed => {
+                let why = card.killed.borrow().as_deref().unwrap_or("by an operator").to_owned();
+                parting.tell(&dialog, &Refusal::Killed { why }).await;
+            }
+            Ending::ShutDown => parting.tell(&dialog, &Refusal::ShuttingDown).await,
         }
-        Ending::ShutDown => parting.tell(&dialog, &Refusal::ShuttingDown).await,
+    }
+
+    /// Relays to the end, with the pauses that are asked for.
+    async fn live(&mut self) -> Ending {
+        poll_fn(|cx| Poll::Ready(self.card.listen(cx.waker()))).await;
+        loop {
+            let mut relay = Relay {
+                worker: self.worker,
+                card: self.card,
+                client: &self.client,
+                cn: &self.cn_socket,
+                dialog: &mut self.dialog,
+                flow: &mut self.flow,
+            };
+            // What is done in a pause is boxed: it is rare, and a session that relays need not have room for it.
+            let done = match relay.run().await {
+                Step::End(ending @ (Ending::CnClosed | Ending::CnBroken(_))) => {
+                    self.worker.report_failure(self.cn.slot, CnFailure::Lost);
+                    Box::pin(self.reopen()).await.ok_or(ending)
+                }
+                Step::End(ending) => Err(ending),
+                Step::Move => Box::pin(self.take_offer()).await,
+                Step::Retrack => Box::pin(self.retrack()).await,
+                Step::HandOver => Ok(()),
+            };
+            if let Err(ending) = done {
+                return ending;
+            }
+        }
+    }
+
+    /// Moves to the CN that the card offers. A move that fails leaves the session where it is, unless its own CN failed.
+    async fn take_offer(&mut self) -> Result<(), Ending> {
+        self.card.call.set(Call::None);
+        let offer = self.card.offer.borrow().clone();
+        let Some((offer, candidate)) = offer.and_then(|offer| Some((offer.clone(), offer.take()?))) else {
+            return Ok(());
+        };
+        let began = Instant::now();
+        let carried = carry_over(self.worker, &mut self.dialog, Some(&self.cn_socket), &candidate).await;
+        let outcome = match &carried {
+            Ok(()) => {
+                self.go_on_with(candidate);
+                Ok(began.elapsed())
+            }
+            Err(cause) => {
+                leave(&self.worker.reactor, candidate.leg);
+                Err(cause.to_string())
+            }
+        };
+        offer.settle(&self.worker.reactor, outcome);
+        match carried {
+            Err(CarryError::Old(TalkError::Broken(_))) => Err(Ending::CnBroken(libc::ECONNABORTED)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts the candidate's leg in the place of the present one.
+    fn go_on_with(&mut self, candidate: Candidate) {
+        let Candidate { cn, leg, seat, .. } = candidate;
+        part(self.worker, std::mem::replace(&mut self.cn_socket, leg.socket));
+        self.seat = seat;
+        self.card.cn.replace(Some(cn.clone()));
+        self.cn = cn;
+    }
+
+    /// Has the CN track the session again after COM_RESET_CONNECTION.
+    async fn retrack(&mut self) -> Result<(), Ending> {
+        let spoken = self.dialog.watched().map(|watched| watched.cn).unwrap_or_default();
+        match converse(self.worker, &self.cn_socket, tracking::script(), spoken).await {
+            Ok(_) => {
+                self.dialog.tracked();
+                Ok(())
+            }
+            Err(cause) => {
+                info!(
+                    session = self.card.id.0,
+                    cn = &*self.cn.id,
+                    "it does not track a session again: {cause}"
+                );
+                Err(Ending::CnBroken(libc::EPROTO))
+            }
+        }
+    }
+
+    /// Opens a session anew whose CN is down, if all of its state is known. None if it has to end.
+    async fn reopen(&mut self) -> Option<()> {
+        let complete = |dialog: &Dialog| dialog.watched().is_some_and(|watched| watched.state.complete());
+        if self.dialog.hold().is_some() || !complete(&self.dialog) || !self.cn_is_down().await {
+            return None;
+        }
+        self.next_command_allows().await?;
+        let passport = self.card.passport.borrow().clone()?;
+        let proof = self.card.proof()?;
+        let limits = self.worker.login_limits()?;
+        let mut tried = vec![self.cn.slot];
+        while tried.len() <= limits.attempts as usize {
+            let refuge = self.refuge(&tried)?;
+            tried.push(refuge.slot);
+            let candidate = match open(self.worker, &passport, proof.clone(), refuge).await {
+                Ok(candidate) => candidate,
+                Err(cause) => {
+                    info!(session = self.card.id.0, "cannot be opened anew: {cause}");
+                    continue;
+                }
+            };
+            match carry_over(self.worker, &mut self.dialog, None, &candidate).await {
+                Ok(()) => {
+                    debug!(
+                        session = self.card.id.0,
+                        from = &*self.cn.id,
+                        to = &*candidate.cn.id,
+                        "opened anew"
+                    );
+                    self.worker.counters.moves.reopened.add(1);
+                    self.go_on_with(candidate);
+                    return Some(());
+                }
+                Err(cause) => {
+                    info!(session = self.card.id.0, "cannot be opened anew: {cause}");
+                    leave(&self.worker.reactor, candidate.leg);
+                }
+            }
+        }
+        None
+    }
+
+    /// The CN to go to when the present one is lost.
+    fn refuge(&self, tried: &[crate::ident::CnSlot]) -> Option<Arc<Cn>> {
+        let view = self.worker.view()?;
+        let group = self.card.group.borrow().clone()?;
+        let refuges = route::moves::refuges(&view, &group, &self.cn, tried);
+        let load = |cn: &&&Arc<Cn>| self.worker.tally.seats(cn.slot) / cn.weight;
+        refuges.iter().min_by_key(load).map(|cn| (*cn).clone())
+    }
+
+    /// Whether the CN is down, or has only ended this session, as it does with those that are silent for too long or killed.
+    async fn cn_is_down(&self) -> bool {
+        let give_up = Instant::now() + VERDICT_LIMIT;
+        while Instant::now() < give_up {
+            let view = self.worker.view();
+            let state = view.as_ref().and_then(|view| view.cn(self.cn.slot)).map(|cn| cn.state);
+            if state.is_none_or(|state| state == CnState::Down) {
+                return true;
+            }
+            self.worker.reactor.sleep_until(Instant::now() + VERDICT_LOOK).await;
+        }
+        false
+    }
+
+    /// Waits for the next command, or for silence; none if the command asks about the one before.
+    async fn next_command_allows(&self) -> Option<()> {
+        let silence = Instant::now() + self.worker.migration().idle;
+        match self.worker.reactor.until(silence, self.client.received()).await {
+            None => Some(()),
+            Some(Received::Data) => {
+                let mut bytes = Vec::new();
+                self.client.look(|chunk| bytes.extend_from_slice(chunk));
+                (!self.dialog.asks_about_last(&bytes)).then_some(())
+            }
+            Some(Received::End | Received::Broken(_)) => None,
+        }
     }
 }
 
@@ -111,6 +317,7 @@ impl Parting<'_> {
         }
         let cause = match ending {
             Ending::CnBroken(errno) => std::io::Error::from_raw_os_error(errno).to_string(),
+            Ending::Unreadable => "it sent what cannot be read".to_owned(),
             _ => "it closed the connection".to_owned(),
         };
         let during = if dialog.current().is_some() { "a statement" } else { "an idle moment" };

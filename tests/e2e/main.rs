@@ -6,10 +6,12 @@
 #[path = "../house/mod.rs"]
 mod house;
 
+mod accounts;
 mod admin;
 mod galera;
 mod lifecycle;
 mod login;
+mod migrate;
 mod pressure;
 mod relay;
 mod reload;

@@ -228,6 +228,15 @@ impl RawClient {
         Ok(short_text(rows.first().expect("a row")))
     }
 
+    /// Whether the proxy has sent something by itself, or closed.
+    pub fn has_ended(&self) -> bool {
+        let socket = self.stream.get_ref();
+        socket.set_nonblocking(true).expect("a socket");
+        let seen = socket.peek(&mut [0]);
+        socket.set_nonblocking(false).expect("a socket");
+        seen.is_ok()
+    }
+
     /// Closes the sending side only.
     pub fn half_close(&self) {
         let _ = self.stream.get_ref().shutdown(Shutdown::Write);

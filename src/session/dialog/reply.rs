@@ -119,6 +119,12 @@ impl Reply {
         self.phase == Phase::Rows
     }
 
+    /// Whether nothing of a result has come yet.
+    #[inline]
+    pub fn is_first(&self) -> bool {
+        self.phase == Phase::First
+    }
+
     pub fn in_infile(&self) -> bool {
         self.phase == Phase::Infile
     }

@@ -3,7 +3,8 @@
 //! A frame is a 3-byte length, a sequence number and that many bytes; a frame of the greatest length is
 //! followed by another of the same packet (the MySQL page "Protocol Basics"). The scanner names each frame
 //! as soon as its first bytes are there, and only where those are split over two chunks does it keep a copy of
-//! them: never more than `HEAD`. It invariantly consumes what it has named or kept, and it judges nothing.
+//! them: never more than `HEAD`. It invariantly consumes what it has named or kept, unless it is told to
+//! [`forget`](Scanner::forget) what it kept, and it judges nothing.
 
 /// Bytes of a frame's header.
 pub const HEADER: usize = 4;
@@ -106,6 +107,18 @@ impl<const HEAD: usize> Scanner<HEAD> {
         let start = Kept { head: self.head, kept: self.kept };
         self.kept = 0;
         (Some(start), rest)
+    }
+
+    /// Bytes of a split frame's start that are kept.
+    #[inline]
+    pub fn kept(&self) -> usize {
+        usize::from(self.kept)
+    }
+
+    /// Forgets the start of a split frame, whose bytes will be shown again; how many they are.
+    #[inline]
+    pub fn forget(&mut self) -> usize {
+        usize::from(std::mem::take(&mut self.kept))
     }
 
     fn fill<'c>(&mut self, wanted: usize, chunk: &'c [u8]) -> &'c [u8] {

@@ -5,7 +5,7 @@
 //! not exist; that goes to the client, and the client's answer back, for as many rounds as the plugin takes.
 //! With a [`Proof`] corelane answers by itself, and gives up on plugins that want more than it has.
 
-use super::{AUTH_ROUNDS_MAX, ClientLogin, Credential, Proof};
+use super::{AUTH_ROUNDS_MAX, ClientLogin, Credential, Proof, Standing, Witness};
 use crate::wire;
 use crate::wire::auth::{
     AuthMoreData, AuthSwitchRequest, CACHING_SHA2, MORE_DATA, NATIVE, SHA2_FAST_OK, SWITCH,
@@ -45,12 +45,19 @@ pub struct CnLogin<'a> {
     login: &'a ClientLogin,
     user: &'a [u8],
     credential: Credential,
+    /// Session tracking is asked for, whether the client knows it or not.
+    tracked: bool,
 }
 
 impl<'a> CnLogin<'a> {
     /// `user` is the name as the CN knows it, without tenant and labels.
     pub fn new(login: &'a ClientLogin, user: &'a [u8], credential: Credential) -> Self {
-        Self { login, user, credential }
+        Self { login, user, credential, tracked: false }
+    }
+
+    /// Lets the CN report changes of the session's state, also for a client that did not ask for it.
+    pub fn tracked(self, tracked: bool) -> Self {
+        Self { tracked, ..self }
     }
 
     /// Takes the CN's greeting and gives the payload to answer it with.
@@ -64,7 +71,8 @@ impl<'a> CnLogin<'a> {
             Hello::Unwilling(err) => return Err(unwilling(&err)),
         };
         self.promises_kept(greeting.capabilities)?;
-        let capabilities = (self.login.capabilities & greeting.capabilities)
+        let tracking = if self.tracked { Capabilities::SESSION_TRACK } else { Capabilities::default() };
+        let capabilities = ((self.login.capabilities | tracking) & greeting.capabilities)
             | (self.login.capabilities & Capabilities::LONG_PASSWORD);
         let response = self.response(&greeting, capabilities)?;
         let plugin = match self.credential {
@@ -74,10 +82,13 @@ impl<'a> CnLogin<'a> {
         let auth = CnAuth {
             capabilities,
             connection_id: greeting.connection_id,
+            mariadb: !greeting.capabilities.has(Capabilities::LONG_PASSWORD),
             credential: self.credential,
             plugin: plugin.to_owned(),
             rounds: 0,
             speaker: Speaker::Cn,
+            asked: None,
+            witness: None,
         };
         Ok((response, auth))
     }
@@ -151,11 +162,17 @@ pub struct CnAuth {
     pub capabilities: Capabilities,
     /// The CN's own id of the connection, which a KILL has to name.
     pub connection_id: u32,
+    /// The CN is a MariaDB.
+    pub mariadb: bool,
     credential: Credential,
     plugin: String,
     /// Packets of the CN's so far.
     rounds: u32,
     speaker: Speaker,
+    /// The salt, if the client has just been asked for a native answer to it.
+    asked: Option<[u8; SALT]>,
+    /// That answer, as long as the CN has not asked for anything more.
+    witness: Option<Witness>,
 }
 
 impl CnAuth {
@@ -167,6 +184,9 @@ impl CnAuth {
         self.rounds += 1;
         if self.rounds > AUTH_ROUNDS_MAX {
             return Err(CnLoginError::TooManyRounds);
+        }
+        if payload.first() != Some(&OK) {
+            self.witness = None;
         }
         match payload.first() {
             Some(&OK) => {
@@ -191,13 +211,24 @@ impl CnAuth {
             return Err(CnLoginError::OutOfTurn);
         }
         self.speaker = Speaker::Cn;
+        self.witness = self.asked.take().and_then(|salt| Witness::new(salt, payload));
         Ok(CnStep::ToCn(payload.to_vec()))
+    }
+
+    /// What the login leaves behind, once the CN has let it in.
+    pub fn standing(self) -> Standing {
+        match (self.credential, self.witness) {
+            (Credential::Proof(proof), _) => Standing::Proven(proof),
+            (Credential::Relay, Some(witness)) => Standing::Witnessed(witness),
+            (Credential::Relay, None) => Standing::Unknown,
+        }
     }
 
     fn switch(&mut self, payload: &[u8]) -> Result<CnStep, CnLoginError> {
         let request = AuthSwitchRequest::read(payload)?;
         self.plugin = String::from_utf8_lossy(request.plugin).into_owned();
         let Credential::Proof(proof) = &self.credential else {
+            self.asked = request.salt().ok().filter(|_| self.plugin == NATIVE);
             return Ok(self.ask_client(payload, Speaker::Client));
         };
         match (self.plugin.as_str(), &proof.password) {
@@ -261,7 +292,7 @@ mod tests {
     use super::super::client::tests::face;
     use super::*;
     use crate::session::face::Face;
-    use crate::wire::auth::native_key;
+    use crate::wire::auth::{native_hash, native_key};
     use crate::wire::greeting::tests::{MARIADB_10_11, MYSQL_8};
     use crate::wire::login::tests::{LIBMARIADB, TRACKING};
     use proptest::prelude::*;
@@ -408,6 +439,45 @@ mod tests {
         assert_eq!(begin(proof("", false)).from_cn(NATIVE_SWITCH), Ok(CnStep::ToCn(vec![])));
         let error = begin(proof("secret", true)).from_cn(ED25519_SWITCH).unwrap_err();
         assert!(error.to_string().contains("client_ed25519"));
+    }
+
+    /// What a relayed login in these steps leaves behind: what the CN says, and what the client answers.
+    fn left_by(steps: &[(&[u8], &[u8])]) -> Standing {
+        let mut auth = begin(Credential::Relay);
+        for (said, answer) in steps {
+            assert!(matches!(auth.from_cn(said), Ok(CnStep::ToClient { next: Speaker::Client, .. })));
+            assert_eq!(auth.from_client(answer), Ok(CnStep::ToCn(answer.to_vec())));
+        }
+        assert!(matches!(auth.from_cn(LOGGED_IN), Ok(CnStep::Seated { .. })));
+        auth.standing()
+    }
+
+    #[test]
+    fn a_relayed_login_leaves_a_witness_if_a_native_answer_was_the_last_word() {
+        let (native, wrong) = (&native_scramble(&native_key("secret"), SALT_THERE)[..], &[7; 20][..]);
+        let mut standing = left_by(&[(NATIVE_SWITCH, native)]);
+        let proof = standing.proof(&[native_hash(&native_key("secret"))]).expect("the hash fits");
+        assert_eq!(proof.native_key, Some(native_key("secret")));
+        let witnessed = Standing::Witnessed(Witness::new(*SALT_THERE, wrong).unwrap());
+        assert_eq!(left_by(&[(ED25519_SWITCH, &[9; 64]), (NATIVE_SWITCH, wrong)]), witnessed);
+        let others: [&[(&[u8], &[u8])]; 6] = [
+            &[],
+            &[(NATIVE_SWITCH, b"")],
+            &[(b"\xfemysql_native_password\0short\0", native)],
+            &[(SHA2_SWITCH, &[7; 20])],
+            &[(NATIVE_SWITCH, native), (ED25519_SWITCH, &[9; 64])],
+            &[(NATIVE_SWITCH, native), (b"\x02second factor\0", b"123456")],
+        ];
+        for steps in others {
+            assert_eq!(left_by(steps), Standing::Unknown, "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn a_proof_stays_behind() {
+        let proof = proof("secret", true);
+        let Credential::Proof(held) = proof.clone() else { panic!("no proof") };
+        assert_eq!(begin(proof).standing(), Standing::Proven(held));
     }
 
     proptest! {

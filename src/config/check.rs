@@ -1,0 +1,96 @@
+//! What must hold for a CN that does not come from a file: the rules of the file, from the same schema.
+//!
+//! Each error is a sentence for whoever asked for the value.
+
+use crate::route::label::Labels;
+
+use super::address::check_cn_address;
+use super::schema::{Kind, NAME_MAX, section};
+use super::settings::CnSetting;
+
+/// All rules at once.
+pub fn cn(cn: &CnSetting) -> Result<(), String> {
+    text("id", &cn.id)?;
+    check_cn_address(&cn.address).map_err(|error| format!("bad address `{}`: {error}", cn.address))?;
+    labels(&cn.labels)?;
+    weight(cn.weight)?;
+    cn.data.as_deref().map_or(Ok(()), data)
+}
+
+pub fn weight(weight: u32) -> Result<(), String> {
+    let kind = kind("weight");
+    match kind {
+        Kind::Integer { min, max } if (min..=max).contains(&weight.into()) => Ok(()),
+        _ => Err(format!("`weight` is {weight}, and must be {}", kind.expects())),
+    }
+}
+
+pub fn data(name: &str) -> Result<(), String> {
+    text("data", name)
+}
+
+pub fn labels(labels: &Labels) -> Result<(), String> {
+    for (key, values) in &labels.0 {
+        if key.trim().is_empty() || key.len() > NAME_MAX {
+            return Err(format!("a label has a name of 1 to {NAME_MAX} bytes"));
+        }
+        if values.is_empty() || values.iter().any(|value| value.trim().is_empty()) {
+            return Err(format!("label `{key}` has an empty value"));
+        }
+    }
+    Ok(())
+}
+
+fn text(key: &str, value: &str) -> Result<(), String> {
+    let kind = kind(key);
+    match kind {
+        _ if value.is_empty() => Err(format!("`{key}` is empty")),
+        _ if value.chars().any(char::is_control) => Err(format!("`{key}` has a control character")),
+        Kind::Text { min, max } if (min..=max).contains(&value.len()) => Ok(()),
+        _ => Err(format!("`{key}` has {} bytes, and must be {}", value.len(), kind.expects())),
+    }
+}
+
+fn kind(key: &str) -> Kind {
+    let key = section("cn").and_then(|section| section.key(key));
+    key.expect("every key that is asked for is in the schema").kind
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::Flavour;
+
+    #[test]
+    fn the_rules_of_the_file_hold() {
+        let good = CnSetting {
+            id: "cn1".into(),
+            address: "db:3306".into(),
+            flavour: Flavour::Mysql,
+            labels: Labels([("account".to_owned(), vec!["a*".to_owned()])].into()),
+            weight: 10_000,
+            data: Some("d1".into()),
+        };
+        assert_eq!(cn(&good), Ok(()));
+        let long = "x".repeat(NAME_MAX + 1);
+        for (bad, expected) in [
+            (
+                CnSetting { id: long.clone(), ..good.clone() },
+                "`id` has 65 bytes, and must be a string of 1 to 64 bytes",
+            ),
+            (CnSetting { id: "a\n".into(), ..good.clone() }, "`id` has a control character"),
+            (
+                CnSetting { weight: 0, ..good.clone() },
+                "`weight` is 0, and must be a whole number from 1 to 10000",
+            ),
+            (CnSetting { data: Some(String::new()), ..good.clone() }, "`data` is empty"),
+            (CnSetting { address: "db".into(), ..good.clone() }, "bad address `db`: no port"),
+            (
+                CnSetting { labels: Labels([(long, vec![])].into()), ..good },
+                "a label has a name of 1 to 64 bytes",
+            ),
+        ] {
+            assert_eq!(cn(&bad), Err(expected.to_owned()));
+        }
+    }
+}

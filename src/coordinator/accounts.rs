@@ -1,0 +1,413 @@
+//! Reads the CNs' user tables through a monitor account, again and again.
+//!
+//! Each CN of flavour `mysql` that is not down is read on its own: at once when it comes up, then in the
+//! interval of the configuration. What a reading says is judged in [`crate::session::account`]. What was read
+//! of a CN holds until it is read anew or the CN is gone; that it may be old harms nobody, as a hash decides no
+//! login. A failure is said once, and again only when its cause changes.
+//!
+//! The query asks for no more of a secret than tells whether it is a hash, and for [`ROWS_MAX`] rows, so that an
+//! answer cannot be large. `mysql.user` is a view on MariaDB and a table on MySQL; on both, the right to SELECT
+//! its columns `User`, `plugin` and `authentication_string` is enough.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts, OptsBuilder, Row, Value};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{info, warn};
+
+use super::watch::share;
+use crate::config::settings::{AccountQuery, Auth};
+use crate::ident::{CnSlot, Epoch};
+use crate::route::{Cn, CnState, Flavour, Target, View};
+use crate::session::account::{Accounts, union};
+use crate::session::user::Users;
+
+/// Rows that are read of one CN's table.
+pub const ROWS_MAX: usize = 20_000;
+
+/// From dialling to the last row.
+pub const READING_LIMIT: Duration = Duration::from_secs(5);
+
+/// CNs that are read at the same time.
+pub const READINGS_MAX: usize = 8;
+
+/// The longest packet that a CN may send, in bytes; a row has less than 2 KiB.
+const PACKET_MAX: usize = 64 << 10;
+
+/// How long the CN keeps an idle connection, in seconds. Given, so that the client does not ask.
+const IDLE_LIMIT_S: usize = 60;
+
+/// `LEFT` takes one character more than a hash has, so that what is longer is seen to be none.
+const QUERY: &str =
+    "SELECT User, plugin, LEFT(authentication_string, 42) FROM mysql.user ORDER BY User LIMIT ";
+
+/// What came of one reading.
+#[derive(Debug)]
+pub struct Reading {
+    slot: CnSlot,
+    /// The epoch of the view by which reading this CN began.
+    epoch: Epoch,
+    accounts: Result<Accounts, Error>,
+}
+
+/// Why a table could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no answer within {READING_LIMIT:?}")]
+    TimedOut,
+    #[error("it says: {message} ({code})")]
+    Refused { code: u16, message: String },
+    #[error("{0}")]
+    Broken(Box<mysql_async::Error>),
+    #[error("a row of another form than was asked for")]
+    Form,
+}
+
+impl From<mysql_async::Error> for Error {
+    fn from(error: mysql_async::Error) -> Self {
+        match error {
+            mysql_async::Error::Server(said) => Self::Refused { code: said.code, message: said.message },
+            error => Self::Broken(Box::new(error)),
+        }
+    }
+}
+
+/// The tables of all CNs, and the tasks that read them.
+#[derive(Debug)]
+pub struct Tables {
+    by_slot: BTreeMap<CnSlot, Table>,
+    auth: Auth,
+    places: Arc<Semaphore>,
+    to: mpsc::Sender<Reading>,
+}
+
+#[derive(Debug)]
+struct Table {
+    cn: Arc<Cn>,
+    epoch: Epoch,
+    /// None while the CN is down.
+    reader: Option<Reader>,
+    /// None before the first reading that went well.
+    accounts: Option<Arc<Accounts>>,
+    /// Why the last reading came to nothing.
+    failure: Option<String>,
+}
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+struct Reader(JoinHandle<()>);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Tables {
+    /// No table yet; readings will go to `to`.
+    pub fn new(auth: Auth, to: mpsc::Sender<Reading>) -> Self {
+        Self { by_slot: BTreeMap::new(), auth, places: Arc::new(Semaphore::new(READINGS_MAX)), to }
+    }
+
+    /// Reads just the CNs of `view` that have a table and are not down; true if fewer users may be known now.
+    pub fn fit(&mut self, view: &View) -> bool {
+        let before = self.by_slot.len();
+        let Some(query) = &self.auth.query else {
+            self.by_slot.clear();
+            return before > 0;
+        };
+        let is_about = |cn: &Cn, slot: &CnSlot| view.cn(*slot).is_some_and(|now| is_same(cn, now));
+        self.by_slot.retain(|slot, table| is_about(&table.cn, slot));
+        let lost = self.by_slot.len() < before;
+        for (nth, cn) in view.cns.iter().enumerate().filter(|(_, cn)| cn.flavour == Flavour::Mysql) {
+            let table = self.by_slot.entry(cn.slot).or_insert_with(|| Table::new(cn.clone(), view.epoch));
+            let target = cn.target.as_ref().filter(|_| cn.state != CnState::Down);
+            if target.is_none() {
+                table.reader = None;
+            }
+            if let (Some(target), None) = (target, &table.reader) {
+                let pace = Pace::of(self.auth.query_interval, nth, view.cns.len());
+                let (places, to) = (self.places.clone(), self.to.clone());
+                let keep = keep_reading(opts(target, query), pace, (cn.slot, view.epoch), places, to);
+                table.epoch = view.epoch;
+                table.reader = Some(Reader(tokio::spawn(keep)));
+            }
+        }
+        lost
+    }
+
+    /// Takes over another account or interval; what was read stays, as long as there is an account.
+    pub fn set_auth(&mut self, auth: &Auth, view: &View) {
+        if self.auth != *auth {
+            self.auth = auth.clone();
+            self.by_slot.values_mut().for_each(Table::start_anew);
+            self.fit(view);
+        }
+    }
+
+    /// Takes over a reading and says what is new; true if other users may be known now.
+    pub fn learn(&mut self, reading: Reading) -> bool {
+        let is_current = |table: &&mut Table| table.epoch == reading.epoch && table.reader.is_some();
+        let tables: Vec<_> = self.by_slot.values().filter_map(|table| table.accounts.clone()).collect();
+        let Some(table) = self.by_slot.get_mut(&reading.slot).filter(is_current) else { return false };
+        let accounts = match reading.accounts {
+            Ok(accounts) => accounts,
+            Err(error) => {
+                table.fail(error.to_string());
+                return false;
+            }
+        };
+        let recovered = table.failure.take().is_some();
+        let changed = table.accounts.as_deref() != Some(&accounts);
+        if changed || recovered {
+            info!("{}: its table of accounts was read: {accounts}", table.cn.id);
+        }
+        if changed {
+            // CNs of one data set mostly have the same table, which is then held once.
+            let same = tables.into_iter().find(|other| **other == accounts);
+            table.accounts = Some(same.unwrap_or_else(|| Arc::new(accounts)));
+        }
+        changed
+    }
+
+    /// Whether every CN that is to be read has been read, or at least tried.
+    pub fn all_tried(&self) -> bool {
+        let tried = |table: &Table| table.accounts.is_some() || table.failure.is_some();
+        self.by_slot.values().all(|table| table.reader.is_none() || tried(table))
+    }
+
+    /// The users of the configuration, with the hashes of all tables.
+    pub fn add_to(&self, users: Users) -> Users {
+        let mut tables: Vec<_> =
+            self.by_slot.values().filter_map(|table| table.accounts.as_deref()).collect();
+        tables.sort_by_key(|table| std::ptr::from_ref(*table));
+        tables.dedup_by_key(|table| std::ptr::from_ref(*table));
+        users.with_hashes(union(tables))
+    }
+}
+
+impl Table {
+    fn new(cn: Arc<Cn>, epoch: Epoch) -> Self {
+        Self { cn, epoch, reader: None, accounts: None, failure: None }
+    }
+
+    fn start_anew(&mut self) {
+        (self.reader, self.failure) = (None, None);
+    }
+
+    fn fail(&mut self, cause: String) {
+        if self.failure.as_ref() != Some(&cause) {
+            warn!("{}: its table of accounts cannot be read: {cause}", self.cn.id);
+            self.failure = Some(cause);
+        }
+    }
+}
+
+/// Whether what was read of one holds for the other.
+fn is_same(a: &Cn, b: &Cn) -> bool {
+    a.id == b.id && a.target == b.target && a.flavour == b.flavour
+}
+
+fn opts(target: &Target, query: &AccountQuery) -> Opts {
+    let opts = OptsBuilder::default()
+        .user(Some(&query.user))
+        .pass(Some(&query.password))
+        .prefer_socket(false)
+        .stmt_cache_size(0)
+        .max_allowed_packet(Some(PACKET_MAX))
+        .wait_timeout(Some(IDLE_LIMIT_S));
+    match target {
+        Target::Tcp(address) => opts.ip_or_hostname(address.ip().to_string()).tcp_port(address.port()),
+        Target::Unix(path) => opts.socket(Some(path.to_string_lossy())),
+    }
+    .into()
+}
+
+/// When to read a CN: on a grid, so that the readings of many CNs stay apart.
+#[derive(Clone, Copy)]
+struct Pace {
+    interval: Duration,
+    offset: Duration,
+}
+
+impl Pace {
+    /// That of the `nth` of `all` CNs.
+    fn of(interval: Duration, nth: usize, all: usize) -> Self {
+        Self { interval, offset: share(interval, nth, all) }
+    }
+}
+
+async fn keep_reading(
+    opts: Opts,
+    pace: Pace,
+    (slot, epoch): (CnSlot, Epoch),
+    places: Arc<Semaphore>,
+    to: mpsc::Sender<Reading>,
+) {
+    let mut next = Instant::now() + pace.offset;
+    loop {
+        let place = places.acquire().await;
+        let accounts = timeout(READING_LIMIT, read(opts.clone())).await.unwrap_or(Err(Error::TimedOut));
+        drop(place);
+        if to.send(Reading { slot, epoch, accounts }).await.is_err() {
+            return;
+        }
+        while next <= Instant::now() {
+            next += pace.interval;
+        }
+        sleep_until(next).await;
+    }
+}
+
+/// Logs in, reads the table and says goodbye.
+async fn read(opts: Opts) -> Result<Accounts, Error> {
+    let mut conn = Conn::new(opts).await?;
+    let mut accounts = Accounts::default();
+    let mut rows = conn.query_iter(format!("{QUERY}{}", ROWS_MAX + 1)).await?;
+    let mut count = 0;
+    while let Some(row) = rows.next().await? {
+        count += 1;
+        if count > ROWS_MAX {
+            accounts.cut_short();
+            break;
+        }
+        let [user, plugin, secret] = [bytes(&row, 0)?, bytes(&row, 1)?, bytes(&row, 2)?];
+        accounts.take(user, plugin, secret);
+    }
+    rows.drop_result().await?;
+    // All is read, so a farewell that fails changes nothing.
+    let _ = conn.disconnect().await;
+    Ok(accounts)
+}
+
+/// A column of the text protocol; NULL is nothing.
+fn bytes(row: &Row, column: usize) -> Result<&[u8], Error> {
+    match row.as_ref(column) {
+        Some(Value::Bytes(bytes)) => Ok(bytes),
+        Some(Value::NULL) => Ok(b""),
+        _ => Err(Error::Form),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::route::view::tests::{cn, view};
+    use crate::wire::auth::NATIVE;
+
+    const SECRET: &[u8] = b"*14E65567ABDB5135D0CFD9A70B3032C179A49EE7";
+
+    fn auth() -> Auth {
+        let query = AccountQuery { user: "monitor".into(), password: "secret".into() };
+        Auth { query: Some(query), query_interval: Duration::from_secs(60) }
+    }
+
+    /// Tables of CNs 0 and 1, which nothing can be read of.
+    fn tables() -> (Tables, mpsc::Receiver<Reading>) {
+        let (sender, receiver) = mpsc::channel(8);
+        let mut tables = Tables::new(auth(), sender);
+        tables.fit(&two(CnState::Working));
+        (tables, receiver)
+    }
+
+    /// Two CNs, the second one in this state.
+    fn two(state: CnState) -> View {
+        let nowhere = |mut cn: Arc<Cn>, state| {
+            let changed = Arc::get_mut(&mut cn).unwrap();
+            (changed.target, changed.state) = (Some(Target::Unix("/nowhere".into())), state);
+            cn
+        };
+        view([nowhere(cn(0, "cn0", &[]), CnState::Working), nowhere(cn(1, "cn1", &[]), state)])
+    }
+
+    fn read_of(slot: u16, users: &[&str]) -> Reading {
+        let mut accounts = Accounts::default();
+        users.iter().for_each(|user| accounts.take(user.as_bytes(), NATIVE.as_bytes(), SECRET));
+        Reading { slot: CnSlot(slot), epoch: Epoch(1), accounts: Ok(accounts) }
+    }
+
+    fn knows(tables: &Tables, user: &str) -> bool {
+        !tables.add_to(Users::default()).hashes(user).is_empty()
+    }
+
+    #[tokio::test]
+    async fn what_was_read_holds_until_the_cn_is_gone() {
+        let (mut tables, mut readings) = tables();
+        assert!(!tables.all_tried());
+        for _ in 0..2 {
+            let reading = readings.recv().await.unwrap();
+            assert!(matches!(reading.accounts, Err(Error::Broken(_))), "{reading:?}");
+            assert!(!tables.learn(reading));
+        }
+        assert!(tables.all_tried());
+        assert!(tables.learn(read_of(0, &["app"])));
+        assert!(!tables.learn(read_of(0, &["app"])), "nothing new");
+        assert!(tables.learn(read_of(1, &["app", "web"])));
+        assert!(!tables.learn(Reading { accounts: Err(Error::TimedOut), ..read_of(1, &[]) }));
+        assert!(!tables.fit(&two(CnState::Down)));
+        assert!(knows(&tables, "web"), "it may come back");
+        assert!(!tables.learn(read_of(1, &[])), "read before it went down");
+        assert!(tables.fit(&view([two(CnState::Down).cns[0].clone()])));
+        assert!(knows(&tables, "app") && !knows(&tables, "web"));
+        tables.set_auth(&Auth { query: None, ..auth() }, &two(CnState::Working));
+        assert!(!knows(&tables, "app"), "nobody is to be known any more");
+    }
+
+    #[tokio::test]
+    async fn a_cn_that_comes_up_is_read_at_once() {
+        let (mut tables, mut readings) = tables();
+        for _ in 0..2 {
+            tables.learn(readings.recv().await.unwrap());
+        }
+        tables.fit(&two(CnState::Down));
+        tables.fit(&two(CnState::Working));
+        let again =
+            timeout(Duration::from_secs(5), readings.recv()).await.expect("no waiting for the interval");
+        assert_eq!(again.unwrap().slot, CnSlot(1));
+    }
+
+    #[tokio::test]
+    async fn one_table_of_many_cns_is_held_once() {
+        let (mut tables, _readings) = tables();
+        assert!(tables.learn(read_of(0, &["app"])) && tables.learn(read_of(1, &["app"])));
+        let held: Vec<_> = tables.by_slot.values().filter_map(|table| table.accounts.as_ref()).collect();
+        assert!(Arc::ptr_eq(held[0], held[1]));
+        assert!(knows(&tables, "app"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_cn_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target::Tcp(listener.local_addr().unwrap());
+        let (sender, mut readings) = mpsc::channel(1);
+        let pace = Pace { interval: Duration::from_secs(1), offset: Duration::ZERO };
+        let query = auth().query.unwrap();
+        let places = Arc::new(Semaphore::new(1));
+        let task =
+            tokio::spawn(keep_reading(opts(&target, &query), pace, (CnSlot(0), Epoch(1)), places, sender));
+        let reading = readings.recv().await.unwrap();
+        assert!(matches!(reading.accounts, Err(Error::TimedOut)), "{reading:?}");
+        task.abort();
+    }
+
+    #[test]
+    fn each_kind_of_address_is_dialled_as_it_is() {
+        let query = auth().query.unwrap();
+        let tcp = opts(&Target::Tcp("[::1]:7".parse().unwrap()), &query);
+        assert_eq!((tcp.ip_or_hostname(), tcp.tcp_port(), tcp.socket()), ("::1", 7, None));
+        let unix = opts(&Target::Unix(PathBuf::from("/run/cn.sock")), &query);
+        assert_eq!(
+            (unix.socket(), unix.user(), unix.pass()),
+            (Some("/run/cn.sock"), Some("monitor"), Some("secret"))
+        );
+    }
+}

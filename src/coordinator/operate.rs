@@ -1,0 +1,126 @@
+//! What operators change while the house runs: CNs and their drains, and single sessions.
+//!
+//! A change of a CN holds until the configuration is read again. What it does to the sessions follows from the new
+//! table, as after any other change.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tracing::info;
+
+use super::Coordinator;
+use super::desk::{Alteration, DrainTerms, Operation};
+use super::errand::Outcome;
+use crate::config::settings::CnSetting;
+use crate::ident::SessionId;
+use crate::mailbox::message::{MoveOrder, Order, Whom};
+use crate::placement::duty::Terms;
+use crate::placement::{ChangeError, Decision};
+use crate::route::{CnState, View};
+
+/// How long a session that an operator moves is waited for while it is held, at most: less than the operator
+/// waits for the answer.
+const MOVE_PATIENCE: Duration = Duration::from_secs(8);
+
+impl Coordinator {
+    pub(super) fn operate(&mut self, operation: Operation, answer: oneshot::Sender<Outcome>) {
+        info!("an operator asks: {operation}");
+        let outcome = match operation {
+            Operation::Kill { session } => return self.kill(session, answer),
+            Operation::MoveSession { session, to } => match self.move_session(session, &to, answer) {
+                Ok(()) => return,
+                Err((error, answer)) => return drop(answer.send(Err(error))),
+            },
+            other => self.change_table(other).map_err(|error| error.to_string()),
+        };
+        // Whoever asked may have gone away meanwhile.
+        let _ = answer.send(outcome);
+    }
+
+    fn change_table(&mut self, operation: Operation) -> Result<String, ChangeError> {
+        let (tally, now) = (self.tally.clone(), self.epoch.elapsed());
+        let seats = move |slot| tally.seats(slot);
+        let decision = match operation {
+            Operation::Drain { cn, terms } => self.placement.drain(&cn, self.terms(terms, false), now)?,
+            Operation::Remove { cn, terms } => self.placement.drain(&cn, self.terms(terms, true), now)?,
+            Operation::Resume { cn } => self.placement.resume(&cn)?,
+            Operation::Alter { cn, changes } => self.placement.alter(&cn, |cn| alter(cn, changes), seats)?,
+            Operation::Add(setting) => self.placement.add(*setting, seats)?,
+            Operation::Kill { .. } | Operation::MoveSession { .. } => Decision::default(),
+        };
+        let said = decision.say.join("; ");
+        self.follow(decision);
+        self.look_names_up();
+        Ok(if said.is_empty() { "nothing changes".to_owned() } else { said })
+    }
+
+    fn terms(&self, asked: DrainTerms, then_remove: bool) -> Terms {
+        let rules = &self.settings.drain;
+        let deadline = match asked.deadline_s {
+            None => rules.deadline,
+            Some(seconds) => (seconds > 0).then(|| Duration::from_secs(seconds.into())),
+        };
+        Terms { deadline, at_deadline: asked.at_deadline.unwrap_or(rules.at_deadline), then_remove }
+    }
+
+    fn kill(&mut self, session: SessionId, answer: oneshot::Sender<Outcome>) {
+        self.send_errand(session, answer, |ticket| Order::Kill { ticket, session });
+    }
+
+    /// Gives the way to answer back where nothing was ordered.
+    fn move_session(
+        &mut self,
+        session: SessionId,
+        to: &str,
+        answer: oneshot::Sender<Outcome>,
+    ) -> Result<(), (String, oneshot::Sender<Outcome>)> {
+        let slot = match self.placement.slot(to) {
+            Ok(slot) => slot,
+            Err(error) => return Err((error.to_string(), answer)),
+        };
+        if let Some(why) = unfit(&self.picture.view, to) {
+            return Err((why, answer));
+        }
+        let patience = self.settings.migration.patience.min(MOVE_PATIENCE);
+        self.send_errand(session, answer, |ticket| {
+            let whom = Whom::Session { ticket, session };
+            Order::Move(MoveOrder { whom, to: slot, patience, dwelling_too: true })
+        });
+        Ok(())
+    }
+
+    fn send_errand(
+        &mut self,
+        session: SessionId,
+        answer: oneshot::Sender<Outcome>,
+        order: impl Fn(u64) -> Order,
+    ) {
+        let running = self.posts.iter().filter(|post| !post.has_ended());
+        let ticket = self.errands.begin(session, running.map(|post| post.worker()), Instant::now(), answer);
+        for post in self.posts.iter_mut().filter(|post| !post.has_ended()) {
+            post.order(order(ticket));
+        }
+    }
+}
+
+/// Why a CN takes no sessions now; none if it does.
+fn unfit(view: &View, id: &str) -> Option<String> {
+    let cn = view.cns.iter().find(|cn| &*cn.id == id)?;
+    let why = match (cn.takes_moves(), cn.state, &cn.target) {
+        (true, ..) => return None,
+        (_, _, None) => "not to be found: its host name has no address".to_owned(),
+        (_, CnState::Working, _) => cn.work.to_string(),
+        (_, state, _) => state.to_string(),
+    };
+    Some(format!("{id} is {why}"))
+}
+
+fn alter(cn: &mut CnSetting, changes: Vec<Alteration>) {
+    for change in changes {
+        match change {
+            Alteration::Weight(weight) => cn.weight = weight,
+            Alteration::Labels(labels) => cn.labels = labels,
+            Alteration::Data(data) => cn.data = data,
+        }
+    }
+}

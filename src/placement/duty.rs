@@ -1,0 +1,174 @@
+//! Whether an operator wants a CN to have sessions, and how far a drain has come.
+//!
+//! A CN is working until a drain begins. It is drained when nobody sits on it and no worker can send a session
+//! there any more, which is sure once every worker has counted its sessions by a view in which the CN drains. A
+//! drain may have a deadline; then the sessions that are left are ended, or waited for. What is to be left out of
+//! the table when it is drained is known here too.
+//!
+//! It orders nothing: [`Duty::look`] says what there is to do.
+
+use std::time::Duration;
+
+use crate::config::settings::AtDeadline;
+use crate::ident::Epoch;
+use crate::route::WorkState;
+
+/// Between two orders to end what is still there after the deadline.
+const EVICT_AGAIN: Duration = Duration::from_secs(1);
+
+/// How a CN is to be drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// From now on; `None` is as long as it takes.
+    pub deadline: Option<Duration>,
+    pub at_deadline: AtDeadline,
+    /// The CN leaves the table when it is drained.
+    pub then_remove: bool,
+}
+
+/// What a CN that drains is at.
+#[derive(Clone, Debug)]
+pub struct Duty {
+    pub terms: Terms,
+    since: Duration,
+    /// The first epoch in which workers know that it drains.
+    epoch: Epoch,
+    drained: bool,
+    deadline_said: bool,
+    evicted: Option<Duration>,
+}
+
+/// What is known of a CN that drains.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// Seats taken, and sessions that the last census found; whichever is more.
+    pub sessions: u32,
+    /// The epoch in which every worker was at the last census; `None` before the first.
+    pub counted_in: Option<Epoch>,
+}
+
+/// What there is to do about a CN that drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It has just become empty.
+    Drained { after: Duration },
+    /// Sessions are on it again, of workers that did not know in time.
+    Refilled,
+    /// Its time is over: end what is left.
+    Evict { first: bool },
+    /// Its time is over; what is left is waited for. Said once.
+    Overdue,
+}
+
+impl Duty {
+    pub fn begin(terms: Terms, epoch: Epoch, now: Duration) -> Self {
+        Self { terms, since: now, epoch, drained: false, deadline_said: false, evicted: None }
+    }
+
+    /// Takes over other terms; a deadline counts from now on.
+    pub fn change(&mut self, terms: Terms, now: Duration) {
+        let then_remove = terms.then_remove || self.terms.then_remove;
+        self.terms = Terms { then_remove, ..terms };
+        (self.since, self.deadline_said, self.evicted) = (now, false, None);
+    }
+
+    pub fn state(&self) -> WorkState {
+        if self.drained { WorkState::Drained } else { WorkState::Draining }
+    }
+
+    /// Judges what was seen.
+    pub fn look(&mut self, seen: Seen, now: Duration) -> Option<Action> {
+        let known = seen.counted_in.is_some_and(|epoch| epoch >= self.epoch);
+        let empty = seen.sessions == 0 && (known || self.drained);
+        if empty != self.drained {
+            self.drained = empty;
+            let after = now.saturating_sub(self.since);
+            return Some(if empty { Action::Drained { after } } else { Action::Refilled });
+        }
+        if empty || self.deadline().is_none_or(|deadline| now < deadline) {
+            return None;
+        }
+        match self.terms.at_deadline {
+            AtDeadline::Leave if self.deadline_said => None,
+            AtDeadline::Leave => {
+                self.deadline_said = true;
+                Some(Action::Overdue)
+            }
+            AtDeadline::Close if self.evicted.is_some_and(|at| now < at + EVICT_AGAIN) => None,
+            AtDeadline::Close => {
+                let first = self.evicted.replace(now).is_none();
+                Some(Action::Evict { first })
+            }
+        }
+    }
+
+    /// When [`Self::look`] will have something new to say, if nobody leaves before.
+    pub fn due(&self) -> Option<Duration> {
+        let deadline = self.deadline().filter(|_| !self.drained)?;
+        match (self.terms.at_deadline, self.evicted) {
+            (AtDeadline::Leave, _) => (!self.deadline_said).then_some(deadline),
+            (AtDeadline::Close, None) => Some(deadline),
+            (AtDeadline::Close, Some(at)) => Some(at + EVICT_AGAIN),
+        }
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        self.terms.deadline.map(|limit| self.since + limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn duty(deadline: Option<u64>, at_deadline: AtDeadline) -> Duty {
+        let terms = Terms { deadline: deadline.map(s), at_deadline, then_remove: false };
+        Duty::begin(terms, Epoch(5), s(10))
+    }
+
+    fn seen(sessions: u32, counted_in: u64) -> Seen {
+        Seen { sessions, counted_in: Some(Epoch(counted_in)) }
+    }
+
+    #[test]
+    fn an_empty_cn_is_drained_only_when_all_workers_know() {
+        let mut duty = duty(None, AtDeadline::Close);
+        assert_eq!(duty.look(Seen { sessions: 0, counted_in: None }, s(11)), None);
+        assert_eq!(duty.look(seen(0, 4), s(11)), None);
+        assert_eq!(duty.look(seen(1, 5), s(12)), None);
+        assert_eq!(duty.state(), WorkState::Draining);
+        assert_eq!(duty.look(seen(0, 5), s(13)), Some(Action::Drained { after: s(3) }));
+        assert_eq!(duty.look(seen(0, 5), s(14)), None);
+        assert_eq!(duty.look(seen(1, 5), s(15)), Some(Action::Refilled));
+        assert_eq!((duty.state(), duty.due()), (WorkState::Draining, None));
+    }
+
+    #[test]
+    fn at_the_deadline_sessions_are_ended_until_none_is_left() {
+        let mut duty = duty(Some(5), AtDeadline::Close);
+        assert_eq!((duty.look(seen(3, 5), s(14)), duty.due()), (None, Some(s(15))));
+        assert_eq!(duty.look(seen(3, 5), s(15)), Some(Action::Evict { first: true }));
+        assert_eq!((duty.look(seen(3, 5), s(15)), duty.due()), (None, Some(s(16))));
+        assert_eq!(duty.look(seen(1, 5), s(16)), Some(Action::Evict { first: false }));
+        assert_eq!(duty.look(seen(0, 5), s(16)), Some(Action::Drained { after: s(6) }));
+        assert_eq!(duty.due(), None);
+    }
+
+    #[test]
+    fn or_they_are_waited_for() {
+        let mut duty = duty(Some(5), AtDeadline::Leave);
+        assert_eq!(duty.look(seen(3, 5), s(15)), Some(Action::Overdue));
+        assert_eq!((duty.look(seen(3, 5), s(99)), duty.due()), (None, None));
+        duty.change(
+            Terms { deadline: Some(s(1)), at_deadline: AtDeadline::Close, then_remove: true },
+            s(100),
+        );
+        assert_eq!(duty.due(), Some(s(101)));
+        duty.change(Terms { deadline: None, at_deadline: AtDeadline::Close, then_remove: false }, s(100));
+        assert!(duty.terms.then_remove, "what shall be removed is not forgotten");
+    }
+}

@@ -1,0 +1,35 @@
+//! One look at the unread bytes of a leg: how far it came, what it brought, and what has to be done before they go on.
+//!
+//! A look begins at the first unread byte. All offsets count from there. Bytes that were taken have been followed, and
+//! the relay must forward them before it looks again; the others will be shown again.
+
+use super::{ClientNews, CnNews};
+
+#[derive(Debug, Default)]
+pub struct Look {
+    /// Bytes that may go on now.
+    pub taken: usize,
+    /// To be done to them before.
+    pub patches: Vec<Patch>,
+    /// Why it ends where it ends; none at the end of what there is.
+    pub stop: Option<Stop>,
+    pub client: ClientNews,
+    pub cn: CnNews,
+}
+
+/// Statement ids that mean something else on the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patch {
+    pub at: usize,
+    pub bytes: [u8; 4],
+}
+
+/// A frame that cannot go as it is; it is the next one that is unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// COM_STMT_EXECUTE that counts on parameter types which this CN was not told: `head` bytes of the frame are to be
+    /// replaced, see [`super::Dialog::execute`].
+    Execute { head: usize },
+    /// An OK with session state changes, which is `length` bytes long with its header, see [`super::Dialog::changed`].
+    Changed { length: usize },
+}

@@ -1,0 +1,328 @@
+//! What a dialog tells the session's state, and the proof that a session may move.
+//!
+//! A dialog whose session can never move has nobody to tell: its watch is off, with the reason.
+
+use super::look::{Look, Patch, Stop};
+use super::scanner::{FULL, HEADER, Start};
+use super::{Dialog, Outcome, Turn};
+use crate::session::hold::Hold;
+use crate::session::state::{Errand, State};
+use crate::session::tracking;
+use crate::wire::capability::Capabilities;
+use crate::wire::command::Command;
+use crate::wire::cursor::Cursor;
+use crate::wire::reply::{EOF, OK, OkPacket};
+use crate::wire::statement::PrepareOk;
+use crate::wire::status::Status;
+use crate::wire::{self, frame};
+
+/// Bytes of the longest OK with session state changes.
+pub const CHANGES_MAX: usize = 1 << 20;
+/// A command that is longer does not ask what the one before left behind.
+const LONG: usize = 2048;
+/// The shortest OK; a shorter packet with an EOF's first byte is one.
+const OK_MIN: u32 = 7;
+
+/// Who is told what goes by.
+pub enum Watch {
+    /// Nobody, as the session can never move.
+    Off(Hold),
+    On(Box<Watched>),
+}
+
+/// What is known of a session that may move.
+pub struct Watched {
+    pub state: State,
+    /// What the client negotiated.
+    pub client: Capabilities,
+    /// What the CN leg speaks; it reports session state changes in any case.
+    pub cn: Capabilities,
+    /// COM_RESET_CONNECTION has ended the tracking.
+    untracked: bool,
+}
+
+impl Watched {
+    pub fn new(state: State, client: Capabilities, cn: Capabilities) -> Self {
+        Self { state, client, cn, untracked: false }
+    }
+}
+
+/// The proof that no hold applies. While it lives nobody can speak, as it borrows the dialog.
+pub struct Quiet<'a> {
+    dialog: &'a mut Dialog,
+}
+
+impl Dialog {
+    /// Tells `watch` from now on.
+    pub fn watch(&mut self, watch: Watch) {
+        self.watch = watch;
+    }
+
+    pub fn watched(&self) -> Option<&Watched> {
+        match &self.watch {
+            Watch::On(watched) => Some(watched),
+            Watch::Off(_) => None,
+        }
+    }
+
+    fn watched_mut(&mut self) -> Option<&mut Watched> {
+        match &mut self.watch {
+            Watch::On(watched) => Some(watched),
+            Watch::Off(_) => None,
+        }
+    }
+
+    /// The proof that the session may move now, or why not.
+    pub fn quiet(&mut self) -> Result<Quiet<'_>, Hold> {
+        match self.hold() {
+            None => Ok(Quiet { dialog: self }),
+            Some(hold) => Err(hold),
+        }
+    }
+
+    /// Why the session may not move now.
+    pub fn hold(&self) -> Option<Hold> {
+        let watched = match &self.watch {
+            Watch::Off(hold) => return Some(*hold),
+            Watch::On(watched) => watched,
+        };
+        if self.opaque.is_some() {
+            Some(Hold::Opaque)
+        } else if self.long_data() {
+            Some(Hold::LongData)
+        } else if !self.idle() || watched.untracked {
+            Some(Hold::Reply)
+        } else if self.in_transaction() {
+            Some(Hold::Transaction)
+        } else {
+            watched.state.holds().first()
+        }
+    }
+
+    /// Whether the CN has to be asked to track the session again before anything else is said.
+    #[inline]
+    pub fn is_untracked(&self) -> bool {
+        self.watched().is_some_and(|watched| watched.untracked)
+    }
+
+    /// The CN tracks again.
+    pub fn tracked(&mut self) {
+        if let Some(watched) = self.watched_mut() {
+            watched.untracked = false;
+            watched.state.tracked();
+        }
+    }
+
+    /// Whether the answer to the client's next command, which `unread` begins with, depends on the one before.
+    pub fn asks_about_last(&self, unread: &[u8]) -> bool {
+        let Some((start, watched)) = self.client.peek(unread).zip(self.watched()) else { return true };
+        let end = HEADER + start.length as usize;
+        let payload = &unread[HEADER..end.min(unread.len())];
+        let whole = end <= unread.len();
+        let command = Command::from_byte(payload.first().copied().unwrap_or_default());
+        // What is too long to be seen whole asks for nothing of the kind; what has not come yet may.
+        if whole { watched.state.asks_about_last(command, payload) } else { unread.len() < LONG }
+    }
+
+    /// What goes to the CN in the place of a frame's `head` that a look has stopped at; the rest of the frame follows it.
+    ///
+    /// # Errors
+    /// The packet is too long for what has to be added.
+    pub fn execute(&mut self, head: &[u8], look: &mut Look) -> Result<Vec<u8>, wire::Error> {
+        let (header, payload) = head.split_at(HEADER);
+        let length = u32::from_le_bytes([header[0], header[1], header[2], 0]);
+        let added = self.watched_mut().and_then(|watched| watched.state.execute_head(payload));
+        let as_it_is = added.is_none();
+        let mut new = added.unwrap_or_else(|| payload.to_vec());
+        let new_length = length as usize - payload.len() + new.len();
+        if length == FULL || new_length >= FULL as usize {
+            let (field, limit) = ("COM_STMT_EXECUTE", FULL as usize - 1);
+            return Err(wire::Error::TooLarge { field, limit, found: new_length });
+        }
+        let seq = header[3];
+        let start = Start { length, seq, payload };
+        self.client_frame(&start, 0, look);
+        self.client.enter(length, payload.len());
+        self.overhear(payload);
+        if self.client.between_packets() {
+            self.client_packet_end();
+        }
+        for patch in look.patches.drain(..).filter(|_| as_it_is) {
+            new[1..5].copy_from_slice(&patch.bytes);
+        }
+        let mut bytes = Vec::with_capacity(HEADER + new.len());
+        bytes.extend_from_slice(&(new_length as u32).to_le_bytes()[..3]);
+        bytes.push(seq);
+        bytes.extend_from_slice(&new);
+        Ok(bytes)
+    }
+
+    /// What goes to the client in the place of an OK that a look has stopped at; `packet` is all of it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn changed(&mut self, packet: &[u8], look: &mut Look) -> Result<Vec<u8>, wire::Error> {
+        let payload = &packet[HEADER..];
+        let errand = self.front.and_then(|pending| pending.errand);
+        let mut rewritten = None;
+        if let Some(watched) = self.watched_mut() {
+            let ok = OkPacket::read(payload, watched.cn)?;
+            watched.state.changed(errand, ok.changes.unwrap_or_default());
+            rewritten = tracking::rewrite(payload, watched.cn, watched.client, &watched.state.wishes())?;
+        }
+        self.cn.skip(payload);
+        look.cn.replies += self.cn_packet_end();
+        let mut bytes = Vec::with_capacity(packet.len());
+        let mut seq = packet[3];
+        frame::write_packet(&mut bytes, &mut seq, rewritten.as_deref().unwrap_or(payload));
+        Ok(bytes)
+    }
+
+    /// Whether the client's next frame cannot go as it is.
+    #[inline]
+    pub(super) fn must_stop(&mut self, start: &Start<'_>, at: usize, look: &mut Look) -> bool {
+        let Watch::On(watched) = &mut self.watch else { return false };
+        if self.turn != Turn::Commands || self.client.continues || start.payload.first() != Some(&EXECUTE) {
+            return false;
+        }
+        let Some(head) = watched.state.execute_head_len(start.payload) else { return false };
+        look.taken = at;
+        look.stop = Some(Stop::Execute { head: HEADER + head.min(start.length as usize) });
+        self.client.forget();
+        true
+    }
+
+    /// A command begins in the frame at `at`.
+    #[inline]
+    pub(super) fn watch_command(&mut self, command: Command, payload: &[u8], at: usize, look: &mut Look) {
+        let Watch::On(watched) = &mut self.watch else { return };
+        self.overheard = watched.state.begin(command, payload);
+        let statement = match command {
+            Command::StmtExecute
+            | Command::StmtSendLongData
+            | Command::StmtClose
+            | Command::StmtReset
+            | Command::StmtFetch
+            | Command::StmtBulkExecute => payload.get(1..5).and_then(|id| id.first_chunk()),
+            _ => None,
+        };
+        let id = statement.and_then(|id| watched.state.cn_statement(u32::from_le_bytes(*id)));
+        if let Some(id) = id {
+            look.patches.push(Patch { at: at + HEADER + 1, bytes: id.to_le_bytes() });
+        }
+    }
+
+    /// A piece of a command's payload.
+    #[inline]
+    pub(super) fn overhear(&mut self, piece: &[u8]) {
+        if self.overheard
+            && let Watch::On(watched) = &mut self.watch
+        {
+            watched.state.payload(piece);
+        }
+    }
+
+    /// The client's command is complete.
+    #[inline]
+    pub(super) fn watch_end(&mut self) -> Option<Errand> {
+        let Watch::On(watched) = &mut self.watch else { return None };
+        self.overheard = false;
+        watched.state.end()
+    }
+
+    /// A packet of the CN's begins, in the frame at `at`, and `self.outcome` and `self.status` are what came of it. `first`: it is the
+    /// first of a result.
+    #[inline]
+    pub(super) fn watch_reply(
+        &mut self,
+        start: &Start<'_>,
+        first: bool,
+        was_in_transaction: bool,
+        at: usize,
+        look: &mut Look,
+    ) {
+        if let Watch::On(watched) = &mut self.watch {
+            if was_in_transaction && !self.status.has(Status::IN_TRANS) {
+                watched.state.transaction_ended();
+            }
+            if first && start.payload.first() == Some(&OK) {
+                watched.state.inserted(insert_id(start.payload));
+            }
+        }
+        if self.status.has(Status::SESSION_STATE_CHANGED) && self.outcome != Outcome::Malformed {
+            self.stop_at_change(start, at, look);
+        }
+        let prepare = first && self.front.is_some_and(|pending| pending.command == Command::StmtPrepare);
+        if prepare && start.payload.first() == Some(&OK) {
+            self.watch_prepared(start, at, look);
+        }
+    }
+
+    #[cold]
+    fn stop_at_change(&mut self, start: &Start<'_>, at: usize, look: &mut Look) {
+        let length = HEADER + start.length as usize;
+        let is_ok = matches!(start.payload.first(), Some(&(OK | EOF))) && start.length >= OK_MIN;
+        if matches!(self.watch, Watch::On(_)) && is_ok && length <= CHANGES_MAX {
+            look.taken = at;
+            look.stop = Some(Stop::Changed { length });
+        }
+    }
+
+    #[cold]
+    fn watch_prepared(&mut self, start: &Start<'_>, at: usize, look: &mut Look) {
+        let errand = self.front.and_then(|pending| pending.errand);
+        let (Watch::On(watched), Some(errand)) = (&mut self.watch, errand) else { return };
+        let Some(fields) = start.payload.get(1..9) else { return };
+        let ok = PrepareOk {
+            statement: u32::from_le_bytes([fields[0], fields[1], fields[2], fields[3]]),
+            columns: u16::from_le_bytes([fields[4], fields[5]]),
+            parameters: u16::from_le_bytes([fields[6], fields[7]]),
+            warnings: 0,
+            metadata_follows: true,
+        };
+        let shown = watched.state.prepared(errand, &ok);
+        if shown != ok.statement {
+            look.patches.push(Patch { at: at + HEADER + 1, bytes: shown.to_le_bytes() });
+        }
+    }
+
+    /// The reply to the oldest command is complete.
+    #[inline]
+    pub(super) fn watch_replied(&mut self) {
+        let Some(pending) = self.front else { return };
+        let (Watch::On(watched), Some(errand)) = (&mut self.watch, pending.errand) else { return };
+        watched.state.replied(errand, self.failed, self.status);
+        watched.untracked |= pending.command == Command::ResetConnection && !self.failed;
+    }
+}
+
+impl Quiet<'_> {
+    pub fn state(&self) -> &State {
+        let Watch::On(watched) = &self.dialog.watch else {
+            unreachable!("a session that is not watched is held")
+        };
+        &watched.state
+    }
+
+    pub fn state_mut(&mut self) -> &mut State {
+        let Watch::On(watched) = &mut self.dialog.watch else {
+            unreachable!("a session that is not watched is held")
+        };
+        &mut watched.state
+    }
+
+    /// The session goes on with another CN, whose last status was `status`.
+    pub fn settle(self, status: Status) {
+        self.dialog.status = status;
+    }
+}
+
+/// The last insert id of an OK, as far as it is at hand.
+#[inline]
+fn insert_id(ok: &[u8]) -> u64 {
+    let mut cursor = Cursor::new(&ok[1..]);
+    let _affected = cursor.lenenc("affected rows");
+    cursor.lenenc("last insert id").unwrap_or_default()
+}
+
+const EXECUTE: u8 = 0x17;

@@ -1,0 +1,470 @@
+//! Making another leg the same session: what the old CN is asked, what the new one is told, and what follows from its answers.
+//!
+//! ```text
+//!   old leg   questions -> answers             (values that were never told: nothing is asked of a CN that is gone)
+//!   new leg   restore: other contexts and what was prepared there, system variables, schema, user variables,
+//!             last insert id, statements, SQL's own statements -> answers
+//!   state     settle: the ids of the new CN
+//! ```
+//!
+//! All of it is one burst on each leg. Between two bursts the session says nothing, so the state that asked is the state that restores.
+//! Questions change nothing in the session but what the next statement may ask about the last one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::hold::Hold;
+use super::script::{Answer, Column, Results, Script, ScriptError, Table};
+use super::state::{COLLATION, Context, Held, State, USER_VARIABLES_MAX, Variable, write_asked, write_told};
+use super::statements::Statement;
+use crate::wire::capability::Capabilities;
+
+/// Bytes of a user variable's value that is carried over.
+pub const USER_VALUE_MAX: usize = 4 << 10;
+
+/// Column types of user variables.
+const DOUBLE: u8 = 5;
+const LONGLONG: u8 = 8;
+const NEWDECIMAL: u8 = 246;
+const STRINGS: std::ops::RangeInclusive<u8> = 249..=254;
+const UNSIGNED: u16 = 0x20;
+/// MariaDB: the length of a variable that was never set.
+const NEVER_SET: u32 = 1 << 24;
+
+/// ER_UNKNOWN_SYSTEM_VARIABLE, ER_INCORRECT_GLOBAL_LOCAL_VAR: a name of a SET that was refused, or of a global variable.
+const NO_SESSION_VARIABLE: [u16; 2] = [1193, 1238];
+
+/// Answers for each user variable: length, text, bytes in hexadecimal, collation.
+const USER_COLUMNS: usize = 4;
+
+/// What is asked, in this order.
+struct Questions<'s> {
+    /// Variables that the tracker has told of: one question for all.
+    reported: Vec<&'s Variable>,
+    /// Others, of which some may not exist: one question each.
+    unreported: Vec<&'s Variable>,
+    last_insert_id: bool,
+    /// Two questions, and a third about variables that nobody has mentioned.
+    user_variables: &'s [Box<[u8]>],
+    check_user_variables: bool,
+}
+
+impl<'s> Questions<'s> {
+    fn of(state: &'s State) -> Self {
+        let (reported, unreported) = state
+            .variables
+            .iter()
+            .filter(|variable| variable.value.is_none())
+            .partition(|variable| variable.reported);
+        let user_variables = state.held().map_or(&[][..], |held| &held.user_variables);
+        let check_user_variables = state.mariadb && !user_variables.is_empty();
+        let last_insert_id = state.inserted;
+        Self { reported, unreported, last_insert_id, user_variables, check_user_variables }
+    }
+
+    /// `sql_select_limit` may be anything, so each has a limit of its own.
+    fn script(&self) -> Script {
+        let mut script = Script::default();
+        if !self.reported.is_empty() {
+            let items = self.reported.iter().map(|variable| session_variable(&variable.name));
+            script.question("values of system variables", &select(items, 1));
+        }
+        for variable in &self.unreported {
+            let item = session_variable(&variable.name);
+            script.try_question("value of a system variable", &select([item], 1));
+        }
+        if self.last_insert_id {
+            script.question("LAST_INSERT_ID()", b"SELECT LAST_INSERT_ID() LIMIT 1");
+        }
+        if !self.user_variables.is_empty() {
+            let names: Vec<_> = self.user_variables.iter().map(|name| user_variable(name)).collect();
+            script.question("types of user variables", &select(names.iter().cloned(), 0));
+            script.question("values of user variables", &select(names.iter().map(|name| value_of(name)), 1));
+        }
+        if self.check_user_variables {
+            let limit = USER_VARIABLES_MAX + 1;
+            let sql = format!("SELECT VARIABLE_NAME FROM information_schema.USER_VARIABLES LIMIT {limit}");
+            script.question("names of user variables", sql.as_bytes());
+        }
+        script
+    }
+}
+
+/// Questions for the old CN, asked when the session is quiet; none if there is nothing to ask.
+pub fn questions(state: &State) -> Option<Script> {
+    let script = Questions::of(state).script();
+    (!script.is_empty()).then_some(script)
+}
+
+/// What the old CN answered, in the form in which the new one is told.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Literals by name.
+    variables: BTreeMap<Box<[u8]>, Vec<u8>>,
+    last_insert_id: u64,
+    /// `@name=literal`.
+    user_variables: Vec<Vec<u8>>,
+}
+
+impl Asked {
+    fn read(state: &State, results: Option<Results>) -> Result<Self, Hold> {
+        let questions = Questions::of(state);
+        let mut answers = results.map(|results| results.answers).unwrap_or_default().into_iter();
+        let mut asked = Self::default();
+        if !questions.reported.is_empty() {
+            let row = one_row(answers.next()).ok_or(Hold::Variable)?;
+            asked.take_variables(&questions.reported, &row)?;
+        }
+        for variable in &questions.unreported {
+            match answers.next() {
+                Some(Answer::Refused { code }) if NO_SESSION_VARIABLE.contains(&code) => {}
+                answer => {
+                    let row = one_row(answer).ok_or(Hold::Variable)?;
+                    asked.take_variables(&[variable], &row)?;
+                }
+            }
+        }
+        if questions.last_insert_id {
+            asked.last_insert_id = read_id(answers.next()).ok_or(Hold::Variable)?;
+        }
+        if !questions.user_variables.is_empty() {
+            let types = table(answers.next()).ok_or(Hold::UserVariable)?.columns;
+            let values = one_row(answers.next()).ok_or(Hold::UserVariable)?;
+            asked.take_user_variables(questions.user_variables, &types, &values)?;
+        }
+        if questions.check_user_variables {
+            let names = table(answers.next()).ok_or(Hold::UserVariable)?;
+            check_names(&names, questions.user_variables)?;
+        }
+        Ok(asked)
+    }
+
+    fn take_variables(&mut self, variables: &[&Variable], row: &Row) -> Result<(), Hold> {
+        if row.len() != variables.len() {
+            return Err(Hold::Variable);
+        }
+        for (variable, (column, value)) in variables.iter().zip(row) {
+            let literal = write_asked(&variable.name, *column, value.as_deref()).ok_or(Hold::Variable)?;
+            self.variables.insert(variable.name.clone(), literal);
+        }
+        Ok(())
+    }
+
+    fn take_user_variables(&mut self, names: &[Box<[u8]>], types: &[Column], row: &Row) -> Result<(), Hold> {
+        if types.len() != names.len() || row.len() != names.len() * USER_COLUMNS {
+            return Err(Hold::UserVariable);
+        }
+        for ((name, column), values) in names.iter().zip(types).zip(row.chunks(USER_COLUMNS)) {
+            let values: Vec<Option<&[u8]>> = values.iter().map(|(_, value)| value.as_deref()).collect();
+            if column.length == NEVER_SET && values[0].is_none() {
+                continue;
+            }
+            let literal = user_literal(*column, &values).ok_or(Hold::UserVariable)?;
+            self.user_variables.push([&user_variable(name)[..], b"=", &literal].concat());
+        }
+        Ok(())
+    }
+}
+
+/// All that makes a fresh leg, logged in and tracked, the same session. `asked` are the answers to [`questions`]; none where
+/// nobody was asked.
+///
+/// # Errors
+/// A hold that shows only now.
+pub fn restore(state: &State, asked: Option<Results>) -> Result<Script, Hold> {
+    if asked.is_none() && !Questions::of(state).script().is_empty() {
+        return Err(Hold::Variable);
+    }
+    let asked = Asked::read(state, asked)?;
+    let mut script = Script::default();
+    if let Some(option) = state.option {
+        script.option(option);
+    }
+    let abroad = restore_elsewhere(state, &mut script)?;
+    if abroad {
+        script.statement("system variables as at login", &enter(&state.login).ok_or(Hold::Variable)?);
+    }
+    restore_variables(state, &asked, &mut script)?;
+    restore_schema(state, abroad, &mut script)?;
+    if !asked.user_variables.is_empty() {
+        script.statement("user variables", &set(asked.user_variables.iter().cloned()));
+    }
+    if asked.last_insert_id != 0 {
+        let sql = format!("SET last_insert_id={}", asked.last_insert_id);
+        script.statement("LAST_INSERT_ID()", sql.as_bytes());
+    }
+    for (id, statement) in prepare_order(state) {
+        if state.is_current(&statement.context) {
+            prepare(state, id, statement, &mut script)?;
+        }
+    }
+    restore_sql_prepared(state, &mut script)?;
+    Ok(script)
+}
+
+/// After all answers were right: the statement ids of the new CN take effect.
+///
+/// # Errors
+/// The answers are not those to this state's restore.
+pub fn settle(state: &mut State, results: Results) -> Result<(), ScriptError> {
+    let ids = prepared_ids(state);
+    let mut prepared = results.answers.iter().filter_map(|answer| match answer {
+        Answer::Prepared(ok) => Some(ok.statement),
+        _ => None,
+    });
+    let pairs: Vec<_> = ids.iter().copied().zip(prepared.by_ref()).collect();
+    if pairs.len() != ids.len() || prepared.next().is_some() {
+        return Err(ScriptError::Mismatch);
+    }
+    state.statements.note_move();
+    for (id, at_cn) in pairs {
+        state.statements.settle(id, at_cn);
+    }
+    Ok(())
+}
+
+/// Prepares what was prepared under other contexts, each of which is entered in turn. True if any was.
+fn restore_elsewhere(state: &State, script: &mut Script) -> Result<bool, Hold> {
+    let groups = elsewhere(state);
+    for (context, statements) in &groups {
+        let sql = enter(context).filter(|_| context.can_name_schema()).ok_or(Hold::Statement)?;
+        script.statement("system variables of a prepared statement", &sql);
+        if context.schema.is_empty() {
+            // A leg that has a schema never gets rid of it.
+            state.login.schema.is_empty().then_some(()).ok_or(Hold::Statement)?;
+        } else {
+            script.schema(&context.schema);
+        }
+        for (id, statement) in statements {
+            prepare(state, *id, statement, script)?;
+        }
+    }
+    Ok(!groups.is_empty())
+}
+
+type Group<'s> = (Arc<Context>, Vec<(u32, &'s Statement)>);
+
+/// The statements of other contexts than the present one, by context; one without a schema comes first.
+fn elsewhere(state: &State) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for (id, statement) in prepare_order(state) {
+        if state.is_current(&statement.context) {
+            continue;
+        }
+        match groups.iter_mut().find(|(context, _)| **context == *statement.context) {
+            Some((_, statements)) => statements.push((id, statement)),
+            None => groups.push((statement.context.clone(), vec![(id, statement)])),
+        }
+    }
+    groups.sort_by_key(|(context, _)| !context.schema.is_empty());
+    groups
+}
+
+/// All statements, the one that was prepared last at the end, as MariaDB's LAST_PREPARED means it.
+fn prepare_order(state: &State) -> impl Iterator<Item = (u32, &Statement)> {
+    let last = state.statements.last();
+    let is_last = move |id: &u32| Some(*id) == last;
+    let others = state.statements.iter().filter(move |(id, _)| !is_last(id));
+    others.chain(state.statements.iter().filter(move |(id, _)| is_last(id)))
+}
+
+/// Client ids in the order of [`restore`]'s preparations.
+fn prepared_ids(state: &State) -> Vec<u32> {
+    let elsewhere = elsewhere(state).into_iter().flat_map(|(_, statements)| statements).map(|(id, _)| id);
+    let here = prepare_order(state).filter(|(_, statement)| state.is_current(&statement.context));
+    elsewhere.chain(here.map(|(id, _)| id)).collect()
+}
+
+/// The number of columns counts only where the CN may leave definitions out that the client has seen.
+fn prepare(state: &State, id: u32, statement: &Statement, script: &mut Script) -> Result<(), Hold> {
+    let text = statement.source.text.as_ref().ok_or(Hold::TooMuch)?;
+    let cached = state.capabilities().has(Capabilities::MARIADB_CACHE_METADATA);
+    let columns = cached.then_some(statement.columns);
+    script.prepare(format!("prepared statement {id}"), text, statement.parameters, columns);
+    Ok(())
+}
+
+/// Sets what a context is made of, schema excepted; none if not all of it is known.
+fn enter(context: &Context) -> Option<Vec<u8>> {
+    let mut items = vec![
+        (&b"sql_mode"[..], context.sql_mode.value()?),
+        (b"character_set_client", context.client.value()?),
+        (b"character_set_connection", context.connection.value()?),
+    ];
+    let collation = context.collation.value()?;
+    if !collation.is_empty() {
+        items.push((COLLATION, collation));
+    }
+    let assignments = items.into_iter().map(|(name, value)| {
+        let literal = write_told(name, value)?;
+        Some([&session_variable(name)[..], b"=", &literal].concat())
+    });
+    Some(set(assignments.collect::<Option<Vec<_>>>()?))
+}
+
+fn restore_variables(state: &State, asked: &Asked, script: &mut Script) -> Result<(), Hold> {
+    let mut variables: Vec<&Variable> = state.variables.iter().collect();
+    // A connection's character set brings its own collation, so the collation comes after it.
+    variables.sort_by_key(|variable| *variable.name == *COLLATION);
+    let mut assignments = Vec::new();
+    for variable in variables {
+        let literal = match &variable.value {
+            Some(value) => Some(write_told(&variable.name, value).ok_or(Hold::Variable)?),
+            None => asked.variables.get(&variable.name).cloned(),
+        };
+        let name = session_variable(&variable.name);
+        assignments.extend(literal.map(|literal| [&name[..], b"=", &literal].concat()));
+    }
+    if !assignments.is_empty() {
+        script.statement("system variables", &set(assignments));
+    }
+    Ok(())
+}
+
+fn restore_schema(state: &State, abroad: bool, script: &mut Script) -> Result<(), Hold> {
+    let schema = &state.context.schema;
+    let elsewhere = abroad && elsewhere(state).iter().any(|(context, _)| context.schema != *schema);
+    if *schema == state.login.schema && !elsewhere {
+        return Ok(());
+    }
+    // A leg that has a schema never gets rid of it, but by dropping it.
+    if schema.is_empty() || !state.context.can_name_schema() {
+        return Err(Hold::Unexplained);
+    }
+    script.schema(schema);
+    Ok(())
+}
+
+fn restore_sql_prepared(state: &State, script: &mut Script) -> Result<(), Hold> {
+    for prepared in state.held().iter().flat_map(|held: &&Held| &held.sql_prepared) {
+        let inner = prepared.inner.as_ref().filter(|_| state.is_current(&prepared.context));
+        script.statement("PREPARE", &inner.ok_or(Hold::SqlPrepare)?.text);
+    }
+    Ok(())
+}
+
+/// A user variable as a literal; `values` are length, text, hexadecimal bytes and collation.
+fn user_literal(column: Column, values: &[Option<&[u8]>]) -> Option<Vec<u8>> {
+    let &[length, text, hex, collation] = values else { return None };
+    let null = length.is_none();
+    let number = || text.filter(|text| !text.is_empty() && text.iter().all(is_of_number));
+    match column.kind {
+        LONGLONG => {
+            let kind = if column.flags & UNSIGNED != 0 { "UNSIGNED" } else { "SIGNED" };
+            let value = if null { b"NULL" } else { number()? };
+            Some([b"CAST(", value, b" AS ", kind.as_bytes(), b")"].concat())
+        }
+        NEWDECIMAL if null => Some(b"CAST(NULL AS DECIMAL)".to_vec()),
+        NEWDECIMAL => number().map(<[u8]>::to_vec),
+        DOUBLE if null => Some(b"NULL+0e0".to_vec()),
+        DOUBLE => {
+            let text = number()?;
+            let exponent: &[u8] = if text.contains(&b'e') { b"" } else { b"e0" };
+            Some([text, exponent].concat())
+        }
+        kind if STRINGS.contains(&kind) => string_literal(null, hex, collation?),
+        _ => None,
+    }
+}
+
+fn string_literal(null: bool, hex: Option<&[u8]>, collation: &[u8]) -> Option<Vec<u8>> {
+    let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let charset = collation.split(|byte| *byte == b'_').next()?;
+    if collation.is_empty() || !collation.iter().all(word) {
+        return None;
+    }
+    let value = match hex {
+        None if null => None,
+        None => return None,
+        Some(hex) if hex.iter().all(u8::is_ascii_hexdigit) => Some([b"X'", hex, b"'"].concat()),
+        Some(_) => return None,
+    };
+    Some(match (collation, value) {
+        (b"binary", None) => b"NULL".to_vec(),
+        (b"binary", Some(value)) => value,
+        (_, None) => [b"CONVERT(NULL USING ", charset, b") COLLATE ", collation].concat(),
+        (_, Some(value)) => [b"_", charset, b" ", &value, b" COLLATE ", collation].concat(),
+    })
+}
+
+fn is_of_number(byte: &u8) -> bool {
+    byte.is_ascii_digit() || b"+-.e".contains(byte)
+}
+
+/// A user variable that no text has mentioned was set by stored code.
+fn check_names(table: &Table, known: &[Box<[u8]>]) -> Result<(), Hold> {
+    let mut names = table.rows.iter().map(|row| row.first().cloned().flatten());
+    let all = names
+        .all(|name| name.is_some_and(|name| known.iter().any(|other| other.eq_ignore_ascii_case(&name))));
+    all.then_some(()).ok_or(Hold::UserVariable)
+}
+
+type Row = Vec<(Column, Option<Box<[u8]>>)>;
+
+fn table(answer: Option<Answer>) -> Option<Table> {
+    match answer? {
+        Answer::Rows(table) => Some(table),
+        _ => None,
+    }
+}
+
+fn one_row(answer: Option<Answer>) -> Option<Row> {
+    let Table { columns, mut rows } = table(answer)?;
+    let row = rows.pop()?;
+    rows.is_empty().then(|| columns.into_iter().zip(row).collect())
+}
+
+fn read_id(answer: Option<Answer>) -> Option<u64> {
+    let row = one_row(answer)?;
+    let (_, value) = row.first()?;
+    std::str::from_utf8(value.as_ref()?).ok()?.parse().ok()
+}
+
+/// The name of a system variable; one that is none gives an unknown variable.
+fn session_variable(name: &[u8]) -> Vec<u8> {
+    let name: Vec<u8> =
+        name.iter().copied().filter(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(byte)).collect();
+    [b"@@session.", &name[..]].concat()
+}
+
+fn user_variable(name: &[u8]) -> Vec<u8> {
+    let mut out = b"@`".to_vec();
+    for byte in name {
+        if *byte == b'`' {
+            out.push(b'`');
+        }
+        out.push(*byte);
+    }
+    out.push(b'`');
+    out
+}
+
+/// Its length, its text where it is short, its bytes where they are not too many, its collation.
+fn value_of(name: &[u8]) -> Vec<u8> {
+    let limit = format!(") > {USER_VALUE_MAX}, NULL, HEX(");
+    let parts: [&[u8]; 9] = [
+        b"LENGTH(",
+        name,
+        b"), LEFT(",
+        name,
+        b", 128), IF(LENGTH(",
+        name,
+        limit.as_bytes(),
+        name,
+        b")), COLLATION(",
+    ];
+    [&parts.concat()[..], name, b")"].concat()
+}
+
+fn select(items: impl IntoIterator<Item = Vec<u8>>, limit: u32) -> Vec<u8> {
+    let items: Vec<_> = items.into_iter().collect();
+    [b"SELECT ", &items.join(&b", "[..])[..], format!(" LIMIT {limit}").as_bytes()].concat()
+}
+
+fn set(assignments: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+    let assignments: Vec<_> = assignments.into_iter().collect();
+    [b"SET ", &assignments.join(&b", "[..])[..]].concat()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! What a text is read and prepared under: default schema, SQL mode, character sets.
+//!
+//! Two statements that were prepared under equal contexts can be prepared under either. What was not told by the CN
+//! is [`Known::Unsure`] with a number of its own, which equals nothing but itself. Contexts are immutable and shared.
+
+use crate::sql::Modes;
+
+/// Character sets in which a byte of ASCII may be the second half of a letter.
+const MIXED: [&[u8]; 5] = [b"big5", b"gbk", b"sjis", b"cp932", b"gb18030"];
+
+/// A value as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    Value(Box<[u8]>),
+    /// Changed to something that was not told; a number for each such change.
+    Unsure(u32),
+}
+
+impl Known {
+    pub fn value(&self) -> Option<&[u8]> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Unsure(_) => None,
+        }
+    }
+}
+
+impl From<&[u8]> for Known {
+    fn from(value: &[u8]) -> Self {
+        Self::Value(value.into())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Empty for none.
+    pub schema: Box<[u8]>,
+    pub sql_mode: Known,
+    /// character_set_client.
+    pub client: Known,
+    /// character_set_connection.
+    pub connection: Known,
+    /// collation_connection; an empty value is the default of `connection`.
+    pub collation: Known,
+}
+
+/// Which texts cannot be cut into words with certainty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doubt {
+    /// Those with a double quote or a backslash.
+    pub quotes: bool,
+    /// Those with a byte beyond ASCII.
+    pub letters: bool,
+}
+
+impl Context {
+    pub fn modes(&self) -> Modes {
+        let modes = self.sql_mode.value().unwrap_or_default();
+        let has = |mode: &[u8]| modes.split(|byte| *byte == b',').any(|one| one.eq_ignore_ascii_case(mode));
+        Modes { ansi_quotes: has(b"ANSI_QUOTES"), no_backslash_escapes: has(b"NO_BACKSLASH_ESCAPES") }
+    }
+
+    pub fn doubt(&self) -> Doubt {
+        Doubt {
+            quotes: self.sql_mode.value().is_none(),
+            letters: self.client.value().is_none_or(|set| MIXED.contains(&set)),
+        }
+    }
+
+    /// Whether it can be entered anew: all of it is known.
+    pub fn is_known(&self) -> bool {
+        [&self.sql_mode, &self.client, &self.connection, &self.collation]
+            .iter()
+            .all(|part| part.value().is_some())
+    }
+
+    /// Whether COM_INIT_DB would be read by the CN as the tracker wrote the name, which is in UTF-8.
+    pub fn can_name_schema(&self) -> bool {
+        self.schema.is_ascii() || self.client.value().is_some_and(|set| set.starts_with(b"utf8"))
+    }
+}

@@ -1,0 +1,348 @@
+//! Prepared statements of a session: by the id that the client knows, with all that another CN needs to prepare them again.
+//!
+//! A client's ids never change. On its first CN they are that CN's own; after a move each statement has an id of the new CN as well, and
+//! an id that the client never got must not reach a statement by accident. What the client told the old CN of parameter types has
+//! to be told to the new one, once. Texts and types are bounded; the values of parameters are never looked at.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::state::Context;
+use crate::sql::Effects;
+use crate::wire::cursor::Cursor;
+use crate::wire::statement::{BulkExecute, Execute, LAST_PREPARED, PrepareOk};
+
+/// Statements of one session.
+pub const STATEMENTS_MAX: usize = 1024;
+
+/// Bytes of the texts of one session's statements.
+pub const TEXT_MAX: usize = 1 << 20;
+
+/// Parameters of one statement.
+pub const PARAMETERS_MAX: u16 = 4096;
+
+/// Bytes of an execution up to the end of its parameter types, names of query attributes included.
+pub const HEAD_MAX: usize = 64 << 10;
+
+/// An id that servers give to no statement.
+const NO_STATEMENT: u32 = 0;
+
+/// COM_STMT_EXECUTE without null bitmap.
+const EXECUTE_FIXED: usize = 10;
+const BULK_FIXED: usize = 7;
+const EXECUTE: u8 = 0x17;
+const BULK_EXECUTE: u8 = 0xfa;
+
+/// A text as it was prepared.
+#[derive(Debug)]
+pub struct Source {
+    /// None if it is longer than there was place for.
+    pub text: Option<Box<[u8]>>,
+    pub effects: Effects,
+}
+
+/// Parameter types as the client sent them last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Types {
+    /// Never sent.
+    None,
+    Known(Box<[u8]>),
+    /// Sent in a form that is not read.
+    Unknown,
+}
+
+#[derive(Debug)]
+pub struct Statement {
+    /// The id at the CN.
+    pub cn: u32,
+    pub source: Arc<Source>,
+    /// Under which it was prepared.
+    pub context: Arc<Context>,
+    pub parameters: u16,
+    pub columns: u16,
+    pub types: Types,
+    /// The CN knows the types.
+    pub told: bool,
+    /// An execution has left a cursor open, or may have.
+    pub cursor: bool,
+}
+
+/// What a command says of parameter types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told<'a> {
+    /// The payload at hand does not reach so far.
+    Cut,
+    Nothing,
+    Types(&'a [u8]),
+    Unknown,
+}
+
+#[derive(Debug, Default)]
+pub struct Statements {
+    by_id: BTreeMap<u32, Statement>,
+    /// The client's id of the one prepared last, for MariaDB's LAST_PREPARED.
+    last: Option<u32>,
+    /// Ids of the client's are not those of the CN any more.
+    moved: bool,
+    text_bytes: usize,
+}
+
+impl Statements {
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Statement)> {
+        self.by_id.iter().map(|(id, statement)| (*id, statement))
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    pub fn last(&self) -> Option<u32> {
+        self.last
+    }
+
+    /// Bytes of all texts.
+    pub fn text_bytes(&self) -> usize {
+        self.text_bytes
+    }
+
+    /// The client's own id for one that may be [`LAST_PREPARED`].
+    pub fn resolve(&self, id: u32) -> Option<u32> {
+        if id == LAST_PREPARED { self.last } else { Some(id) }
+    }
+
+    pub fn get(&self, id: u32) -> Option<&Statement> {
+        self.by_id.get(&self.resolve(id)?)
+    }
+
+    pub fn get_mut(&mut self, id: u32) -> Option<&mut Statement> {
+        let id = self.resolve(id)?;
+        self.by_id.get_mut(&id)
+    }
+
+    /// The CN's id in place of the client's; none if it is the same. An id that the client does not have becomes one that no CN has.
+    #[inline]
+    pub fn at_cn(&self, id: u32) -> Option<u32> {
+        if !self.moved {
+            return None;
+        }
+        let at_cn = self.get(id).map_or(NO_STATEMENT, |statement| statement.cn);
+        (at_cn != id).then_some(at_cn)
+    }
+
+    /// Enters a statement that the CN has prepared; the id for the client, and whether there was place for it. One
+    /// without place is entered only where its id must be known.
+    pub fn enter(&mut self, source: Arc<Source>, context: Arc<Context>, ok: &PrepareOk) -> (u32, bool) {
+        let id = self.free_id(ok.statement);
+        let length = source.text.as_ref().map_or(0, |text| text.len());
+        let fits = self.by_id.len() < STATEMENTS_MAX
+            && self.text_bytes + length <= TEXT_MAX
+            && ok.parameters <= PARAMETERS_MAX
+            && source.text.is_some();
+        self.last = Some(id);
+        if fits || self.moved {
+            self.text_bytes += length;
+            let statement = Statement {
+                cn: ok.statement,
+                source,
+                context,
+                parameters: ok.parameters,
+                columns: ok.columns,
+                types: Types::None,
+                told: true,
+                cursor: false,
+            };
+            self.by_id.insert(id, statement);
+        }
+        (id, fits)
+    }
+
+    fn free_id(&self, wanted: u32) -> u32 {
+        let usable = |id: u32| id != NO_STATEMENT && id != LAST_PREPARED && !self.by_id.contains_key(&id);
+        if !self.moved || usable(wanted) {
+            return wanted;
+        }
+        let after = self.by_id.last_key_value().map_or(1, |(id, _)| id.wrapping_add(1));
+        if usable(after) {
+            return after;
+        }
+        (1..LAST_PREPARED).find(|id| usable(*id)).unwrap_or(wanted)
+    }
+
+    /// The preparation that was sent last has failed.
+    pub fn forget_last(&mut self) {
+        self.last = None;
+    }
+
+    pub fn close(&mut self, id: u32) {
+        let Some(id) = self.resolve(id) else { return };
+        if let Some(statement) = self.by_id.remove(&id) {
+            self.text_bytes -= statement.source.text.as_ref().map_or(0, |text| text.len());
+        }
+        if self.last == Some(id) {
+            self.last = None;
+        }
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Gives a statement its id at a new CN, which knows nothing of its types.
+    pub fn settle(&mut self, id: u32, at_cn: u32) {
+        self.moved = true;
+        if let Some(statement) = self.by_id.get_mut(&id) {
+            statement.cn = at_cn;
+            statement.told = false;
+        }
+    }
+
+    /// The session is on another CN, with statements or without.
+    pub fn note_move(&mut self) {
+        self.moved = true;
+    }
+
+    /// How many bytes of an execution [`execute_head`](Self::execute_head) needs; none if there is nothing to do. `attributes`:
+    /// QUERY_ATTRIBUTES is agreed.
+    pub fn head_len(&self, payload: &[u8], attributes: bool) -> Option<usize> {
+        let statement = self.get(id_of(payload)?)?;
+        if statement.told || !matches!(statement.types, Types::Known(_)) {
+            return None;
+        }
+        match payload[0] {
+            BULK_EXECUTE => Some(BULK_FIXED),
+            EXECUTE if payload.len() < EXECUTE_FIXED => Some(EXECUTE_FIXED),
+            EXECUTE => Some(flag_at(payload, statement.parameters, attributes)? + 1),
+            _ => None,
+        }
+    }
+
+    /// The head of an execution with the types that the CN was not told; none if it can go as it is.
+    pub fn execute_head(&mut self, head: &[u8], attributes: bool) -> Option<Vec<u8>> {
+        let length = self.head_len(head, attributes)?;
+        if head.len() != length || head.len() < BULK_FIXED {
+            return None;
+        }
+        let statement = self.get_mut(id_of(head)?)?;
+        let Types::Known(types) = &statement.types else { return None };
+        let mut out = head.to_vec();
+        if head[0] == EXECUTE {
+            let flag = out.last_mut()?;
+            if *flag != 0 {
+                return None;
+            }
+            *flag = 1;
+        } else {
+            let flags = BulkExecute::read(head).ok()?.flags;
+            if flags & BulkExecute::SEND_TYPES != 0 {
+                return None;
+            }
+            out[5..7].copy_from_slice(&(flags | BulkExecute::SEND_TYPES).to_le_bytes());
+        }
+        out.extend_from_slice(types);
+        statement.told = true;
+        Some(out)
+    }
+}
+
+impl Statement {
+    /// Whether a new CN could not be told what the old one knows.
+    pub fn is_stuck(&self) -> bool {
+        self.types == Types::Unknown && self.parameters > 0
+    }
+
+    /// Reads what an execution says of types.
+    pub fn told_by<'a>(&self, payload: &'a [u8], attributes: bool) -> Told<'a> {
+        match payload.first() {
+            Some(&EXECUTE) => told_by_execute(payload, self.parameters, attributes),
+            Some(&BULK_EXECUTE) => told_by_bulk(payload, self.parameters),
+            _ => Told::Nothing,
+        }
+    }
+
+    /// Takes note of the types that go to the CN.
+    pub fn note_types(&mut self, told: Told<'_>) {
+        match told {
+            Told::Cut | Told::Nothing => {}
+            Told::Unknown => self.types = Types::Unknown,
+            Told::Types(types) => {
+                self.told = true;
+                if !matches!(&self.types, Types::Known(known) if **known == *types) {
+                    self.types = Types::Known(types.into());
+                }
+            }
+        }
+    }
+}
+
+/// The statement id of a command that has one.
+pub fn id_of(payload: &[u8]) -> Option<u32> {
+    payload.get(1..5)?.first_chunk().map(|id| u32::from_le_bytes(*id))
+}
+
+/// Where new_params_bound stands; none where the form is not known. `payload` has at least the fixed part.
+fn flag_at(payload: &[u8], parameters: u16, attributes: bool) -> Option<usize> {
+    let counted = payload[5] & Execute::PARAMETER_COUNT != 0;
+    let mut at = EXECUTE_FIXED;
+    if attributes != counted {
+        return None;
+    }
+    if counted {
+        let mut cursor = Cursor::new(&payload[EXECUTE_FIXED..]);
+        if cursor.is_empty() {
+            // One byte more tells how long the number is.
+            return Some(EXECUTE_FIXED);
+        }
+        let before = cursor.remaining();
+        match cursor.lenenc("parameter count") {
+            Ok(count) if count == u64::from(parameters) => at += before - cursor.remaining(),
+            Ok(_) => return None,
+            Err(_) => return Some(EXECUTE_FIXED + 2),
+        }
+    }
+    Some(at + usize::from(parameters).div_ceil(8))
+}
+
+fn told_by_execute(payload: &[u8], parameters: u16, attributes: bool) -> Told<'_> {
+    if parameters == 0 {
+        return Told::Nothing;
+    }
+    if payload.len() < EXECUTE_FIXED {
+        return Told::Cut;
+    }
+    let Some(flag_at) = flag_at(payload, parameters, attributes) else { return Told::Unknown };
+    let Some((flag, types)) = payload.get(flag_at..).and_then(<[u8]>::split_first) else { return Told::Cut };
+    match (flag, attributes) {
+        (0, _) => Told::Nothing,
+        (1, false) => take_types(types, parameters),
+        (1, true) => take_named_types(types, parameters),
+        _ => Told::Unknown,
+    }
+}
+
+fn told_by_bulk(payload: &[u8], parameters: u16) -> Told<'_> {
+    match BulkExecute::read(payload) {
+        Err(_) => Told::Cut,
+        Ok(bulk) if bulk.flags & BulkExecute::SEND_TYPES == 0 => Told::Nothing,
+        Ok(_) => take_types(&payload[BULK_FIXED..], parameters),
+    }
+}
+
+fn take_types(bytes: &[u8], parameters: u16) -> Told<'_> {
+    bytes.get(..2 * usize::from(parameters)).map_or(Told::Cut, Told::Types)
+}
+
+/// With query attributes a name follows each type.
+fn take_named_types(bytes: &[u8], parameters: u16) -> Told<'_> {
+    let mut cursor = Cursor::new(bytes);
+    for _ in 0..parameters {
+        let one = cursor.u16("parameter type").and_then(|_| cursor.lenenc_bytes("parameter name"));
+        if one.is_err() {
+            return Told::Cut;
+        }
+    }
+    Told::Types(&bytes[..bytes.len() - cursor.remaining()])
+}

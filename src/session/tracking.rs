@@ -1,0 +1,388 @@
+//! Session tracking: what corelane asks of a CN for itself, and what the client is shown of it.
+//!
+//! Corelane wants to hear of the schema, of every system variable and of other state. The client is shown what it would have
+//! seen without corelane: by a client that never touched `session_track_*`, that is what the CN's global settings say, learnt on each fresh
+//! leg before they are changed. Transaction information and GTIDs are not asked for by corelane, so whoever sees them has asked. An OK without
+//! state changes is the same for all clients, byte by byte, and is never rewritten.
+
+use std::sync::Arc;
+
+use super::script::{Answer, Results, Script, ScriptError};
+use super::state::{Context, Known};
+use crate::wire;
+use crate::wire::capability::Capabilities;
+use crate::wire::cursor::{Cursor, put_lenenc_bytes};
+use crate::wire::reply::{EOF, OkPacket};
+use crate::wire::status::Status;
+use crate::wire::track::Changes;
+
+/// What a fresh leg is asked: how it tracks by itself, and under what its texts are read.
+pub const LEARN: &str = "SELECT @@session_track_schema, @@session_track_system_variables, \
+    @@session_track_state_change, @@sql_mode, @@character_set_client, @@character_set_connection, \
+    @@collation_connection LIMIT 1";
+
+/// Sets what is tracked by default to what it is, so that the answer shows in which order this CN reports variables.
+pub const REHEARSE: &str = "SET SESSION autocommit = @@session.autocommit, \
+    character_set_client = @@session.character_set_client, \
+    character_set_connection = @@session.character_set_connection, \
+    collation_connection = @@session.collation_connection, \
+    character_set_results = @@session.character_set_results, time_zone = @@session.time_zone";
+
+/// Has the CN report all that corelane has to know.
+pub const ASK: &str = "SET SESSION session_track_schema = 1, session_track_system_variables = '*', \
+    session_track_state_change = 1";
+
+const SYSTEM_VARIABLES: u8 = 0;
+const SCHEMA: u8 = 1;
+const STATE: u8 = 2;
+
+/// What a client of a fresh leg is shown of changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wishes {
+    pub schema: bool,
+    pub variables: Variables,
+    pub state_change: bool,
+}
+
+/// System variables that a client is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Variables {
+    All,
+    /// These, in lower case, in the order of the CN's reports where it is known.
+    Some(Arc<[Box<[u8]>]>),
+}
+
+impl Wishes {
+    /// Shows all that the CN sends.
+    pub fn everything() -> Self {
+        Self { schema: true, variables: Variables::All, state_change: true }
+    }
+
+    /// Shows nothing that corelane has asked for: a client without SESSION_TRACK.
+    pub fn none() -> Self {
+        Self { schema: false, variables: Variables::Some(Arc::default()), state_change: false }
+    }
+
+    /// By the values of `session_track_schema`, `_system_variables` and `_state_change`.
+    pub fn read(schema: &[u8], variables: &[u8], state_change: &[u8]) -> Self {
+        let on = |value: &[u8]| value == b"1" || value.eq_ignore_ascii_case(b"ON");
+        let names: Vec<Box<[u8]>> = variables
+            .split(|byte| *byte == b',')
+            .map(|name| name.trim_ascii().to_ascii_lowercase().into())
+            .filter(|name: &Box<[u8]>| !name.is_empty())
+            .collect();
+        let all = names.iter().any(|name| **name == *b"*");
+        let variables = if all { Variables::All } else { Variables::Some(names.into()) };
+        Self { schema: on(schema), variables, state_change: on(state_change) }
+    }
+
+    /// Puts the variables into the order in which the CN has just reported some of them.
+    fn in_order_of(self, changes: Changes<'_>) -> wire::Result<Self> {
+        let Variables::Some(names) = &self.variables else { return Ok(self) };
+        let mut reported = Vec::new();
+        for entry in entries(changes) {
+            if let Entry { kind: SYSTEM_VARIABLES, data, .. } = entry? {
+                reported.push(first_name(data)?.to_ascii_lowercase().into_boxed_slice());
+            }
+        }
+        let rank = |name: &[u8]| reported.iter().position(|other| **other == *name);
+        let mut names = names.to_vec();
+        names.sort_by_key(|name| rank(name).unwrap_or(usize::MAX));
+        Ok(Self { variables: Variables::Some(names.into()), ..self })
+    }
+
+    /// The place of a variable among those shown; none if it is not shown.
+    fn place(&self, name: &[u8]) -> Option<usize> {
+        match &self.variables {
+            Variables::All => Some(0),
+            Variables::Some(names) => names.iter().position(|shown| shown.eq_ignore_ascii_case(name)),
+        }
+    }
+}
+
+/// What a fresh leg is like before anybody has changed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    pub wishes: Wishes,
+    /// Without a schema.
+    pub context: Context,
+}
+
+/// What a fresh leg is told and asked, right after its login or COM_RESET_CONNECTION.
+pub fn script() -> Script {
+    let mut script = Script::default();
+    script.question("tracking in use", LEARN.as_bytes());
+    script.changes("order of tracked variables", REHEARSE.as_bytes());
+    script.statement("session tracking", ASK.as_bytes());
+    script
+}
+
+/// Reads the answers to [`script`].
+pub fn learn(results: Results, capabilities: Capabilities) -> Result<Beginning, ScriptError> {
+    let Ok([Answer::Rows(table), Answer::Changes(ok), Answer::Done]) = <[_; 3]>::try_from(results.answers)
+    else {
+        return Err(ScriptError::Mismatch);
+    };
+    let row: Vec<&[u8]> = table.rows.first().into_iter().flatten().flatten().map(|value| &**value).collect();
+    let [schema, variables, state_change, sql_mode, client, connection, collation] = row[..] else {
+        return Err(ScriptError::Mismatch);
+    };
+    let malformed = |error| ScriptError::Wire { what: "order of tracked variables".into(), error };
+    let mut wishes = Wishes::read(schema, variables, state_change);
+    if let Some(changes) = OkPacket::read(&ok, capabilities).map_err(malformed)?.changes {
+        wishes = wishes.in_order_of(changes).map_err(malformed)?;
+    }
+    let context = Context {
+        schema: Box::default(),
+        sql_mode: Known::from(sql_mode),
+        client: Known::from(client),
+        connection: Known::from(connection),
+        collation: Known::from(collation),
+    };
+    Ok(Beginning { wishes, context })
+}
+
+/// Rewrites the payload of an OK (header 0x00 or 0xFE) that came under the capabilities of `cn` to what a client with
+/// those of `client` would have been sent by the CN itself. None: as it is.
+///
+/// # Errors
+/// It is no OK.
+pub fn rewrite(
+    payload: &[u8],
+    cn: Capabilities,
+    client: Capabilities,
+    wishes: &Wishes,
+) -> wire::Result<Option<Vec<u8>>> {
+    let track = Capabilities::SESSION_TRACK;
+    if !cn.has(track) || !Status(OkPacket::status_of(payload)?).has(Status::SESSION_STATE_CHANGED) {
+        return Ok(None);
+    }
+    let ok = OkPacket::read(payload, cn)?;
+    let changes = ok.changes.unwrap_or_default();
+    let mut kept = Vec::new();
+    if client.has(track) {
+        filter(changes, wishes, &mut kept)?;
+        if kept == changes.0 {
+            return Ok(None);
+        }
+    }
+    let changes = (!kept.is_empty()).then_some(Changes(&kept));
+    let ok = OkPacket { changes, ..ok };
+    let mut out = Vec::with_capacity(payload.len());
+    match payload.first() {
+        Some(&EOF) => ok.write_as_eof(&mut out, client),
+        _ => ok.write(&mut out, client),
+    }
+    Ok(Some(out))
+}
+
+/// Copies the changes that are wished for.
+fn filter(changes: Changes<'_>, wishes: &Wishes, kept: &mut Vec<u8>) -> wire::Result<()> {
+    let mut variables = Vec::new();
+    for entry in entries(changes) {
+        let entry = entry?;
+        if entry.kind == SYSTEM_VARIABLES {
+            take_variables(entry, wishes, &mut variables)?;
+            continue;
+        }
+        // The reports of variables stand side by side, so they are complete here.
+        flush(&mut variables, kept);
+        let shown = match entry.kind {
+            SCHEMA => wishes.schema,
+            STATE => wishes.state_change,
+            _ => true,
+        };
+        if shown {
+            kept.extend_from_slice(entry.whole);
+        }
+    }
+    flush(&mut variables, kept);
+    Ok(())
+}
+
+/// An entry of variables that is to be shown, with its place among its neighbours.
+type Placed = (usize, Vec<u8>);
+
+fn take_variables(entry: Entry<'_>, wishes: &Wishes, out: &mut Vec<Placed>) -> wire::Result<()> {
+    let mut left = Cursor::new(entry.data);
+    let (mut place, mut data) = (None, Vec::new());
+    while !left.is_empty() {
+        let (name, value) = (left.lenenc_bytes("system variable")?, left.lenenc_bytes("its value")?);
+        if let Some(here) = wishes.place(name) {
+            place = place.or(Some(here));
+            put_lenenc_bytes(&mut data, name);
+            put_lenenc_bytes(&mut data, value);
+        }
+    }
+    let Some(place) = place else { return Ok(()) };
+    if data == entry.data {
+        out.push((place, entry.whole.to_vec()));
+    } else {
+        let mut whole = vec![SYSTEM_VARIABLES];
+        put_lenenc_bytes(&mut whole, &data);
+        out.push((place, whole));
+    }
+    Ok(())
+}
+
+fn flush(variables: &mut Vec<Placed>, kept: &mut Vec<u8>) {
+    variables.sort_by_key(|(place, _)| *place);
+    variables.drain(..).for_each(|(_, whole)| kept.extend_from_slice(&whole));
+}
+
+/// One entry of a list of changes, not taken apart.
+#[derive(Clone, Copy, Debug)]
+struct Entry<'a> {
+    kind: u8,
+    data: &'a [u8],
+    /// With its kind and length.
+    whole: &'a [u8],
+}
+
+fn entries(changes: Changes<'_>) -> impl Iterator<Item = wire::Result<Entry<'_>>> {
+    let bytes = changes.0;
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let mut cursor = Cursor::new(bytes.get(at..).filter(|rest| !rest.is_empty())?);
+        let entry = cursor.u8("kind of change").and_then(|kind| {
+            let data = cursor.lenenc_bytes("change")?;
+            let end = bytes.len() - cursor.remaining();
+            Ok(Entry { kind, data, whole: &bytes[at..end] })
+        });
+        at = entry.as_ref().map_or(bytes.len(), |entry| at + entry.whole.len());
+        Some(entry)
+    })
+}
+
+fn first_name(data: &[u8]) -> wire::Result<&[u8]> {
+    Cursor::new(data).lenenc_bytes("system variable")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::script::{Column, Table};
+    use proptest::prelude::*;
+
+    const TRACK: Capabilities = Capabilities::SESSION_TRACK;
+    const NONE: Capabilities = Capabilities(0);
+    /// MariaDB 10.11, by the trackers of ASK: `set names latin1`.
+    const NAMES_ALL: &[u8] = b"\0\0\0\x02\x40\0\0\0\x62\
+        \0\x20\x18character_set_connection\x06latin1\0\x1c\x14character_set_client\x06latin1\
+        \0\x1d\x15character_set_results\x06latin1\x02\x011";
+    /// The same by the trackers of a fresh session, where the order is another.
+    const NAMES_DEFAULT: &[u8] = b"\0\0\0\x02\x40\0\0\0\x5f\
+        \0\x20\x18character_set_connection\x06latin1\0\x1d\x15character_set_results\x06latin1\
+        \0\x1c\x14character_set_client\x06latin1";
+
+    /// The default list of MariaDB.
+    fn default_wishes() -> Wishes {
+        let list =
+            b"autocommit,character_set_client,character_set_connection,character_set_results,time_zone";
+        Wishes::read(b"1", list, b"0")
+    }
+
+    fn rehearsed() -> Wishes {
+        let ok = OkPacket::read(NAMES_DEFAULT, TRACK).unwrap();
+        default_wishes().in_order_of(ok.changes.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_client_sees_what_it_would_have_seen() {
+        // MariaDB 10.11: `use db`, `set wait_timeout=8`, `alter table tt add b int`, with the trackers of ASK.
+        let used = b"\0\0\0\x02\x40\0\0\0\x08\x01\x03\x02db\x02\x011".as_slice();
+        let set = b"\0\0\0\x02\x40\0\0\0\x14\0\x0f\x0cwait_timeout\x018\x02\x011".as_slice();
+        let altered = b"\0\x01\0\x02\x40\0\0\x03a b\x03\x02\x011".as_slice();
+        let table: [(&[u8], Capabilities, &[u8]); 8] = [
+            (NAMES_ALL, TRACK, NAMES_DEFAULT),
+            (NAMES_ALL, NONE, b"\0\0\0\x02\0\0\0"),
+            (used, TRACK, b"\0\0\0\x02\x40\0\0\0\x05\x01\x03\x02db"),
+            (used, NONE, b"\0\0\0\x02\0\0\0"),
+            (set, TRACK, b"\0\0\0\x02\0\0\0"),
+            (altered, TRACK, b"\0\x01\0\x02\0\0\0\x03a b"),
+            (altered, NONE, b"\0\x01\0\x02\0\0\0\x03a b"),
+            (b"\xfe\0\0\x02\x40\0\0\0\x03\x02\x011", TRACK, b"\xfe\0\0\x02\0\0\0"),
+        ];
+        for (sent, client, seen) in table {
+            let rewritten = rewrite(sent, TRACK, client, &rehearsed()).unwrap();
+            assert_eq!(rewritten.as_deref(), Some(seen), "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn several_variables_in_one_entry_are_taken_apart() {
+        let wishes = Wishes::read(b"0", b"b, C", b"0");
+        let sent = b"\0\0\0\x02\x40\0\0\0\x0e\0\x0c\x01a\x01x\x01c\x01y\x01b\x01z";
+        let rewritten = rewrite(sent, TRACK, TRACK, &wishes).unwrap();
+        assert_eq!(rewritten.as_deref(), Some(&b"\0\0\0\x02\x40\0\0\0\x0a\0\x08\x01c\x01y\x01b\x01z"[..]));
+    }
+
+    #[test]
+    fn a_truncation_is_an_error() {
+        for cut in 9..NAMES_ALL.len() {
+            assert!(rewrite(&NAMES_ALL[..cut], TRACK, TRACK, &rehearsed()).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_leg_tells_how_it_began() {
+        let row = ["1", "Time_Zone,character_set_client", "0", "ANSI", "latin1", "utf8mb4", "utf8mb4_bin"];
+        let row = row.map(|value| Some(Box::from(value.as_bytes()))).to_vec();
+        let columns = vec![Column { kind: 253, flags: 0, length: 0 }; 7];
+        let answers = vec![
+            Answer::Rows(Table { columns, rows: vec![row] }),
+            Answer::Changes(NAMES_DEFAULT.to_vec()),
+            Answer::Done,
+        ];
+        let results = Results { answers, ..Results::default() };
+        let beginning = learn(results, TRACK).unwrap();
+        let names: [Box<[u8]>; 2] = [Box::from(*b"character_set_client"), Box::from(*b"time_zone")];
+        assert_eq!(beginning.wishes.variables, Variables::Some(names.into()));
+        assert_eq!(beginning.context.collation, Known::from(&b"utf8mb4_bin"[..]));
+        assert!(!beginning.wishes.state_change);
+    }
+
+    fn change() -> impl Strategy<Value = Vec<u8>> {
+        (0u8..7, proptest::collection::vec(any::<u8>(), 0..6), proptest::collection::vec(any::<u8>(), 0..6))
+            .prop_map(|(kind, name, value)| {
+                let mut data = Vec::new();
+                put_lenenc_bytes(&mut data, &name);
+                put_lenenc_bytes(&mut data, &value);
+                let mut out = vec![kind];
+                put_lenenc_bytes(&mut out, &data);
+                out
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn who_wishes_for_everything_gets_every_byte(
+            changes in proptest::collection::vec(change(), 0..6),
+            info: Vec<u8>,
+            (rows, id, status, eof) in any::<(u64, u64, u16, bool)>(),
+        ) {
+            let changes = changes.concat();
+            let changes = (!changes.is_empty()).then_some(Changes(&changes));
+            let ok = OkPacket {
+                affected_rows: rows, last_insert_id: id, status, warnings: 0, info: &info, changes,
+            };
+            let mut payload = Vec::new();
+            if eof { ok.write_as_eof(&mut payload, TRACK) } else { ok.write(&mut payload, TRACK) }
+            prop_assert_eq!(rewrite(&payload, TRACK, TRACK, &Wishes::everything()), Ok(None));
+            prop_assert_eq!(rewrite(&payload, NONE, NONE, &Wishes::none()), Ok(None));
+            let bare = rewrite(&payload, TRACK, NONE, &Wishes::everything()).unwrap();
+            if changes.is_none() {
+                prop_assert_eq!(bare, None);
+            } else {
+                let read = OkPacket { changes: None, status: status & !0x4000, ..ok };
+                prop_assert_eq!(OkPacket::read(&bare.unwrap(), NONE), Ok(read));
+            }
+        }
+
+        #[test]
+        fn noise_never_panics(bytes: Vec<u8>) {
+            let _ = rewrite(&[b"\0\0\0\x02\x40\0\0\0", &bytes[..]].concat(), TRACK, TRACK, &default_wishes());
+            let _ = rewrite(&bytes, TRACK, NONE, &default_wishes());
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Another CN offered to a session: a leg that is logged in and waits, and what became of it.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::flag::Flag;
+use super::leg::Leg;
+use crate::metrics::Seat;
+use crate::reactor::Reactor;
+use crate::route::Cn;
+use crate::wire::capability::Capabilities;
+use crate::wire::status::Status;
+
+/// A leg to a CN that is logged in and tracks the session, but serves nobody yet.
+pub struct Candidate {
+    pub cn: Arc<Cn>,
+    pub leg: Leg,
+    pub seat: Seat,
+    pub capabilities: Capabilities,
+    pub status: Status,
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Candidate").field(&self.cn.id).finish()
+    }
+}
+
+/// How a move ended: what the session's client may have felt of it, or why it stays.
+pub type Outcome = Result<Duration, String>;
+
+/// An offer, shared by the session and whoever makes it. The session takes the candidate and leaves the outcome.
+#[derive(Debug, Default)]
+pub struct Offer {
+    candidate: RefCell<Option<Candidate>>,
+    outcome: RefCell<Option<Outcome>>,
+    taken: Cell<bool>,
+    settled: Flag,
+}
+
+impl Offer {
+    pub fn new(candidate: Candidate) -> Self {
+        Self { candidate: RefCell::new(Some(candidate)), ..Self::default() }
+    }
+
+    /// The candidate, once.
+    pub fn take(&self) -> Option<Candidate> {
+        self.taken.set(true);
+        self.candidate.take()
+    }
+
+    /// Whether the session is busy with it.
+    pub fn is_taken(&self) -> bool {
+        self.taken.get()
+    }
+
+    pub fn settle(&self, reactor: &Reactor, outcome: Outcome) {
+        self.outcome.replace(Some(outcome));
+        self.settled.raise(reactor);
+    }
+
+    /// Waits for the outcome.
+    pub async fn settled(&self) -> Outcome {
+        self.settled.raised().await;
+        self.outcome.take().unwrap_or_else(|| Err("the session has ended".to_owned()))
+    }
+}

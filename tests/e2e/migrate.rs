@@ -1,0 +1,244 @@
+//! Sessions that move to another CN: what they take along, what holds them, and what happens when a CN dies.
+//!
+//! Both CNs of these tests are the same server under two names, so their data agree.
+
+use std::time::Duration;
+
+use mysql::prelude::Queryable;
+
+use crate::house::{
+    Com, LoginAs, Mariadb, Proxy, RawClient, cluster, cn_toml, connect, err_of, number, wait_until,
+};
+
+const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "" };
+const USER: &str = "[balance]\nenabled = false\n[[user]]\nname = \"app\"\npassword = \"secret\"\n";
+
+/// One server, twice.
+fn twins() -> String {
+    let address = cluster()[0].address();
+    let twin = |id| cn_toml(id, &address, "", 1).replace("[[cn]]", "[[cn]]\ndata = \"d1\"");
+    USER.to_owned() + &twin("cn1") + &twin("cn2")
+}
+
+/// Moves a session to the CN where it is not; the new one, or why it stays.
+fn move_on(proxy: &Proxy, session: u32) -> Result<String, String> {
+    let here = row(proxy, session)["cn"].as_str().expect("a CN").to_owned();
+    let there = if here == "cn1" { "cn2" } else { "cn1" };
+    proxy.try_ctl(&format!("MOVE SESSION {session} TO CN '{there}'"))?;
+    assert_eq!(row(proxy, session)["cn"], there);
+    Ok(there.to_owned())
+}
+
+fn row(proxy: &Proxy, session: u32) -> serde_json::Value {
+    let rows = proxy.ctl("SHOW SESSIONS");
+    rows.into_iter().find(|row| number(&row["id"]) == u64::from(session)).expect("the session is listed")
+}
+
+#[test]
+fn a_session_takes_its_state_along() {
+    let proxy = Proxy::start(&twins());
+    let mut client = connect(proxy.port, "app", "secret");
+    let id = client.connection_id();
+    let cn_id = |client: &mut mysql::Conn| -> u64 {
+        client
+            .query_first("SELECT ID FROM information_schema.PROCESSLIST WHERE INFO LIKE '%PROCESSLIST%'")
+            .unwrap()
+            .unwrap()
+    };
+    let first = cn_id(&mut client);
+    client.query_drop("CREATE DATABASE IF NOT EXISTS travel").unwrap();
+    client.query_drop("USE travel").unwrap();
+    client.query_drop("SET sql_mode = 'ANSI_QUOTES'").unwrap();
+    client.query_drop("SET @@wait_timeout = 777").unwrap();
+    client
+        .query_drop("SET time_zone = '+03:00', @x = 'grüße', @n = 18446744073709551615, @d = 1.50")
+        .unwrap();
+    client.query_drop("SET NAMES latin1").unwrap();
+    let statement = client.prep("SELECT ? + 1, DATABASE(), @@sql_mode").unwrap();
+    for moves in 1..=4 {
+        move_on(&proxy, id).expect("nothing holds it");
+        let seen: (String, String, u32, String, String) = client
+            .query_first("SELECT DATABASE(), @@sql_mode, @@wait_timeout, @@time_zone, @@character_set_client")
+            .unwrap()
+            .unwrap();
+        assert_eq!(seen, ("travel".into(), "ANSI_QUOTES".into(), 777, "+03:00".into(), "latin1".into()));
+        let variables: (String, u64, String) = client.query_first("SELECT HEX(@x), @n, @d").unwrap().unwrap();
+        assert_eq!(variables, ("6772C3BCC39F65".into(), u64::MAX, "1.50".into()));
+        let row: (i64, String, String) = client.exec_first(&statement, (41,)).unwrap().unwrap();
+        assert_eq!(row, (42, "travel".into(), "ANSI_QUOTES".into()));
+        let later = client.prep("SELECT ? * 2").unwrap();
+        assert_ne!(later.id(), statement.id());
+        assert_eq!(client.exec_first::<i64, _, _>(&later, (21,)).unwrap(), Some(42));
+        assert_eq!(number(&row_of_moves(&proxy, id)), moves);
+    }
+    assert_ne!(cn_id(&mut client), first, "it is another session of the server");
+    assert_eq!(client.connection_id(), id);
+}
+
+fn row_of_moves(proxy: &Proxy, id: u32) -> serde_json::Value {
+    row(proxy, id)["moves"].clone()
+}
+
+#[test]
+fn what_cannot_be_carried_over_holds() {
+    let proxy = Proxy::start(&(format!("[migration]\npatience_ms = 300\nback_off_ms = 10\n{}", twins())));
+    let cases = [
+        ("BEGIN", "COMMIT", "transaction"),
+        (
+            "CREATE TEMPORARY TABLE test.tmp_hold (a INT)",
+            "DROP TEMPORARY TABLE test.tmp_hold",
+            "temporary_table",
+        ),
+        ("SELECT GET_LOCK('hold', 1)", "SELECT RELEASE_LOCK('hold')", "user_lock"),
+        ("LOCK TABLES mysql.help_topic READ", "UNLOCK TABLES", "lock_tables"),
+        ("HANDLER mysql.help_topic OPEN AS h", "HANDLER h CLOSE", "handler"),
+    ];
+    for (begin, end, hold) in cases {
+        let mut client = connect(proxy.port, "app", "secret");
+        let id = client.connection_id();
+        client.query_drop("CREATE DATABASE IF NOT EXISTS test").unwrap();
+        client.query_drop(begin).unwrap();
+        assert_eq!(row(&proxy, id)["hold"], hold, "{begin}");
+        move_on(&proxy, id).expect_err(begin);
+        client.query_drop(end).unwrap();
+        wait_until("the hold has ended", Duration::from_secs(5), || row(&proxy, id)["hold"].is_null());
+        wait_until("it moves", Duration::from_secs(5), || move_on(&proxy, id).is_ok());
+    }
+}
+
+#[test]
+fn the_answer_that_asks_about_the_last_statement_is_right() {
+    let proxy = Proxy::start(&twins());
+    let mut client = connect(proxy.port, "app", "secret");
+    let id = client.connection_id();
+    client.query_drop("CREATE DATABASE IF NOT EXISTS travel").unwrap();
+    client.query_drop("CREATE OR REPLACE TABLE travel.counted (a INT)").unwrap();
+    for _ in 0..5 {
+        client.query_drop("INSERT INTO travel.counted VALUES (1), (2), (3)").unwrap();
+        let here = row(&proxy, id)["cn"].as_str().expect("a CN").to_owned();
+        let there = if here == "cn1" { "cn2" } else { "cn1" };
+        std::thread::scope(|scope| {
+            let order = scope.spawn(|| proxy.try_ctl(&format!("MOVE SESSION {id} TO CN '{there}'")));
+            std::thread::sleep(Duration::from_millis(200));
+            assert_eq!(client.query_first::<i64, _>("SELECT ROW_COUNT()").unwrap(), Some(3));
+            order.join().unwrap().expect("it moves");
+        });
+        assert_eq!(client.query_first::<u32, _>("SELECT 7").unwrap(), Some(7));
+    }
+}
+
+#[test]
+fn only_known_users_of_a_data_set_move() {
+    let address = cluster()[0].address();
+    let bare = |id| cn_toml(id, &address, "", 1);
+    let proxy = Proxy::start(&(USER.to_owned() + &bare("cn1") + &bare("cn2")));
+    let client = connect(proxy.port, "app", "secret");
+    assert_eq!(row(&proxy, client.connection_id())["hold"], "no_data_set");
+    move_on(&proxy, client.connection_id()).expect_err("no data set");
+    let relayed = twins().replace("\"app\"", "\"somebody\"");
+    let proxy = Proxy::start(&relayed);
+    let client = connect(proxy.port, "app", "secret");
+    assert_eq!(row(&proxy, client.connection_id())["hold"], "relay_login");
+    let why = move_on(&proxy, client.connection_id()).expect_err("a relayed login");
+    assert!(why.contains("not known"), "{why}");
+    let holds = proxy.ctl("SHOW HOLDS");
+    assert!(
+        holds.iter().any(|row| row["hold"] == "relay_login" && number(&row["sessions"]) == 1),
+        "{holds:?}"
+    );
+}
+
+#[test]
+fn a_draining_cn_is_emptied_and_comes_back() {
+    let proxy = Proxy::start(&twins());
+    let mut clients: Vec<_> = (0..20).map(|_| connect(proxy.port, "app", "secret")).collect();
+    assert_eq!(proxy.seats("cn1") + proxy.seats("cn2"), 20);
+    for cn in ["cn1", "cn2", "cn1"] {
+        proxy.ctl(&format!("DRAIN CN '{cn}'"));
+        wait_until("it is drained", Duration::from_secs(10), || {
+            proxy.seats(cn) == 0 && proxy.cn(cn).expect("listed")["state"] == "drained"
+        });
+        for client in &mut clients {
+            assert_eq!(client.query_first::<u32, _>("SELECT 1").unwrap(), Some(1));
+        }
+        connect(proxy.port, "app", "secret");
+        proxy.ctl(&format!("RESUME CN '{cn}'"));
+        proxy.wait_state(cn, "working");
+    }
+}
+
+#[test]
+fn a_client_without_session_tracking_is_not_shown_any() {
+    let proxy = Proxy::start(&twins());
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    for (sql, ok) in [
+        ("SET @@session.wait_timeout = 100", &[0, 0, 0, 2, 0, 0, 0][..]),
+        ("SET @a = 1", &[0, 0, 0, 2, 0, 0, 0]),
+        ("USE mysql", &[0, 0, 0, 2, 0, 0, 0]),
+    ] {
+        client.command(Com::QUERY, sql.as_bytes());
+        assert_eq!(client.packet(), ok, "{sql}");
+    }
+}
+
+#[test]
+fn idle_sessions_of_a_dead_cn_are_opened_anew() {
+    let mut mortal = Mariadb::start("mortal-twin");
+    let twin = |id, address: &str| cn_toml(id, address, "", 1).replace("[[cn]]", "[[cn]]\ndata = \"d1\"");
+    let tables =
+        USER.to_owned() + &twin("mortal", &mortal.address()) + &twin("other", &cluster()[1].address());
+    let proxy = Proxy::start(&tables);
+    let mut clients: Vec<_> = (0..10).map(|_| connect(proxy.port, "app", "secret")).collect();
+    for client in &mut clients {
+        client.query_drop("SET SESSION wait_timeout = 999").unwrap();
+    }
+    assert_eq!(proxy.seats("mortal"), 5);
+    let mut busy: Vec<_> = (0..2).map(|_| RawClient::login(proxy.port, &APP).unwrap()).collect();
+    for client in &mut busy {
+        client.command(Com::QUERY, b"BEGIN");
+        client.packet();
+    }
+    mortal.kill();
+    for client in &mut clients {
+        let seen: (u32, u32) = client.query_first("SELECT @@wait_timeout, 1").unwrap().unwrap();
+        assert_eq!(seen, (999, 1));
+    }
+    wait_until("it has no session left", Duration::from_secs(5), || proxy.seats("mortal") == 0);
+    let (lost, kept): (Vec<_>, Vec<_>) = busy.into_iter().partition(|client| client.has_ended());
+    assert_eq!((lost.len(), kept.len()), (1, 1));
+    lost.into_iter().for_each(|mut client| one_err_1927(&mut client, "mortal"));
+    kept.into_iter().for_each(|mut client| assert_eq!(client.value("SELECT 5").unwrap(), "5"));
+}
+
+/// Reads to the end: one ERR to an idle client, and nothing after it.
+fn one_err_1927(client: &mut RawClient, names: &str) {
+    let packets = client.packets_to_end();
+    assert_eq!(packets.len(), 1, "one ERR: {packets:?}");
+    let err = err_of(&packets[0]).expect_err("an ERR packet");
+    assert!(err.code == 1927 && err.message.contains(names), "{err:?}");
+}
+
+#[test]
+fn a_killed_session_is_told() {
+    let proxy = Proxy::start(&twins());
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    let id = number(&proxy.ctl("SHOW SESSIONS")[0]["id"]);
+    proxy.ctl(&format!("KILL SESSION {id}"));
+    one_err_1927(&mut client, "killed");
+}
+
+#[test]
+fn a_reset_connection_is_tracked_again() {
+    let proxy = Proxy::start(&twins());
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    let id = number(&proxy.ctl("SHOW SESSIONS")[0]["id"]) as u32;
+    client.command(Com::QUERY, b"SET SESSION wait_timeout = 55");
+    client.packet();
+    client.command(Com::RESET_CONNECTION, b"");
+    assert_eq!(client.packet(), [0, 0, 0, 2, 0, 0, 0]);
+    client.command(Com::QUERY, b"SET SESSION lock_wait_timeout = 66");
+    client.packet();
+    move_on(&proxy, id).expect("nothing holds it");
+    assert_eq!(client.value("SELECT @@lock_wait_timeout").unwrap(), "66");
+    assert_ne!(client.value("SELECT @@wait_timeout").unwrap(), "55");
+}
