@@ -2,8 +2,8 @@
 //! all of that taken out, so that they can be compared byte for byte.
 //!
 //! Masked are: the name of the schema (equally long on both sides), statement ids (which may differ after a move, but
-//! never meet one that is open), the salt of a COM_CHANGE_USER, and the order in which an OK tells several changes of
-//! system variables, which is that of a hash table.
+//! never meet one that is open) also in the texts of errors, the salt of a COM_CHANGE_USER, the order in which an OK
+//! tells several changes of system variables, which is that of a hash table, and one flag of an EOF.
 
 use std::io;
 
@@ -130,24 +130,11 @@ impl Side {
         self.open.retain(|open| *open != id);
     }
 
-    /// A text that names a statement's id names the slot instead; lengths before it are cut off.
-    fn mask_id(&self, packet: &mut Packet) {
-        if !NAME_THE_ID.iter().any(|code| memmem::find(&packet.payload, code).is_some()) {
-            return;
-        }
-        for (slot, id) in self.ids.iter().enumerate().filter_map(|(slot, id)| Some((slot, (*id)?))) {
-            let named = format!("({id}) ");
-            if let Some(at) = memmem::find(&packet.payload, named.as_bytes()) {
-                let text = &packet.payload[at + named.len()..];
-                packet.payload = [format!("statement #{slot} ").as_bytes(), text].concat();
-            }
-        }
-    }
-
     fn mask(&self, reply: &mut Reply) {
         for packet in reply {
             packet.payload = replace(&packet.payload, &self.schema, MASK);
-            self.mask_id(packet);
+            mask_id(packet);
+            mask_eof(packet);
             if self.client.capabilities & Can::SESSION_TRACK != 0 {
                 track::sort(&mut packet.payload, self.client.capabilities & Can::DEPRECATE_EOF != 0);
             }
@@ -167,6 +154,28 @@ impl Side {
             }
             self.client.answer_switch(&payload, PASSWORD);
         }
+    }
+}
+
+/// A text that names a statement's id is cut to what stands behind it.
+fn mask_id(packet: &mut Packet) {
+    let payload = &packet.payload;
+    if !NAME_THE_ID.iter().any(|code| memmem::find(payload, code).is_some()) {
+        return;
+    }
+    let digits = |from: usize| payload[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let number = memmem::find_iter(payload, b"(").map(|at| (at + 1, at + 1 + digits(at + 1)));
+    let mut numbers = number.filter(|(from, to)| from < to && payload[*to..].starts_with(b") "));
+    if let Some((_, to)) = numbers.next() {
+        packet.payload = [b"statement", &payload[to + 1..]].concat();
+    }
+}
+
+/// Takes out of an EOF that the session's state changed: no change is told with it, so that nobody can act on it.
+fn mask_eof(packet: &mut Packet) {
+    const SESSION_STATE_CHANGED: u8 = 0x40;
+    if let [0xfe, _, _, _, high] = &mut packet.payload[..] {
+        *high &= !SESSION_STATE_CHANGED;
     }
 }
 
