@@ -9,7 +9,8 @@
 //! - `CORELANE_DIFF_SEED=n`: this seed only, several times, as moves fall at other moments each time;
 //! - `CORELANE_DIFF_MINUTES=n`: seeds from the clock on for so long, instead of the first ones for a short time;
 //! - `CORELANE_DIFF_AGAINST=direct`: the second side is a direct connection too; `still`: corelane, without moves.
-//!   Both test the test.
+//!   Both test the test;
+//! - `CORELANE_DIFF_ALL=1`: goes on after a failure, to see what fails at all.
 
 #[path = "../house/mod.rs"]
 mod house;
@@ -140,7 +141,9 @@ fn streams_are_answered_alike_directly_and_through_moves() {
                 let mut tally = Tally::default();
                 while let Some(seed) = plan.next() {
                     if let Err(story) = run(&Stream::draw(seed), server().port, &mut lane, &mut tally) {
-                        plan.stop();
+                        if setting("DIFF_ALL").is_none() {
+                            plan.stop();
+                        }
                         failures.lock().expect("failures").push((seed, story));
                     }
                 }

@@ -15,6 +15,9 @@ use super::words::{self, Words};
 /// What a session on its way between commands may always be held by.
 const ALWAYS: &[&str] = &["reply"];
 
+/// Holds that a calm stream may cause: what they name can be carried over, or soon ends.
+const CALM: &[&str] = &["user_variable", "sql_prepare"];
+
 pub type Holds = BTreeSet<&'static str>;
 
 pub struct Stream {
@@ -76,6 +79,8 @@ struct Statement {
 
 struct Drawing {
     rng: Rng,
+    /// Half of the streams do nothing that holds a session for good, so that it moves again and again.
+    calm: bool,
     steps: Vec<Planned>,
     holds: Holds,
     statements: Vec<Statement>,
@@ -85,8 +90,10 @@ struct Drawing {
 
 impl Drawing {
     fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
         Self {
-            rng: Rng::with_seed(seed),
+            calm: rng.bool(),
+            rng,
             steps: Vec::new(),
             holds: ALWAYS.iter().copied().collect(),
             statements: Vec::new(),
@@ -131,7 +138,7 @@ impl Drawing {
             40..50 => self.words(words::VARIABLES),
             50..62 => self.words(words::HOLDING),
             62..68 => self.transaction(),
-            68..69 => self.xa(),
+            68..69 if !self.calm => self.xa(),
             69..90 => self.statement(),
             90..93 => self.together(),
             93..95 => self.several(),
@@ -140,8 +147,22 @@ impl Drawing {
         }
     }
 
+    /// One of a family that suits the stream.
+    fn pick(&mut self, family: &[Words]) -> Words {
+        loop {
+            let words = family[self.rng.usize(..family.len())];
+            if self.suits(words.1) {
+                return words;
+            }
+        }
+    }
+
+    fn suits(&self, holds: &[&str]) -> bool {
+        !self.calm || holds.iter().all(|hold| CALM.contains(hold))
+    }
+
     fn words(&mut self, family: &[Words]) {
-        let (text, holds) = family[self.rng.usize(..family.len())];
+        let (text, holds) = self.pick(family);
         let text = self.fill(text);
         self.say(Step::Query(text), holds);
     }
@@ -239,7 +260,12 @@ impl Drawing {
 
     /// Draws a statement; the caller sends it.
     fn new_statement(&mut self) -> (Step, &'static [&'static str]) {
-        let (text, parameters, holds) = words::PREPARED[self.rng.usize(..words::PREPARED.len())];
+        let (text, parameters, holds) = loop {
+            let drawn = words::PREPARED[self.rng.usize(..words::PREPARED.len())];
+            if self.suits(drawn.2) {
+                break drawn;
+            }
+        };
         let text = self.fill(text);
         let slot = self.slots;
         self.slots += 1;
@@ -364,7 +390,7 @@ impl Drawing {
     fn together(&mut self) {
         let mut steps = Vec::new();
         for _ in 0..self.rng.usize(2..6) {
-            let (text, holds) = words::PLAIN[self.rng.usize(..words::PLAIN.len())];
+            let (text, holds) = self.pick(words::PLAIN);
             steps.push(Step::Query(self.fill(text)));
             self.holds.extend(holds);
         }
@@ -386,7 +412,7 @@ impl Drawing {
         for n in 0..self.rng.usize(2..5) {
             let family =
                 [words::PLAIN, words::SETTINGS, words::VARIABLES, words::HOLDING][self.rng.usize(..4)];
-            let (words, holds) = family[self.rng.usize(..family.len())];
+            let (words, holds) = self.pick(family);
             self.holds.extend(holds);
             text.extend_from_slice(if n == 0 { b"" } else { b"; " });
             text.extend(self.fill(words));
@@ -410,7 +436,7 @@ impl Drawing {
                 let text = b"LOAD DATA LOCAL INFILE 'f' INTO TABLE t1 (id, a, b)".to_vec();
                 self.say(Step::Infile(text, file), &[]);
             }
-            16 => self.start_anew(Step::ChangeUser(schema), &["changed_user"]),
+            16 if !self.calm => self.start_anew(Step::ChangeUser(schema), &["changed_user"]),
             _ => self.start_anew(Step::ResetConnection, &[]),
         }
     }

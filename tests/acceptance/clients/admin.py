@@ -28,9 +28,9 @@ class Admin:
         return int(self.cns()[cn]["sessions"])
 
     def moves(self):
-        """`SHOW MOVES` of all workers: counts, and pauses in microseconds."""
+        """`SHOW MOVES` of all workers: counts, and pauses in microseconds; those are NULL before the first move."""
         total = next(row for row in self.ask("SHOW MOVES") if row["worker"] == "all")
-        return {name: int(value) for name, value in total.items() if name != "worker"}
+        return {name: int(value or 0) for name, value in total.items() if name != "worker"}
 
 
 def name_of(definition):
