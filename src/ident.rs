@@ -39,6 +39,11 @@ impl SessionId {
         debug_assert!(worker.index() < WORKERS_MAX);
         Self(Self::MARK | (u32::from(worker.0) << 24) | (count & 0x00ff_ffff))
     }
+
+    /// The worker that gave the id, wherever the session lives now.
+    pub fn birthplace(self) -> WorkerId {
+        WorkerId((self.0 >> 24) as u16 & (WORKERS_MAX as u16 - 1))
+    }
 }
 
 impl fmt::Display for SessionId {
@@ -83,5 +88,8 @@ mod tests {
     fn session_ids_keep_worker_and_count_apart() {
         assert_eq!(SessionId::new(WorkerId(0), 1).0, 0x8000_0001);
         assert_eq!(SessionId::new(WorkerId(127), 0x0100_0002).0, 0xff00_0002);
+        for worker in [WorkerId(0), WorkerId(5), WorkerId(127)] {
+            assert_eq!(SessionId::new(worker, u32::MAX).birthplace(), worker);
+        }
     }
 }

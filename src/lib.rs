@@ -9,7 +9,7 @@
 //! 3 reach       net -> reactor   |   mailbox
 //! ------------------------------------------ waterline: no I/O, no clock below
 //! 2 judgement   session   |   placement -> route
-//! 1 language    wire
+//! 1 language    wire   |   sql
 //! 0 ground      metrics   ident
 //! ```
 //!

@@ -1,7 +1,8 @@
 //! What one worker counts: traffic, seats on CNs, and moves with the pauses that they cost.
 //!
 //! Every number here has exactly one writer, the worker that owns it, so an increment is a plain load
-//! and store; anybody may read. Nothing here is a lock or a read-modify-write instruction.
+//! and store; anybody may read. Nothing here is a lock, and nothing a read-modify-write instruction but a
+//! [`Transit`], which belongs to no worker and is rare.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -62,6 +63,10 @@ pub struct Counters {
     pub panics: Count,
     /// Reports that did not fit into the coordinator's mailbox.
     pub reports_dropped: Count,
+    /// Sessions that left for another worker.
+    pub handed_over: Count,
+    /// Sessions that came from another worker.
+    pub adopted: Count,
     pub moves: Moves,
 }
 
@@ -178,23 +183,63 @@ impl Default for SeatRow {
 /// The seats taken on every CN, one row for each worker.
 ///
 /// A worker writes its own row alone; whoever picks a CN sums a column, so a burst of logins on several
-/// workers sees itself at once.
+/// workers sees itself at once. A session between two workers keeps its seat in a row of its own, so that no seat
+/// looks free that is not.
 #[derive(Clone, Debug)]
-pub struct Tally(Arc<[SeatRow]>);
+pub struct Tally(Arc<Rows>);
+
+#[derive(Debug)]
+struct Rows {
+    workers: Box<[SeatRow]>,
+    transit: SeatRow,
+    travellers: AtomicU32,
+}
 
 impl Tally {
     pub fn new(workers: usize) -> Self {
-        Self((0..workers).map(|_| SeatRow::default()).collect())
+        let workers = (0..workers).map(|_| SeatRow::default()).collect();
+        Self(Arc::new(Rows { workers, transit: SeatRow::default(), travellers: AtomicU32::new(0) }))
     }
 
-    /// Seats taken on a CN by all workers together.
+    /// Seats taken on a CN by all workers together, and by sessions on their way between two.
     pub fn seats(&self, slot: CnSlot) -> u32 {
-        self.0.iter().map(|row| row.0[slot.index()].load(Relaxed)).sum()
+        let rows = self.0.workers.iter().chain([&self.0.transit]);
+        rows.map(|row| row.0[slot.index()].load(Relaxed)).sum()
+    }
+
+    /// Sessions on their way between two workers, which no worker counts.
+    pub fn travellers(&self) -> u32 {
+        self.0.travellers.load(Relaxed)
     }
 
     /// Seats taken on a CN by one worker.
     pub fn seats_of(&self, worker: WorkerId, slot: CnSlot) -> u32 {
-        self.0[worker.index()].0[slot.index()].load(Relaxed)
+        self.0.workers[worker.index()].0[slot.index()].load(Relaxed)
+    }
+}
+
+/// A session between two workers, counted with its seat. Dropping it ends that, whoever does.
+///
+/// Who sends a session off begins its transit before its own seat and count are given back, and who takes it in ends it
+/// when it has its own: a sum over all may for a moment have one too many, and never one too few.
+#[derive(Debug)]
+pub struct Transit {
+    tally: Tally,
+    slot: CnSlot,
+}
+
+impl Transit {
+    pub fn begin(tally: &Tally, slot: CnSlot) -> Self {
+        tally.0.transit.0[slot.index()].fetch_add(1, Relaxed);
+        tally.0.travellers.fetch_add(1, Relaxed);
+        Self { tally: tally.clone(), slot }
+    }
+}
+
+impl Drop for Transit {
+    fn drop(&mut self) {
+        self.tally.0.transit.0[self.slot.index()].fetch_sub(1, Relaxed);
+        self.tally.0.travellers.fetch_sub(1, Relaxed);
     }
 }
 
@@ -214,7 +259,7 @@ impl SeatBook {
     }
 
     fn change(&self, slot: CnSlot, f: impl Fn(u32) -> u32) {
-        let seats = &self.0.0[self.1.index()].0[slot.index()];
+        let seats = &self.0.0.workers[self.1.index()].0[slot.index()];
         seats.store(f(seats.load(Relaxed)), Relaxed);
     }
 }
@@ -290,5 +335,17 @@ mod tests {
         drop(a);
         assert_eq!(tally.seats(CnSlot(3)), 1);
         assert_eq!(tally.seats(CnSlot(4)), 1);
+    }
+
+    #[test]
+    fn a_session_in_transit_keeps_a_seat() {
+        let tally = Tally::new(2);
+        let seat = SeatBook::new(tally.clone(), WorkerId(0)).take(CnSlot(3));
+        let transit = Transit::begin(&tally, CnSlot(3));
+        drop(seat);
+        assert_eq!((tally.seats(CnSlot(3)), tally.travellers()), (1, 1));
+        assert_eq!(tally.seats_of(WorkerId(0), CnSlot(3)), 0);
+        std::thread::spawn(move || drop(transit)).join().expect("it may end anywhere");
+        assert_eq!((tally.seats(CnSlot(3)), tally.travellers()), (0, 0));
     }
 }

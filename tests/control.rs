@@ -16,10 +16,12 @@ use corelane::config;
 use corelane::coordinator::signal::Signal;
 use corelane::coordinator::{Coordinator, CoordinatorError, CoordinatorParts};
 use corelane::ident::{CnSlot, Epoch, SessionId, WorkerId};
-use corelane::mailbox::message::{CnFailure, Event, Order, Picture, Report, SessionRow};
+use corelane::mailbox::message::{
+    CensusRow, CnFailure, Event, MoveOrder, Order, Parcel, Picture, Report, SessionRow, Whom,
+};
 use corelane::mailbox::{WorkerEnd, pair};
-use corelane::metrics::{Counters, Tally};
-use corelane::route::CnState;
+use corelane::metrics::{Counters, SeatBook, Tally};
+use corelane::route::{Cn, CnState, Group, WorkState};
 use corelane::wire::auth::{AuthSwitchRequest, native_key, native_scramble};
 use corelane::wire::capability::Capabilities;
 use corelane::wire::frame::{Header, write_packet};
@@ -89,6 +91,40 @@ struct Told {
     mute: bool,
     /// Goes on after an order to stop, unless its grace is zero.
     busy: bool,
+    /// What a census finds.
+    rows: Vec<CensusRow>,
+    censuses: usize,
+    moves: Vec<MoveOrder>,
+    evicted: Vec<(CnSlot, String)>,
+    handovers: Vec<(WorkerId, u32)>,
+    adopted: usize,
+}
+
+impl Told {
+    /// Moves sessions as it was ordered, at once.
+    fn move_some(&mut self, order: &MoveOrder) {
+        let Whom::Some { group, from, count } = &order.whom else { return };
+        for (cn, by) in [(*from, -i64::from(*count)), (order.to, i64::from(*count))] {
+            let at = self.rows.iter().position(|row| row.cn == cn && row.group == *group);
+            let at = at.unwrap_or_else(|| {
+                self.rows.push(row(group, cn, 0));
+                self.rows.len() - 1
+            });
+            let row = &mut self.rows[at];
+            row.sessions = u32::try_from(i64::from(row.sessions) + by).expect("no more than there are");
+            row.movable = row.sessions;
+        }
+        self.rows.retain(|row| row.sessions > 0);
+    }
+}
+
+fn row(group: &Arc<Group>, cn: CnSlot, sessions: u32) -> CensusRow {
+    let group = group.clone();
+    CensusRow { group, cn, sessions, movable: sessions, dwelling: 0, leaving: 0, arriving: 0 }
+}
+
+fn tenant(name: &str) -> Arc<Group> {
+    Arc::new(Group { tenant: name.into(), labels: Default::default(), anywhere: false })
 }
 
 impl ScriptedWorker {
@@ -120,14 +156,22 @@ impl ScriptedWorker {
 
     /// The state of a CN as this worker knows it.
     fn state(&self, id: &str) -> Option<CnState> {
-        let picture = self.picture()?;
-        picture.view.cns.iter().find(|cn| &*cn.id == id).map(|cn| cn.state)
+        self.cn(id).map(|cn| cn.state)
+    }
+
+    fn cn(&self, id: &str) -> Option<Arc<Cn>> {
+        self.picture()?.view.cns.iter().find(|cn| &*cn.id == id).cloned()
+    }
+
+    fn told<T>(&self, look: impl FnOnce(&mut Told) -> T) -> T {
+        look(&mut self.told.lock().unwrap())
     }
 }
 
 /// True when the worker has to end.
 fn obey(end: &WorkerEnd, order: Order, told: &mut Told) -> bool {
-    let report = |event| end.report(Report { worker: end.worker(), epoch: Epoch(0), event }).unwrap();
+    let epoch = told.pictures.last().map_or(Epoch(0), |picture| picture.view.epoch);
+    let report = |event| end.report(Report { worker: end.worker(), epoch, event }).unwrap();
     match order {
         Order::Publish(picture) => told.pictures.push(picture),
         Order::ListSessions { .. } if told.mute => (),
@@ -135,8 +179,26 @@ fn obey(end: &WorkerEnd, order: Order, told: &mut Told) -> bool {
             let rows = vec![session(end.worker())];
             report(Event::Sessions { ticket, rows });
         }
-        Order::Census { .. } | Order::Move(_) | Order::Evict { .. } => (),
-        Order::Kill { .. } | Order::Handover { .. } | Order::Adopt(_) => (),
+        Order::Census { ticket } => {
+            told.censuses += 1;
+            report(Event::Census { ticket, rows: told.rows.clone() });
+        }
+        Order::Move(order) => {
+            told.move_some(&order);
+            if let Whom::Session { ticket, session } = order.whom {
+                report(answer(end.worker(), ticket, session, Err("a transaction is open".into())));
+            }
+            told.moves.push(order);
+        }
+        Order::Evict { from, why } => {
+            told.rows.retain(|row| row.cn != from);
+            told.evicted.push((from, why.to_string()));
+        }
+        Order::Kill { ticket, session } => {
+            report(answer(end.worker(), ticket, session, Ok("killed".into())));
+        }
+        Order::Handover { to, count } => told.handovers.push((to, count)),
+        Order::Adopt(_) => told.adopted += 1,
         Order::Stop { grace } => {
             told.graces.push(grace);
             if !told.busy || grace.is_zero() {
@@ -146,6 +208,14 @@ fn obey(end: &WorkerEnd, order: Order, told: &mut Told) -> bool {
         }
     }
     false
+}
+
+/// What a worker says of an order about one session: it has just one.
+fn answer(worker: WorkerId, ticket: u64, session: SessionId, outcome: Result<String, String>) -> Event {
+    match session == SessionId::new(worker, 7) {
+        true => Event::Answered { ticket, outcome },
+        false => Event::NotHere { ticket },
+    }
 }
 
 fn session(worker: WorkerId) -> SessionRow {
@@ -176,6 +246,8 @@ struct House {
     door: Task<std::io::Result<()>>,
     _dir: tempfile::TempDir,
     config: std::path::PathBuf,
+    tally: Tally,
+    counters: Vec<Arc<Counters>>,
 }
 
 impl House {
@@ -192,13 +264,14 @@ impl House {
         }
         let counters: Vec<_> = (0..2).map(|_| Arc::new(Counters::default())).collect();
         counters[1].bytes_in.add(1 << 33);
+        let tally = Tally::new(2);
         let parts = CoordinatorParts {
             settings,
             config_path: Some(config.clone()),
             mailboxes,
-            counters,
+            counters: counters.clone(),
             cpus: vec![4, 5],
-            tally: Tally::new(2),
+            tally: tally.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let admin = listener.local_addr().unwrap();
@@ -206,7 +279,7 @@ impl House {
         let (signals, caught) = mpsc::channel(8);
         let coordinator = tokio::spawn(coordinator.run_with(caught));
         let door = tokio::spawn(admin::serve(listener, desk));
-        Self { workers, signals, admin, coordinator, door, _dir: dir, config }
+        Self { workers, signals, admin, coordinator, door, _dir: dir, config, tally, counters }
     }
 
     async fn client(&self) -> Conn {
@@ -238,6 +311,22 @@ impl House {
         for worker in self.workers {
             worker.thread.join().unwrap();
         }
+    }
+}
+
+/// Two CNs of one data set, which are looked at often.
+fn moving_config(cns: [&ScriptedCn; 2]) -> String {
+    let cns = [("cn1", cns[0].address.to_string()), ("cn2", cns[1].address.to_string())];
+    // What was told to move is watched for as long as it may back off.
+    "[balance]\ninterval_ms = 50\n[migration]\nback_off_ms = 100\nback_off_max_ms = 100\n".to_owned()
+        + &config(&cns).replace("labels = { tier = [\"gold\"] }", "data = \"d1\"")
+}
+
+/// A statement that is refused, and why.
+async fn refused(client: &mut Conn, statement: &str) -> String {
+    match client.query_drop(statement).await {
+        Err(mysql_async::Error::Server(error)) => format!("{} {}", error.code, error.message),
+        other => panic!("{statement}: {other:?}"),
     }
 }
 
@@ -493,4 +582,187 @@ async fn workers_that_are_all_lost_end_the_coordinator() {
     drop(worker);
     let ended = tokio::time::timeout(Duration::from_secs(2), running).await.unwrap().unwrap();
     assert!(matches!(ended, Err(CoordinatorError::WorkersLost)));
+}
+
+#[tokio::test]
+async fn a_drain_moves_all_sessions_away_and_goes_on_until_it_is_told_to_end() {
+    let cns = [ScriptedCn::start(), ScriptedCn::start()];
+    let house = House::start(&moving_config([&cns[0], &cns[1]])).await;
+    let group = tenant("acc1");
+    for worker in &house.workers {
+        worker.told(|told| told.rows = vec![row(&group, CnSlot(0), 5), row(&group, CnSlot(1), 5)]);
+    }
+    until("a picture", || house.workers.iter().all(|w| w.state("cn2") == Some(CnState::Working))).await;
+    let mut client = house.client().await;
+    client.query_drop("DRAIN CN 'cn1'").await.unwrap();
+    assert_eq!(client.info(), "cn1 drains, without a deadline");
+    let drained = || house.workers[0].cn("cn1").is_some_and(|cn| cn.work == WorkState::Drained);
+    until("cn1 is drained", drained).await;
+    for worker in &house.workers {
+        let order = worker.told(|told| told.moves.pop()).expect("an order to move");
+        assert!(matches!(order.whom, Whom::Some { from: CnSlot(0), count: 5, .. }), "{order:?}");
+        assert_eq!((order.to, order.dwelling_too), (CnSlot(1), true));
+    }
+    let shown: Row = client.query_first("SHOW CNS LIKE 'cn1'").await.unwrap().unwrap();
+    assert_eq!(
+        (text(&shown, "state").unwrap(), text(&shown, "data").unwrap()),
+        ("drained".into(), "d1".into())
+    );
+    house.signals.send(Signal::Reload).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(drained(), "a reload does not end a drain");
+    client.query_drop("RESUME CN 'cn1'").await.unwrap();
+    // All of them have moved within the dwell time, as far as the coordinator can remember.
+    until("cn1 works", || house.workers[0].cn("cn1").is_some_and(|cn| cn.work == WorkState::Working)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(house.workers[0].told(|told| told.moves.len()), 0, "nobody swings back at once");
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn at_the_deadline_the_rest_is_ended_and_the_cn_is_removed() {
+    let cns = [ScriptedCn::start(), ScriptedCn::start()];
+    let house = House::start(&moving_config([&cns[0], &cns[1]])).await;
+    let held = CensusRow { movable: 0, ..row(&tenant("acc1"), CnSlot(0), 3) };
+    house.workers[1].told(|told| told.rows = vec![held]);
+    until("a picture", || house.workers[1].state("cn1") == Some(CnState::Working)).await;
+    let mut client = house.client().await;
+    let begun = Instant::now();
+    client.query_drop("REMOVE CN 'cn1' DEADLINE 1 CLOSE").await.unwrap();
+    until("cn1 drains", || house.workers[1].cn("cn1").is_some_and(|cn| cn.work == WorkState::Draining)).await;
+    until("cn1 is gone", || house.workers[1].cn("cn1").is_none()).await;
+    assert!(
+        (Duration::from_secs(1)..Duration::from_secs(3)).contains(&begun.elapsed()),
+        "{:?}",
+        begun.elapsed()
+    );
+    let evicted = house.workers[1].told(|told| told.evicted.clone());
+    assert_eq!(evicted, [(CnSlot(0), "CN cn1 is being drained, and the time for it is over".to_owned())]);
+    assert!(house.workers.iter().all(|worker| worker.told(|told| told.moves.is_empty())));
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn or_it_is_left_draining() {
+    let cns = [ScriptedCn::start(), ScriptedCn::start()];
+    let text =
+        "[drain]\nat_deadline = \"leave\"\ndeadline_s = 1\n".to_owned() + &moving_config([&cns[0], &cns[1]]);
+    let house = House::start(&text).await;
+    house.workers[1]
+        .told(|told| told.rows = vec![CensusRow { movable: 0, ..row(&tenant("a"), CnSlot(0), 3) }]);
+    until("a picture", || house.workers[1].state("cn1") == Some(CnState::Working)).await;
+    let mut client = house.client().await;
+    client.query_drop("DRAIN CN 'cn1'").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    assert_eq!(house.workers[1].cn("cn1").unwrap().work, WorkState::Draining);
+    assert_eq!(house.workers[1].told(|told| told.evicted.len()), 0);
+    house.workers[1].told(|told| told.rows.clear());
+    until("it is drained", || house.workers[1].cn("cn1").unwrap().work == WorkState::Drained).await;
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn orders_about_one_session_are_answered_in_words() {
+    let cns = [ScriptedCn::start(), ScriptedCn::start()];
+    let house = House::start(&moving_config([&cns[0], &cns[1]])).await;
+    until("a picture", || house.workers[1].state("cn2") == Some(CnState::Working)).await;
+    let mut client = house.client().await;
+    let session = SessionId::new(WorkerId(1), 7);
+    client.query_drop(format!("KILL {session}")).await.unwrap();
+    assert_eq!(client.info(), "killed");
+    assert_eq!(refused(&mut client, "KILL SESSION 5").await, "1105 there is no session 5");
+    let statement = format!("MOVE SESSION {session} TO CN 'cn2'");
+    assert_eq!(refused(&mut client, &statement).await, "1105 a transaction is open");
+    let order = house.workers[1].told(|told| told.moves.pop()).unwrap();
+    assert_eq!((order.to, order.dwelling_too), (CnSlot(1), true));
+    let unknown = refused(&mut client, &format!("MOVE SESSION {session} TO CN 'cn22'")).await;
+    assert_eq!(unknown, "1105 there is no CN 'cn22'; did you mean 'cn2'?");
+    client.query_drop("DRAIN CN cn2").await.unwrap();
+    assert!(refused(&mut client, &statement).await.starts_with("1105 cn2 is drain"));
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn cns_are_added_and_altered_until_the_file_is_read_again() {
+    let cns = [ScriptedCn::start(), ScriptedCn::start()];
+    let house = House::start(&moving_config([&cns[0], &cns[1]])).await;
+    until("a picture", || house.workers[0].state("cn2").is_some()).await;
+    let mut client = house.client().await;
+    let add =
+        format!("ADD CN 'cn3' ADDRESS '{}' WEIGHT 2 LABELS (tier = ('a', 'b')) DATA 'd1'", cns[0].address);
+    client.query_drop(&add).await.unwrap();
+    assert_eq!(client.info(), format!("cn3 added at {}", cns[0].address));
+    assert_eq!(refused(&mut client, &add).await, "1105 there is a CN 'cn3' already");
+    client.query_drop("ALTER CN 'cn1' SET WEIGHT 7, LABELS (account = 'acc1'), DATA NULL").await.unwrap();
+    until("cn1 is altered", || house.workers[0].cn("cn1").is_some_and(|cn| cn.weight == 7)).await;
+    until("cn3 works", || house.workers[0].state("cn3") == Some(CnState::Working)).await;
+    let (cn1, cn3) = (house.workers[0].cn("cn1").unwrap(), house.workers[0].cn("cn3").unwrap());
+    assert_eq!((cn1.weight, cn1.labels.to_string(), &cn1.data), (7, "account=acc1".into(), &None));
+    assert_eq!((cn3.weight, cn3.labels.to_string().as_str()), (2, "tier=a|b"));
+    let statement =
+        "select mo_ctl('cn', 'label', 'cn2:account:[acc2,acc3]'), mo_ctl('cn','workstate','cn2:2')";
+    let done: Row = client.query_first(statement).await.unwrap().unwrap();
+    let said: Vec<Option<String>> = (0..2).map(|at| done.get(at).unwrap()).collect();
+    assert_eq!(said[0].as_deref(), Some("{\n  \"method\": \"LABEL\",\n  \"result\": \"OK\"\n}\n"));
+    assert!(said[1].as_ref().unwrap().contains("WORKSTATE"));
+    assert_eq!(done.columns_ref()[0].name_str(), "mo_ctl(cn, label, cn2:account:[acc2,acc3])");
+    let changed = |cn: &Cn| cn.labels.to_string() == "account=acc2|acc3" && cn.work != WorkState::Working;
+    until("cn2 is as it was told", || house.workers[0].cn("cn2").is_some_and(|cn| changed(&cn))).await;
+    client.query_drop("select mo_ctl('cn','workstate','cn2:1')").await.unwrap();
+    assert!(
+        refused(&mut client, "select mo_ctl('cn','label','cn9:a:b')")
+            .await
+            .starts_with("1105 there is no CN")
+    );
+    house.signals.send(Signal::Reload).await.unwrap();
+    until("cn3 is gone", || house.workers[0].cn("cn3").is_none()).await;
+    let (cn1, cn2) = (house.workers[0].cn("cn1").unwrap(), house.workers[0].cn("cn2").unwrap());
+    assert_eq!((cn1.weight, cn1.data.as_deref()), (1, Some("d1")));
+    assert_eq!((cn2.labels.is_empty(), cn2.work), (true, WorkState::Working));
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_house_at_rest_is_not_counted_over_and_over() {
+    let cns = [ScriptedCn::start(), ScriptedCn::start()];
+    let house = House::start(&moving_config([&cns[0], &cns[1]])).await;
+    let censuses = || house.workers[0].told(|told| told.censuses);
+    until("both work and are counted", || {
+        house.workers[0].state("cn2") == Some(CnState::Working) && censuses() > 0
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let before = censuses();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(censuses(), before);
+    let group = tenant("acc1");
+    house.workers[0].told(|told| told.rows = vec![row(&group, CnSlot(0), 40)]);
+    let _seat = SeatBook::new(house.tally.clone(), WorkerId(0)).take(CnSlot(0));
+    until("half of them move", || house.workers[0].told(|told| told.rows.len() == 2)).await;
+    let order = house.workers[0].told(|told| told.moves.pop()).unwrap();
+    assert!(
+        matches!(order.whom, Whom::Some { from: CnSlot(0), count: 20, .. }) && !order.dwelling_too,
+        "{order:?}"
+    );
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    let after = censuses();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(censuses(), after, "what was planned is done");
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_crowded_worker_hands_over_through_the_coordinator() {
+    let cns = [ScriptedCn::start(), ScriptedCn::start()];
+    let house = House::start(&moving_config([&cns[0], &cns[1]])).await;
+    until("a picture", || house.workers[0].picture().is_some()).await;
+    house.counters[0].sessions.add(100);
+    until("an order", || house.workers[0].told(|told| !told.handovers.is_empty())).await;
+    house.counters[0].sessions.sub(50);
+    house.counters[1].sessions.add(50);
+    assert_eq!(house.workers[0].told(|told| told.handovers[0]), (WorkerId(1), 50));
+    let parcel = Parcel(Box::new(5_u8));
+    house.workers[0].reports.send(Event::HandedOver { to: WorkerId(1), parcel }).unwrap();
+    until("it arrives", || house.workers[1].told(|told| told.adopted == 1)).await;
+    house.stop().await;
 }

@@ -33,8 +33,13 @@ pub struct Options {
     /// Length of each measurement.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Known peers: direct, epoll, haproxy, haproxy-busy, nginx, corelane, corelane-spin.
-    #[arg(long, value_delimiter = ',', default_value = "direct,epoll,haproxy,nginx,corelane")]
+    /// Known peers: direct, epoll, haproxy, haproxy-busy, nginx, corelane, corelane-spin, and corelane-tracked, whose
+    /// sessions may move.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "direct,epoll,haproxy,nginx,corelane,corelane-tracked"
+    )]
     peers: Vec<String>,
     /// One more peer: NAME=COMMAND with {listen}, {target}, {listen_port}, {target_port}, {cpu} and {dir}.
     #[arg(long = "peer", value_name = "NAME=COMMAND")]

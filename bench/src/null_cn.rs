@@ -2,7 +2,8 @@
 //!
 //! It exists so that a benchmark measures what stands before it. Replies are built once; a session owns no memory
 //! beyond its slot unless a frame is cut or a client reads slowly. `big N` as a query streams N MiB of 1 KiB rows
-//! and holds none of them back in memory. It checks no password and executes nothing.
+//! and holds none of them back in memory. A SET gets an OK, and who asks for system variables gets some, so that
+//! corelane can have sessions tracked. It checks no password and executes nothing.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -317,6 +318,11 @@ fn command(session: &mut Session, payload: &[u8], canned: &[Canned; 2], out: &mu
             Some(mebibytes) => {
                 out.extend_from_slice(&canned.big_head);
                 session.stream = Some(Stream { chunks: mebibytes * CHUNKS_PER_MIB, sent: 0 });
+            }
+            None if argument.starts_with(b"SET ") => out.extend(protocol::ok(1)),
+            None if argument.starts_with(b"SELECT @@") => {
+                let asked = argument.windows(2).filter(|pair| pair == b"@@").count();
+                out.extend(protocol::settings(session.deprecate_eof, asked.min(250) as u8));
             }
             None => out.extend_from_slice(&canned.text),
         },

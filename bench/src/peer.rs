@@ -37,6 +37,8 @@ pub enum Kind {
     Corelane {
         binary: PathBuf,
         spin_us: u32,
+        /// The CN reports what sessions change, so that they may move.
+        tracked: bool,
     },
     /// A shell command with `{listen}`, `{target}`, `{cpu}`, `{dir}`, and `{listen_port}`, `{target_port}`.
     Template(String),
@@ -70,15 +72,16 @@ impl Peer {
     /// A peer known by `name`; `None` when there is none.
     #[must_use]
     pub fn known(name: &str, corelane: &Path) -> Option<Self> {
-        let corelane = |spin_us| Kind::Corelane { binary: corelane.to_owned(), spin_us };
+        let corelane = |spin_us, tracked| Kind::Corelane { binary: corelane.to_owned(), spin_us, tracked };
         let kind = match name {
             "direct" => Kind::Direct,
             "epoll" => Kind::Epoll,
             "haproxy" => Kind::Haproxy { busy_polling: false },
             "haproxy-busy" => Kind::Haproxy { busy_polling: true },
             "nginx" => Kind::Nginx,
-            "corelane" => corelane(0),
-            "corelane-spin" => corelane(50),
+            "corelane" => corelane(0, false),
+            "corelane-spin" => corelane(50, false),
+            "corelane-tracked" => corelane(0, true),
             _ => return None,
         };
         Some(Self { name: name.to_owned(), kind })
@@ -147,8 +150,11 @@ impl Peer {
                 let arguments = ["-e", "stderr", "-p", &place, "-c"];
                 configured(Path::new("nginx"), &arguments, nginx(listen, target, ground))
             }
-            Kind::Corelane { binary, spin_us } => {
-                let text = corelane(listen, target, ground, *spin_us)?;
+            Kind::Corelane { binary, spin_us, tracked } => {
+                let mut text = corelane(listen, target, ground, *spin_us)?;
+                if *tracked {
+                    text += "data = \"d1\"\n[[user]]\nname = \"bench\"\npassword = \"\"\n";
+                }
                 configured(binary, &["serve", "--config"], text)
             }
             Kind::Template(template) => {

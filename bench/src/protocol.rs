@@ -173,6 +173,24 @@ pub fn result_set(deprecate_eof: bool, bytes: usize, prepared: bool) -> Vec<u8> 
     out
 }
 
+/// A result set of one row in which each of `columns` reads 1, as settings do that are on.
+#[must_use]
+pub fn settings(deprecate_eof: bool, columns: u8) -> Vec<u8> {
+    let mut out = framed(1, &[columns]);
+    let mut sequence = 2_u8;
+    let mut put = |payload: &[u8]| {
+        put_frame(&mut out, sequence, payload);
+        sequence = sequence.wrapping_add(1);
+    };
+    (0..columns).for_each(|_| put(&column(b"setting")));
+    if !deprecate_eof {
+        put(&eof());
+    }
+    put(&b"\x011".repeat(usize::from(columns)));
+    out.extend(result_tail(deprecate_eof, sequence));
+    out
+}
+
 /// A row of one string, `payload_bytes` long in all (between 260 and 65,538).
 #[must_use]
 pub fn long_row(payload_bytes: usize) -> Vec<u8> {

@@ -90,6 +90,11 @@ impl Census {
         rows.fold(0_u32, |sum, (_, row)| sum.saturating_add(row.sessions).saturating_add(row.arriving))
     }
 
+    /// Whether any session was on its way from one CN to another.
+    pub fn is_moving(&self) -> bool {
+        self.rows().any(|(_, row)| row.leaving > 0)
+    }
+
     /// The oldest epoch in which any worker counted last; `None` while one has never counted.
     pub fn epoch(&self) -> Option<Epoch> {
         self.counts.values().map(|count| count.epoch).min().flatten()

@@ -58,8 +58,8 @@ const FIRST_ROUND_LIMIT: Duration = Duration::from_millis(500);
 /// What workers get on top of the grace to say that they have stopped.
 const STOP_SLACK: Duration = Duration::from_secs(2);
 
-/// When to try again to fill a mailbox that was full.
-const POST_RETRY: Duration = Duration::from_millis(20);
+/// When to try again to fill a mailbox that was full. A drain of many tenants gives thousands of orders.
+const POST_RETRY: Duration = Duration::from_millis(5);
 
 /// All that a coordinator is made of. The lists have one entry for each worker, in the workers' order.
 pub struct CoordinatorParts {
@@ -223,6 +223,7 @@ impl Coordinator {
             Event::Sessions { ticket, rows } => self.rolls.answered(ticket, report.worker, rows),
             Event::Census { ticket, rows } => {
                 if self.helm.census.answered(ticket, report.worker, report.epoch, rows) {
+                    self.helm.silence_said = false;
                     self.order_moves();
                 }
             }

@@ -42,6 +42,7 @@ impl Coordinator {
         self.picture.migration = self.settings.migration.clone().into();
         self.picture.dwell = self.settings.balance.dwell;
         self.helm.balance.set_rules(&self.settings.balance, &self.settings.drain);
+        self.helm.table_changed = true;
         self.unpublished = true;
         self.take_cns();
         self.compose_users();

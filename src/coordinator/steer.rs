@@ -2,14 +2,14 @@
 //! between workers.
 //!
 //! A census is taken at once when the table has changed, and at each interval while seats change hands, a plan is
-//! unfinished or a CN drains; a house at rest is left at rest. What is to be done is judged by
+//! unfinished, sessions that were told to move may have backed off, or a CN drains; a house at rest is left at rest. What is to be done is judged by
 //! [`crate::placement`]; here are the clock and the orders. Orders and census go through the same mailbox one
 //! after the other, so a census has seen every order that was given before it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::census::Census;
 use super::{Coordinator, Stage};
@@ -30,10 +30,14 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
 pub struct Helm {
     pub census: Census,
     pub balance: Balance,
-    /// The table has changed since the last census began.
+    /// The table or the rules have changed since the last census began.
     pub table_changed: bool,
+    /// That a worker was silent has been said, and since then no census was whole.
+    pub silence_said: bool,
     /// The last plan left something to do.
     unfinished: bool,
+    /// Until then sessions may back off that were told to move and could not.
+    watch_until: Instant,
     /// The seats of each CN in the view when the last census began.
     seats: Vec<u32>,
     next_look: Instant,
@@ -46,7 +50,9 @@ impl Helm {
             census: Census::default(),
             balance: Balance::new(&settings.balance, &settings.drain),
             table_changed: false,
+            silence_said: false,
             unfinished: false,
+            watch_until: now,
             seats: Vec::new(),
             next_look: now,
             next_handover: now,
@@ -73,7 +79,9 @@ impl Coordinator {
         }
         let now = Instant::now();
         if self.helm.census.expire(now) {
-            warn!("not every worker has counted its sessions in time");
+            if !std::mem::replace(&mut self.helm.silence_said, true) {
+                warn!("not every worker has counted its sessions in time: of the others nothing moves");
+            }
             self.order_moves();
         }
         if !self.helm.census.is_open() && (self.helm.table_changed || now >= self.helm.next_look) {
@@ -91,8 +99,8 @@ impl Coordinator {
         let interval = self.settings.balance.interval;
         self.helm.next_look = now + if draining { interval.min(DRAIN_INTERVAL) } else { interval };
         let seats = Helm::seats_now(&self.tally, &self.picture.view);
-        let reason = self.helm.table_changed || self.helm.unfinished || draining || seats != self.helm.seats;
-        if !reason {
+        let moving = self.helm.unfinished || draining || now < self.helm.watch_until;
+        if !moving && !self.helm.table_changed && seats == self.helm.seats {
             return;
         }
         (self.helm.seats, self.helm.table_changed) = (seats, false);
@@ -119,6 +127,9 @@ impl Coordinator {
         if !plan.steps.is_empty() {
             let sessions: u32 = plan.steps.iter().map(|step| step.count).sum();
             debug!("{sessions} sessions are told to move, in {} orders", plan.steps.len());
+        }
+        if !plan.steps.is_empty() || self.helm.census.is_moving() {
+            self.helm.watch_until = Instant::now() + self.settings.migration.back_off_max;
         }
         for step in plan.steps {
             self.order_step(step);
@@ -156,7 +167,7 @@ impl Coordinator {
             .collect();
         for handover in even::handovers(&sessions) {
             let even::Handover { from, to, count } = handover;
-            info!("worker {from} is crowded: it hands up to {count} sessions over to worker {to}");
+            debug!("worker {from} is crowded: it hands up to {count} sessions over to worker {to}");
             self.order(from, Order::Handover { to, count });
         }
     }

@@ -43,7 +43,8 @@ pub enum Order {
     Evict { from: CnSlot, why: Arc<str> },
     /// End one session; answer with [`Event::Answered`] if it lives here, else with [`Event::NotHere`].
     Kill { ticket: u64, session: SessionId },
-    /// Give up to `count` quiet sessions to another worker, by way of the coordinator.
+    /// Give up to `count` quiet sessions to another worker, by way of the coordinator. Those that are about to leave for
+    /// it count, so that an order may be given again.
     Handover { to: WorkerId, count: u32 },
     /// Take in a session that another worker has given up.
     Adopt(Parcel),

@@ -6,8 +6,8 @@
 //! a pipe and none for an eventfd, and a pipe also tells that the worker is gone.
 //!
 //! Invariant: nobody ever waits for a full mailbox, so the two sides cannot deadlock. What does not fit
-//! is given back to the sender, who decides: a worker counts the report and drops it, the coordinator
-//! keeps the order. And a bell never rings before its message lies in the channel.
+//! is given back to the sender, who decides: a worker keeps the session that it wanted to hand over, and counts and drops
+//! any other report; the coordinator keeps the order. And a bell never rings before its message lies in the channel.
 
 pub mod message;
 
@@ -49,10 +49,10 @@ pub fn pair(worker: WorkerId) -> io::Result<(CoordinatorEnd, WorkerEnd)> {
     Ok((coordinator, worker))
 }
 
-/// A report did not fit: the coordinator is behind by [`REPORTS_MAX`] reports, or has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// A report did not fit, and here it is back: the coordinator is behind by [`REPORTS_MAX`] reports, or has ended.
+#[derive(Debug, thiserror::Error)]
 #[error("the coordinator's mailbox is full")]
-pub struct Full;
+pub struct Full(pub Report);
 
 /// Why an order was not sent.
 #[derive(Debug)]
@@ -90,9 +90,9 @@ impl WorkerEnd {
         self.orders_bell.as_fd()
     }
 
-    /// Sends a report; never waits. The caller counts what does not fit.
+    /// Sends a report; never waits. The caller decides about one that does not fit.
     pub fn report(&self, report: Report) -> Result<(), Full> {
-        self.reports.try_send(report).map_err(|_| Full)?;
+        self.reports.try_send(report).map_err(|unsent| Full(unsent.into_inner()))?;
         // EAGAIN means that thousands of rings are unheard, so the coordinator is called already.
         ring(&self.reports_bell, b"\n");
         Ok(())
@@ -159,7 +159,7 @@ fn ring(bell: &OwnedFd, bytes: &[u8]) {
 mod tests {
     use std::time::Duration;
 
-    use super::message::Event;
+    use super::message::{Event, Parcel};
     use super::*;
     use crate::ident::Epoch;
 
@@ -205,9 +205,16 @@ mod tests {
         for _ in 0..REPORTS_MAX {
             worker.report(stopped()).unwrap();
         }
-        assert_eq!(worker.report(stopped()), Err(Full));
+        let parcel = Parcel(Box::new("a session"));
+        let report = Report { event: Event::HandedOver { to: WorkerId(4), parcel }, ..stopped() };
+        match worker.report(report) {
+            Err(Full(Report { event: Event::HandedOver { parcel, .. }, .. })) => {
+                assert_eq!(parcel.0.downcast_ref(), Some(&"a session"));
+            }
+            other => panic!("{other:?}"),
+        }
         assert!(coordinator.next_report().is_some());
-        assert_eq!(worker.report(stopped()), Ok(()));
+        assert!(worker.report(stopped()).is_ok());
     }
 
     #[test]

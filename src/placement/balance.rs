@@ -19,7 +19,7 @@ mod bucket;
 #[cfg(test)]
 mod simulation;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,8 @@ pub struct Step {
 pub struct Plan {
     /// By worker, then by CNs.
     pub steps: Vec<Step>,
-    /// Something is still to be done after these steps, now or when sessions can be moved that cannot now.
+    /// There is more to do than can be done now, or it is not known whether these steps will do; plan again soon.
+    /// Sessions that workers do not count as movable are not waited for.
     pub unfinished: bool,
 }
 
@@ -114,14 +115,14 @@ impl Balance {
                 if !lot.open.must_leave || lot.open.draining != draining || lot.open.to.is_empty() {
                     continue;
                 }
-                draft.unfinished |= lot.sessions > 0 && (draining || self.rules.enabled);
+                draft.unfinished |= lot.movable > 0 && (draining || self.rules.enabled);
                 let able = match (draining, self.rules.enabled) {
                     (true, _) => lot.movable,
                     (false, true) => lot.rested(),
                     (false, false) => 0,
                 };
                 for _ in 0..able {
-                    let Some(to) = draft.emptiest(&draft.lots[at].open.to) else { break };
+                    let Some(to) = draft.emptiest(draft.lots[at].open.to.iter().copied()) else { break };
                     if draft.is_full() || !self.may_take(draining) {
                         break;
                     }
@@ -153,29 +154,28 @@ impl Balance {
         lots: &[usize],
         now: Duration,
     ) {
-        let mut open: Vec<usize> = lots.iter().copied().filter(|at| draft.lots[*at].from == giver).collect();
+        // From where there are most, so that all workers move some.
+        let here = lots.iter().copied().filter(|at| draft.lots[*at].from == giver);
+        let mut most: BinaryHeap<(u32, usize)> = here.map(|at| (draft.lots[at].rested(), at)).collect();
         while draft.load(giver) - 1.0 >= share - ROUNDING {
-            // From where there are most, so that all workers move some.
-            let Some(at) = open.iter().copied().max_by_key(|at| draft.lots[*at].rested()) else { return };
-            if draft.lots[at].rested() == 0 {
+            let Some((rested, at)) = most.pop() else { return };
+            draft.unfinished |= draft.lots[at].movable > 0;
+            if rested == 0 {
                 return;
             }
             let group = draft.lots[at].group.clone();
-            let came_back = |to: CnSlot| self.lately.contains_key(&(group.clone(), to, giver));
-            let takers: Vec<CnSlot> = shares
-                .iter()
-                .map(|(slot, _)| *slot)
-                .filter(|to| *to != giver && draft.is_downhill(giver, *to) && !came_back(*to))
-                .collect();
-            let Some(to) = draft.emptiest(&takers) else {
-                open.retain(|other| draft.lots[*other].group != group);
-                continue;
+            let may_take = |to: &CnSlot| {
+                *to != giver
+                    && draft.is_downhill(giver, *to)
+                    && (self.lately.is_empty() || !self.lately.contains_key(&(group.clone(), *to, giver)))
             };
-            draft.unfinished = true;
+            let takers = shares.iter().map(|(slot, _)| *slot).filter(may_take);
+            let Some(to) = draft.emptiest(takers) else { continue };
             if draft.is_full() || self.lately.len() >= LATELY_MAX || !self.may_take(false) {
                 return;
             }
             draft.step(at, to, false);
+            most.push((rested - 1, at));
             self.note(group, giver, to, now);
         }
     }
@@ -225,7 +225,6 @@ struct Lot {
     worker: WorkerId,
     group: Arc<Group>,
     from: CnSlot,
-    sessions: u32,
     movable: u32,
     dwelling: u32,
     open: Rc<Open>,
@@ -270,7 +269,6 @@ impl<'v> Draft<'v> {
                     worker,
                     group: row.group.clone(),
                     from: row.cn,
-                    sessions: row.sessions,
                     movable: row.movable.min(staying),
                     dwelling: row.dwelling,
                     open,
@@ -289,9 +287,9 @@ impl<'v> Draft<'v> {
     }
 
     /// The CN that would have the least load by weight with one session more; the first of equals.
-    fn emptiest(&self, among: &[CnSlot]) -> Option<CnSlot> {
+    fn emptiest(&self, among: impl Iterator<Item = CnSlot>) -> Option<CnSlot> {
         let with_one_more = |slot: &CnSlot| (self.load(*slot) + 1.0) / self.weight(*slot);
-        among.iter().copied().min_by(|a, b| with_one_more(a).total_cmp(&with_one_more(b)))
+        among.min_by(|a, b| with_one_more(a).total_cmp(&with_one_more(b)))
     }
 
     /// Whether `to` would have no more load than `from`, by weight, if one session moved.
@@ -458,7 +456,9 @@ mod tests {
         let stuck = CensusRow { movable: 0, ..row("a:u", 0, 100) };
         assert_eq!(planned(&house(&[1, 1, 1]), &[stuck, row("a:u", 1, 10)]), "a1>2:5 ..");
         let dwelling = CensusRow { dwelling: 10, ..row("a:u", 0, 10) };
-        assert_eq!(planned(&house(&[1, 1]), &[dwelling]), "");
+        assert_eq!(planned(&house(&[1, 1]), &[dwelling]), " ..", "it will, later");
+        let by_themselves = CensusRow { movable: 0, ..row("a:u", 0, 10) };
+        assert_eq!(planned(&house(&[1, 1]), &[by_themselves]), "");
     }
 
     #[test]
@@ -493,7 +493,7 @@ mod tests {
             told(&balance.plan(&house, rows.iter().map(|row| (WorkerId(0), row)), Duration::from_secs(at)))
         };
         assert_eq!(plan([10, 0], 0), "a0>1:5 ..");
-        assert_eq!(plan([0, 10], 9), "");
+        assert_eq!(plan([0, 10], 9), " ..");
         assert_eq!(plan([0, 10], 10), "a1>0:5 ..");
     }
 

@@ -11,6 +11,9 @@
 //! Received buffers are linked into a [`Chain`]: the links live beside the buffers, so a queue of any length
 //! needs no allocation.
 //!
+//! Bytes that another worker received are in no pool: they are *brought*, in memory of their own, and linked like any
+//! other buffer. So a session that changes workers never waits for a buffer, and never takes one from others.
+//!
 //! Invariant: a buffer is in exactly one place: on the stack, lent to the kernel, or in one chain.
 
 use std::io;
@@ -18,6 +21,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
+use slab::Slab;
 
 use super::memory::Mapping;
 use super::ring::Ring;
@@ -32,8 +36,9 @@ const POOL_MAX: usize = 32768;
 const SMALL_LEVEL: usize = 64;
 const LARGE_LEVEL: usize = 4;
 
-/// A buffer of either pool: large ones have this bit.
+/// Large buffers have this bit, brought ones the next; [`NONE`] is no buffer and has all.
 const LARGE_BIT: u32 = 1 << 31;
+const BROUGHT_BIT: u32 = 1 << 30;
 const NONE: u32 = u32::MAX;
 
 /// Which pool; also the kernel's number of the buffer group.
@@ -43,7 +48,7 @@ pub(super) enum Group {
     Large = 1,
 }
 
-/// One buffer, by pool and number.
+/// One buffer, by pool and number; a brought one by its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BufferId(u32);
 
@@ -61,6 +66,17 @@ impl BufferId {
 
     fn number(self) -> u16 {
         self.0 as u16
+    }
+
+    fn of_brought(key: usize) -> Self {
+        // A key is a count of sessions at most, and those are far fewer.
+        Self(key as u32 | BROUGHT_BIT)
+    }
+
+    /// Its key, if it was brought.
+    #[inline]
+    fn brought(self) -> Option<usize> {
+        (self.0 & BROUGHT_BIT != 0).then_some((self.0 & !BROUGHT_BIT) as usize)
     }
 }
 
@@ -104,10 +120,17 @@ struct Link {
     end: u32,
 }
 
-/// Both pools of a worker.
+/// Bytes that another worker received.
+struct Brought {
+    bytes: Box<[u8]>,
+    link: Link,
+}
+
+/// Both pools of a worker, and what was brought to it.
 pub(super) struct Buffers {
     small: Pool,
     large: Pool,
+    brought: Slab<Brought>,
 }
 
 impl Buffers {
@@ -117,6 +140,7 @@ impl Buffers {
         Ok(Self {
             small: Pool::new(ring, Group::Small, SMALL_BYTES, count(SMALL_BYTES, SMALL_LEVEL), SMALL_LEVEL)?,
             large: Pool::new(ring, Group::Large, LARGE_BYTES, count(LARGE_BYTES, LARGE_LEVEL), LARGE_LEVEL)?,
+            brought: Slab::new(),
         })
     }
 
@@ -127,8 +151,12 @@ impl Buffers {
         }
     }
 
+    #[inline]
     fn link(&mut self, id: BufferId) -> &mut Link {
-        &mut self.pool(id.group()).links[usize::from(id.number())]
+        match id.brought() {
+            None => &mut self.pool(id.group()).links[usize::from(id.number())],
+            Some(key) => &mut self.brought[key].link,
+        }
     }
 
     /// The kernel filled a buffer of this group: appends it to `chain`.
@@ -138,6 +166,21 @@ impl Buffers {
         let pool = self.pool(group);
         pool.lent -= 1;
         pool.links[usize::from(number)] = Link { next: NONE, start: 0, end: bytes };
+        self.append(chain, id, bytes);
+    }
+
+    /// Another worker received `bytes`: appends them to `chain`.
+    pub fn bring(&mut self, chain: &mut Chain, bytes: Box<[u8]>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let end = bytes.len() as u32;
+        let key = self.brought.insert(Brought { bytes, link: Link { next: NONE, start: 0, end } });
+        self.append(chain, BufferId::of_brought(key), end);
+    }
+
+    #[inline]
+    fn append(&mut self, chain: &mut Chain, id: BufferId, bytes: u32) {
         if chain.last == NONE {
             chain.first = id.0;
         } else {
@@ -220,7 +263,7 @@ impl Buffers {
             let here = (link.end - link.start) as usize;
             if at < here {
                 let (now, later) = bytes.split_at(bytes.len().min(here - at));
-                self.pool(id.group()).bytes_mut(id.number(), link)[at..at + now.len()].copy_from_slice(now);
+                self.bytes_mut(id, link)[at..at + now.len()].copy_from_slice(now);
                 bytes = later;
             }
             at = at.saturating_sub(here);
@@ -258,9 +301,17 @@ impl Buffers {
             n -= here;
             chain.first = link.next;
             chain.buffers -= 1;
-            self.pool(id.group()).stack.push(id.number());
+            self.take_back(id);
         }
         chain.last = NONE;
+    }
+
+    #[inline]
+    fn take_back(&mut self, id: BufferId) {
+        match id.brought() {
+            None => self.pool(id.group()).stack.push(id.number()),
+            Some(key) => _ = self.brought.remove(key),
+        }
     }
 
     /// Takes back all buffers of a chain.
@@ -269,22 +320,30 @@ impl Buffers {
         self.consume(&mut chain, bytes);
     }
 
+    #[inline]
     fn link_of(&self, id: BufferId) -> Link {
-        match id.group() {
-            Group::Small => self.small.links[usize::from(id.number())],
-            Group::Large => self.large.links[usize::from(id.number())],
+        match (id.brought(), id.group()) {
+            (None, Group::Small) => self.small.links[usize::from(id.number())],
+            (None, Group::Large) => self.large.links[usize::from(id.number())],
+            (Some(key), _) => self.brought[key].link,
         }
     }
 
+    #[inline]
     fn bytes(&self, id: BufferId) -> &[u8] {
-        let (pool, link) = (
-            match id.group() {
-                Group::Small => &self.small,
-                Group::Large => &self.large,
-            },
-            self.link_of(id),
-        );
-        pool.bytes(id.number(), link)
+        let link = self.link_of(id);
+        match (id.brought(), id.group()) {
+            (None, Group::Small) => self.small.bytes(id.number(), link),
+            (None, Group::Large) => self.large.bytes(id.number(), link),
+            (Some(key), _) => &self.brought[key].bytes[link.start as usize..link.end as usize],
+        }
+    }
+
+    fn bytes_mut(&mut self, id: BufferId, link: Link) -> &mut [u8] {
+        match id.brought() {
+            None => self.pool(id.group()).bytes_mut(id.number(), link),
+            Some(key) => &mut self.brought[key].bytes[link.start as usize..link.end as usize],
+        }
     }
 }
 

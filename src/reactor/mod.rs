@@ -117,6 +117,8 @@ enum Op {
     Shutdown,
     Accept,
     Ring,
+    /// A descriptor for a file of the ring's table.
+    Install,
 }
 
 impl Op {
@@ -125,7 +127,7 @@ impl Op {
     }
 
     fn of(user_data: u64) -> (Self, usize) {
-        const ALL: [Op; 9] = [
+        const ALL: [Op; 10] = [
             Op::Forget,
             Op::Receive,
             Op::ReceiveLarge,
@@ -135,6 +137,7 @@ impl Op {
             Op::Shutdown,
             Op::Accept,
             Op::Ring,
+            Op::Install,
         ];
         (ALL[(user_data >> 56) as usize], (user_data & ((1 << 56) - 1)) as usize)
     }
@@ -338,6 +341,7 @@ impl Core {
             Op::Connect => self.connected(slot, completion, wakers),
             Op::Accept => self.accepted(slot, completion, wakers),
             Op::Ring => self.rang(slot, completion, wakers),
+            Op::Install => self.installed(slot, completion, wakers),
         }
     }
 }

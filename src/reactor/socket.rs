@@ -15,6 +15,10 @@
 //!
 //! **Closing.** Dropping a [`Socket`] cancels what is in flight; the file is closed, and buffers come back, with
 //! the last completion.
+//!
+//! **Leaving.** How a socket goes to the reactor of another worker is told in [`detach`].
+
+mod detach;
 
 use std::future::poll_fn;
 use std::io;
@@ -29,6 +33,7 @@ use super::buffers::{Buffers, Chain, Group, SMALL_BYTES};
 use super::files::File;
 use super::wake::Wakers;
 use super::{Core, Op, Reactor, Slot};
+use detach::Descriptor;
 
 /// Buffers that may wait unread before a socket goes into bulk.
 pub const BULK_BUFFERS: usize = 16;
@@ -85,6 +90,7 @@ pub(super) struct State {
     /// The `errno` of a send that failed; all later ones fail with it.
     send_error: Option<i32>,
     connecting: Option<Box<Connecting>>,
+    descriptor: Descriptor,
     waker: Option<Waker>,
     /// The task waits for bytes, or for the send to end.
     wants_receive: bool,
@@ -342,6 +348,7 @@ impl State {
             sending: Sending::Nothing,
             send_error: None,
             connecting: None,
+            descriptor: Descriptor::NotAsked,
             waker: None,
             wants_receive: false,
             wants_sent: false,
@@ -633,11 +640,18 @@ impl Core {
         for op in [receiving, sending, connecting.map(|_| Op::Connect)].into_iter().flatten() {
             self.cancel(slot, op);
         }
-        if let Some(at) = self.starved.iter().position(|(starved, _)| *starved == slot) {
-            self.starved.swap_remove(at);
-            self.socket(slot).in_flight -= 1;
-        }
+        self.forget_starved(slot);
         self.free_if_closed(slot);
+    }
+
+    /// Takes back a receive that waits for a buffer; whether there was one.
+    fn forget_starved(&mut self, slot: usize) -> bool {
+        let Some(at) = self.starved.iter().position(|(starved, _)| *starved == slot) else { return false };
+        self.starved.swap_remove(at);
+        let state = self.socket(slot);
+        state.receiving = Receiving::Idle;
+        state.in_flight -= 1;
+        true
     }
 
     /// Cancels one operation by its tag, which the kernel finds at once; by file it would look at every operation

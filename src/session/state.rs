@@ -398,6 +398,9 @@ impl State {
             if pending.what.opens_cursor().is_some() {
                 holds.add(Hold::Cursor);
             }
+            if pending.what.prepares_unknown() {
+                holds.add(Hold::SqlPrepare);
+            }
         }
         if let Some(held) = &self.held {
             Kind::ALL.iter().filter(|kind| held.has(**kind)).for_each(|kind| holds.add(kind.hold()));
@@ -853,4 +856,4 @@ fn may_change_context(what: &What) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -375,7 +375,8 @@ mod tests {
                 prop_assert_eq!(bare, None);
             } else {
                 let read = OkPacket { changes: None, status: status & !0x4000, ..ok };
-                prop_assert_eq!(OkPacket::read(&bare.unwrap(), NONE), Ok(read));
+                let bare = bare.unwrap();
+                prop_assert_eq!(OkPacket::read(&bare, NONE), Ok(read));
             }
         }
 

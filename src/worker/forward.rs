@@ -220,7 +220,13 @@ impl Relay<'_> {
     #[cold]
     fn replace_head(&mut self) -> Option<()> {
         let Some(Stop::Execute { head }) = std::mem::take(&mut self.flow.client).stop else { return None };
-        let mut bytes = Vec::with_capacity(head);
+        let mut bytes = self.peek_client(head);
+        let needed = self.dialog.execute_needs(&bytes);
+        if needed > head {
+            self.flow.client = Waiting { known: needed - 1, stop: Some(Stop::Execute { head: needed }) };
+            return Some(());
+        }
+        bytes.clear();
         self.client.read_into(&mut bytes, head);
         let mut look = Look::default();
         self.cn.start_send(self.dialog.execute(&bytes, &mut look).ok()?);
@@ -268,15 +274,16 @@ impl Relay<'_> {
     fn next_command_allows(&mut self, cx: &mut Context<'_>, at_once: bool) -> bool {
         match self.client.poll_received(cx) {
             Poll::Pending => at_once,
-            Poll::Ready(Received::Data) => {
-                let mut bytes = Vec::new();
-                self.client.look(|chunk| {
-                    bytes.extend_from_slice(&chunk[..chunk.len().min(PEEK_MAX - bytes.len())]);
-                });
-                !self.dialog.asks_about_last(&bytes)
-            }
+            Poll::Ready(Received::Data) => !self.dialog.asks_about_last(&self.peek_client(PEEK_MAX)),
             Poll::Ready(Received::End | Received::Broken(_)) => false,
         }
+    }
+
+    /// A copy of the first unread bytes of the client.
+    fn peek_client(&self, most: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.client.look(|chunk| bytes.extend_from_slice(&chunk[..chunk.len().min(most - bytes.len())]));
+        bytes
     }
 
     /// A stopping worker waits for statements and transactions, until it is out of patience.

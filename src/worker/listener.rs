@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::{Worker, tunnel};
 use crate::reactor::Acceptor;
@@ -19,7 +19,10 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: OwnedFd) {
     let accepting = async {
         loop {
             match acceptor.accept().await {
-                Ok(fd) => start(&worker, fd),
+                Ok(fd) => {
+                    let host = worker.clone();
+                    worker.host(async move { tunnel::serve(&host, fd).await });
+                }
                 Err(cause) => {
                     warn!(worker = worker.id.0, "cannot accept a connection: {cause}");
                     worker.reactor.sleep_until(Instant::now() + PAUSE).await;
@@ -28,16 +31,4 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: OwnedFd) {
         }
     };
     worker.stopping.raised().or(accepting).await;
-}
-
-/// A panic ends the session that it happened in, and no other.
-fn start(worker: &Rc<Worker>, fd: OwnedFd) {
-    let worker = worker.clone();
-    worker.reactor.clone().spawn(async move {
-        let session = std::panic::AssertUnwindSafe(tunnel::serve(&worker, fd));
-        if session.catch_unwind().await.is_err() {
-            worker.counters.panics.add(1);
-            error!(worker = worker.id.0, "a session ended by a bug of corelane");
-        }
-    });
 }

@@ -7,6 +7,7 @@
 mod approach;
 mod flag;
 mod forward;
+mod handover;
 mod leg;
 mod listener;
 mod login;
@@ -16,27 +17,31 @@ mod roster;
 mod tunnel;
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
+use tracing::error;
 
 use crate::config::settings::{Login, Migration, Settings};
 use crate::ident::{CnSlot, SessionId, WorkerId};
-use crate::mailbox::WorkerEnd;
 use crate::mailbox::message::{CnFailure, Event, MoveOrder, Order, Picture, Report, Whom};
+use crate::mailbox::{Full, WorkerEnd};
 use crate::metrics::{Counters, SeatBook, Tally};
 use crate::net;
 use crate::reactor::executor::{self, ExecutorError};
 use crate::reactor::{self, Bell, Reactor};
-use crate::route::View;
 use crate::route::pick::Turns;
+use crate::route::{self, Cn, View};
+use crate::session::hold::Hold;
 use flag::Flag;
 use migrate::{Movers, answer};
-use roster::{Call, Card, Entry, Roster};
+use roster::{Call, Card, Entry, Facts, Roster};
 
 /// What a worker is made of. Built by `boot`, used on the worker's own thread.
 pub struct Parts {
@@ -161,7 +166,8 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
                 Order::Move(order) => worker.order_move(order),
                 Order::Evict { from, why } => worker.evict(from, &why),
                 Order::Kill { ticket, session } => worker.kill(ticket, session),
-                Order::Handover { .. } | Order::Adopt(_) => {}
+                Order::Handover { to, count } => handover::give(&worker, to, count),
+                Order::Adopt(parcel) => handover::adopt(&worker, parcel),
                 Order::Stop { grace } => worker.stop(Instant::now() + grace),
             }
         }
@@ -170,6 +176,17 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
 }
 
 impl Worker {
+    /// Runs a session beside the others. A panic ends the session that it happened in, and no other.
+    fn host(self: &Rc<Self>, session: impl Future<Output = ()> + 'static) {
+        let worker = self.clone();
+        self.reactor.spawn(async move {
+            if AssertUnwindSafe(session).catch_unwind().await.is_err() {
+                worker.counters.panics.add(1);
+                error!(worker = worker.id.0, "a session ended by a bug of corelane");
+            }
+        });
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping.is_raised()
     }
@@ -203,9 +220,9 @@ impl Worker {
                 let Some(card) = self.roster.card(session) else {
                     return self.report(Event::NotHere { ticket });
                 };
-                match to {
-                    Some(to) => Movers::order(self, card, to, order.patience, Some(ticket)),
-                    None => answer(self, Some(ticket), Err("there is no such CN".to_owned())),
+                match self.may_move(&card, order.to) {
+                    Ok(to) => Movers::order(self, card, to, order.patience, Some(ticket)),
+                    Err(why) => answer(self, Some(ticket), Err(why)),
                 }
             }
             Whom::Some { group, from, count } => {
@@ -216,6 +233,19 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// The CN that a session is to move to, if it may go there.
+    fn may_move(&self, card: &Card, to: CnSlot) -> Result<Arc<Cn>, String> {
+        let (view, group, from) = (self.view(), card.group.borrow().clone(), card.slot());
+        let (Some(view), Some(group), Some(from)) = (view, group, from) else {
+            return Err(Hold::Login.why().to_owned());
+        };
+        if let Some(hold) = card.hold().filter(|hold| hold.is_lasting()) {
+            return Err(hold.why().to_owned());
+        }
+        route::moves::may_move(&view, &group, from, to).map_err(|barred| barred.to_string())?;
+        view.cn(to).cloned().ok_or_else(|| "there is no such CN".to_owned())
     }
 
     /// Ends all sessions on a CN.
@@ -254,9 +284,10 @@ impl Worker {
         self.picture.borrow().as_ref().map(|picture| picture.login.clone())
     }
 
-    /// Sessions on all workers, this one's newest included.
+    /// Sessions on all workers, this one's newest included, and between them.
     fn sessions_everywhere(&self) -> u64 {
-        self.all_counters.iter().map(|counters| counters.sessions.get()).sum()
+        let settled: u64 = self.all_counters.iter().map(|counters| counters.sessions.get()).sum();
+        settled + u64::from(self.tally.travellers())
     }
 
     fn report_failure(&self, slot: CnSlot, failure: CnFailure) {
@@ -264,10 +295,16 @@ impl Worker {
     }
 
     fn report(&self, event: Event) {
-        let epoch = self.picture.borrow().as_ref().map_or_else(Default::default, |p| p.view.epoch);
-        if self.mailbox.report(Report { worker: self.id, epoch, event }).is_err() {
+        if self.try_report(event).is_err() {
             self.counters.reports_dropped.add(1);
         }
+    }
+
+    /// Reports, or gives the event back where it does not fit.
+    fn try_report(&self, event: Event) -> Result<(), Event> {
+        let epoch = self.picture.borrow().as_ref().map_or_else(Default::default, |p| p.view.epoch);
+        let report = Report { worker: self.id, epoch, event };
+        self.mailbox.report(report).map_err(|Full(report)| report.event)
     }
 
     /// Copies what the reactor counts to where it can be read.
@@ -289,6 +326,12 @@ impl SessionGuard {
         worker.counters.sessions.add(1);
         let entry = worker.roster.enter(net::peer(client), Instant::now());
         Self { worker: worker.clone(), entry }
+    }
+
+    /// Takes in a session from another worker.
+    fn adopt(worker: &Rc<Worker>, facts: Facts) -> Self {
+        worker.counters.sessions.add(1);
+        Self { worker: worker.clone(), entry: worker.roster.adopt(facts) }
     }
 
     fn card(&self) -> &Rc<Card> {

@@ -1,11 +1,14 @@
 //! The live sessions of one worker, as far as others may look at them.
 //!
 //! A session keeps its own card up to date and takes it out when it ends, however it ends.
+//!
+//! A session that goes to another worker takes its id along, with a [`Claim`] to it: as long as that lives, wherever it
+//! is, the worker that gave the id does not give it again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -20,6 +23,9 @@ use crate::session::dialog::Dialog;
 use crate::session::hold::Hold;
 use crate::session::login::{Proof, Standing};
 use crate::session::user::Users;
+
+/// Ids of sessions abroad that are kept without a look at whether those still live.
+const SWEEP_MIN: usize = 64;
 
 /// What a session is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,8 +116,34 @@ pub struct Card {
     pub cost: Cell<u32>,
     /// Who logs in again, with what the standing has for a proof; none where the session can never move.
     pub passport: RefCell<Option<Arc<Passport>>>,
+    /// None for a session that lives where it got its id.
+    claim: RefCell<Option<Claim>>,
     /// Its task; none before it relays, and after.
     waker: RefCell<Option<Waker>>,
+}
+
+/// A session's right to its id while it lives abroad.
+#[derive(Clone, Debug, Default)]
+pub struct Claim(Arc<()>);
+
+/// What a card says of a session whichever worker it lives at.
+#[derive(Debug)]
+pub struct Facts {
+    id: SessionId,
+    claim: Claim,
+    since: Instant,
+    client: Peer,
+    bearer: Bearer,
+    cn: Option<Arc<Cn>>,
+    group: Option<Arc<Group>>,
+    commands: u64,
+    moves: u32,
+    moved_at: Option<Instant>,
+    rests_until: Option<Instant>,
+    failures: u32,
+    last_move: Option<Box<str>>,
+    cost: u32,
+    passport: Option<Arc<Passport>>,
 }
 
 impl Card {
@@ -139,7 +171,46 @@ impl Card {
             last_move: RefCell::default(),
             cost: Cell::new(0),
             passport: RefCell::default(),
+            claim: RefCell::default(),
             waker: RefCell::default(),
+        }
+    }
+
+    fn facts(&self, claim: Claim) -> Facts {
+        Facts {
+            id: self.id,
+            claim,
+            since: self.since,
+            client: self.client,
+            bearer: self.bearer.borrow().clone(),
+            cn: self.cn.borrow().clone(),
+            group: self.group.borrow().clone(),
+            commands: self.commands.get(),
+            moves: self.moves.get(),
+            moved_at: self.moved_at.get(),
+            rests_until: self.rests_until.get(),
+            failures: self.failures.get(),
+            last_move: self.last_move.borrow().clone(),
+            cost: self.cost.get(),
+            passport: self.passport.borrow().clone(),
+        }
+    }
+
+    fn of(facts: Facts) -> Self {
+        Self {
+            bearer: RefCell::new(facts.bearer),
+            cn: RefCell::new(facts.cn),
+            group: RefCell::new(facts.group),
+            commands: Cell::new(facts.commands),
+            moves: Cell::new(facts.moves),
+            moved_at: Cell::new(facts.moved_at),
+            rests_until: Cell::new(facts.rests_until),
+            failures: Cell::new(facts.failures),
+            last_move: RefCell::new(facts.last_move),
+            cost: Cell::new(facts.cost),
+            passport: RefCell::new(facts.passport),
+            claim: RefCell::new(Some(facts.claim)),
+            ..Self::new(facts.id, facts.client, facts.since)
         }
     }
 
@@ -222,11 +293,34 @@ pub struct Roster {
     worker: WorkerId,
     cards: RefCell<HashMap<SessionId, Rc<Card>>>,
     count: Cell<u32>,
+    abroad: RefCell<Abroad>,
+}
+
+/// Ids of this worker whose sessions went to others; some may have ended there.
+#[derive(Debug, Default)]
+struct Abroad {
+    claims: HashMap<SessionId, Weak<()>>,
+    /// At so many those that have ended are swept out.
+    sweep_at: usize,
+}
+
+impl Abroad {
+    fn add(&mut self, id: SessionId, claim: &Claim) {
+        if self.claims.len() >= self.sweep_at {
+            self.claims.retain(|_, claim| claim.strong_count() > 0);
+            self.sweep_at = 2 * self.claims.len() + SWEEP_MIN;
+        }
+        self.claims.insert(id, Arc::downgrade(&claim.0));
+    }
+
+    fn has(&self, id: SessionId) -> bool {
+        self.claims.get(&id).is_some_and(|claim| claim.strong_count() > 0)
+    }
 }
 
 impl Roster {
     pub fn new(worker: WorkerId) -> Self {
-        Self { worker, cards: RefCell::default(), count: Cell::new(0) }
+        Self { worker, cards: RefCell::default(), count: Cell::new(0), abroad: RefCell::default() }
     }
 
     /// Gives a new session its id and card; the card is taken out when the entry is dropped.
@@ -235,7 +329,7 @@ impl Roster {
         let id = loop {
             self.count.set(self.count.get().wrapping_add(1));
             let id = SessionId::new(self.worker, self.count.get());
-            if !cards.contains_key(&id) {
+            if !cards.contains_key(&id) && !self.abroad.borrow().has(id) {
                 break id;
             }
         };
@@ -244,11 +338,37 @@ impl Roster {
         Entry { roster: self.clone(), card }
     }
 
-    /// Takes in a session that another worker has given its id.
-    pub fn adopt(self: &Rc<Self>, id: SessionId, client: Peer, since: Instant) -> Entry {
-        let card = Rc::new(Card::new(id, client, since));
-        self.cards.borrow_mut().insert(id, card.clone());
+    /// What a session takes along to another worker. Its card stays until its entry is dropped.
+    pub fn send_off(&self, card: &Card) -> Facts {
+        let claim = card.claim.borrow().clone().unwrap_or_else(|| {
+            let claim = Claim::default();
+            self.abroad.borrow_mut().add(card.id, &claim);
+            claim
+        });
+        card.facts(claim)
+    }
+
+    /// Takes in a session from another worker, with the id that it has.
+    pub fn adopt(self: &Rc<Self>, facts: Facts) -> Entry {
+        let card = Rc::new(Card::of(facts));
+        if card.id.birthplace() == self.worker {
+            self.abroad.borrow_mut().claims.remove(&card.id);
+            card.claim.replace(None);
+        }
+        self.cards.borrow_mut().insert(card.id, card.clone());
         Entry { roster: self.clone(), card }
+    }
+
+    /// Up to `count` sessions that could go to the worker `to`, those that are about to already counted: idle ones
+    /// first. None that somebody wants something else of.
+    pub fn emigrants(&self, to: WorkerId, count: u32) -> Vec<Rc<Card>> {
+        let leaving = |card: &Card| card.call.get() == Call::HandOver && card.hand_to.get() == to;
+        let leaving = self.cards(leaving).len();
+        let free = |card: &Card| card.call.get() == Call::None && card.leaving.get().is_none();
+        let mut cards = self.cards(|card| card.is_alive() && free(card));
+        cards.sort_by_key(|card| !card.is_idle());
+        cards.truncate((count as usize).saturating_sub(leaving));
+        cards
     }
 
     pub fn card(&self, id: SessionId) -> Option<Rc<Card>> {
@@ -393,5 +513,46 @@ mod tests {
         assert_eq!((&*rows[0].client, rows[0].login), ("127.0.0.1:2", ""));
         drop(second);
         assert!(roster.is_empty());
+    }
+
+    #[test]
+    fn an_id_abroad_is_given_again_only_when_its_session_has_ended() {
+        let now = Instant::now();
+        let home = Rc::new(Roster::new(WorkerId(0)));
+        let abroad = Rc::new(Roster::new(WorkerId(1)));
+        let born = home.enter(Peer::Unix, now);
+        let id = born.card().id;
+        born.card().commands.set(7);
+        let facts = home.send_off(born.card());
+        drop(born);
+        let guest = abroad.adopt(facts);
+        assert_eq!((guest.card().id, guest.card().commands.get()), (id, 7));
+        let again = |roster: &Rc<Roster>| {
+            roster.count.set(0);
+            roster.enter(Peer::Unix, now).card().id
+        };
+        assert_ne!(again(&home), id, "it lives abroad");
+        let facts = abroad.send_off(guest.card());
+        drop(guest);
+        let returned = home.adopt(facts);
+        assert_eq!(home.abroad.borrow().claims.len(), 0);
+        assert_ne!(again(&home), id, "it lives here again");
+        let facts = home.send_off(returned.card());
+        drop(returned);
+        drop(abroad.adopt(facts));
+        assert_eq!(again(&home), id, "it has ended abroad");
+    }
+
+    #[test]
+    fn ids_abroad_are_swept() {
+        let mut abroad = Abroad::default();
+        let kept = Claim::default();
+        for count in 0..100_000 {
+            let gone = Claim::default();
+            let claim = if count % 10_000 == 0 { &kept } else { &gone };
+            abroad.add(SessionId::new(WorkerId(0), count), claim);
+        }
+        assert!(abroad.claims.len() < 2 * 10 + 2 * SWEEP_MIN);
+        assert!(abroad.has(SessionId::new(WorkerId(0), 90_000)));
     }
 }

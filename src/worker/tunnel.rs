@@ -4,7 +4,8 @@
 //! 2. [`login`](super::login) greets the client, routes it by its labels and logs it in to a CN.
 //! 3. [`Relay`] forwards until one side ends it; that is where a session spends its life. It pauses where something has to be
 //!    done between two packets: when the session moves to another CN ([`migrate`](super::migrate)), and when its CN
-//!    was reset and has to track it again. When its CN dies while it is idle, it is opened anew at another one.
+//!    was reset and has to track it again. When its CN dies while it is idle, it is opened anew at another one. And it may
+//!    leave for another worker ([`handover`](super::handover)), where [`resume`] goes on with it.
 //! 4. [`Parting`] tells the client why, if it does not know yet: when the CN was lost, or corelane stops.
 //!
 //! The login is boxed and gone before the relay begins, so an idle session holds two sockets, the dialog
@@ -21,6 +22,7 @@ use tracing::{debug, info};
 
 use super::approach::leave;
 use super::forward::{Ending, Flow, Relay, Step};
+use super::handover::{self, Luggage, PackedLeg};
 use super::leg::Leg;
 use super::login::{self, Seated};
 use super::migrate::{CarryError, TalkError, carry_over, converse, open, part};
@@ -28,7 +30,7 @@ use super::offer::Candidate;
 use super::roster::{Call, Card};
 use super::{SessionGuard, Worker};
 use crate::mailbox::message::CnFailure;
-use crate::metrics::Seat;
+use crate::metrics::{Seat, Transit};
 use crate::reactor::{Received, Socket};
 use crate::route::{self, Cn, CnState};
 use crate::session::dialog::Dialog;
@@ -71,7 +73,40 @@ pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd) {
         dialog,
         flow,
     };
-    tunnel.run().await;
+    if let Some(luggage) = tunnel.run().await {
+        handover::depart(session, luggage);
+    }
+}
+
+/// Goes on with a session that came from another worker.
+pub(super) async fn resume(session: SessionGuard, luggage: Box<Luggage>) {
+    let worker = &session.worker;
+    let Luggage { client, cn_leg, cn, capabilities, dialog, flow, transit } = *luggage;
+    let tunnel = Tunnel {
+        worker,
+        card: session.card(),
+        client: client.unpack(worker),
+        cn_socket: cn_leg.unpack(worker),
+        seat: worker.seats.take(cn.slot),
+        cn,
+        capabilities,
+        dialog,
+        flow,
+    };
+    drop(transit);
+    if let Some(luggage) = tunnel.run().await {
+        handover::depart(session, luggage);
+    }
+}
+
+/// How a tunnel is left.
+enum Left {
+    Ended(Ending),
+    /// The session is to go on at another worker, by these descriptors.
+    Detached {
+        client: OwnedFd,
+        cn: OwnedFd,
+    },
 }
 
 /// A session that is logged in.
@@ -89,8 +124,12 @@ struct Tunnel<'a> {
 }
 
 impl Tunnel<'_> {
-    async fn run(mut self) {
-        let ending = self.live().await;
+    /// To its end here, which is that of the session unless there is something to take along to another worker.
+    async fn run(mut self) -> Option<Box<Luggage>> {
+        let ending = match self.live().await {
+            Left::Ended(ending) => ending,
+            Left::Detached { client, cn } => return Some(self.pack(client, cn)),
+        };
         self.card.retire(&self.worker.reactor);
         let Self { worker, card, client, cn, cn_socket, seat, capabilities, dialog, .. } = self;
         debug!(session = card.id.0, cn = &*cn.id, ?ending, "session ends");
@@ -109,10 +148,11 @@ impl Tunnel<'_> {
             }
             Ending::ShutDown => parting.tell(&dialog, &Refusal::ShuttingDown).await,
         }
+        None
     }
 
     /// Relays to the end, with the pauses that are asked for.
-    async fn live(&mut self) -> Ending {
+    async fn live(&mut self) -> Left {
         poll_fn(|cx| Poll::Ready(self.card.listen(cx.waker()))).await;
         loop {
             let mut relay = Relay {
@@ -132,12 +172,50 @@ impl Tunnel<'_> {
                 Step::End(ending) => Err(ending),
                 Step::Move => Box::pin(self.take_offer()).await,
                 Step::Retrack => Box::pin(self.retrack()).await,
-                Step::HandOver => Ok(()),
+                Step::HandOver => match Box::pin(self.detach()).await {
+                    Some(detached) => return detached,
+                    None => Ok(()),
+                },
             };
             if let Err(ending) = done {
-                return ending;
+                return Left::Ended(ending);
             }
         }
+    }
+
+    /// Takes both legs off the ring, to go to another worker. None if the session stays as it was: its legs cannot leave,
+    /// or something else is wanted of it meanwhile.
+    async fn detach(&self) -> Option<Left> {
+        let detached =
+            async { Ok::<_, std::io::Error>((self.client.detach().await?, self.cn_socket.detach().await?)) };
+        let detached = detached.await;
+        let wanted = self.card.call.get() == Call::HandOver;
+        if wanted {
+            self.card.call.set(Call::None);
+        }
+        match detached {
+            Ok((client, cn)) if wanted && handover::may_leave(self.worker, self.card) => {
+                Some(Left::Detached { client, cn })
+            }
+            Ok(_) => None,
+            Err(cause) => {
+                debug!(session = self.card.id.0, "it cannot go to another worker: {cause}");
+                None
+            }
+        }
+    }
+
+    /// All that the session is, by the new descriptors of its legs. Its seat here is given back.
+    fn pack(self, client: OwnedFd, cn_leg: OwnedFd) -> Box<Luggage> {
+        Box::new(Luggage {
+            client: PackedLeg { fd: client, unread: self.client.into_unread() },
+            cn_leg: PackedLeg { fd: cn_leg, unread: self.cn_socket.into_unread() },
+            transit: Transit::begin(&self.worker.tally, self.cn.slot),
+            cn: self.cn,
+            capabilities: self.capabilities,
+            dialog: self.dialog,
+            flow: self.flow,
+        })
     }
 
     /// Moves to the CN that the card offers. A move that fails leaves the session where it is, unless its own CN failed.

@@ -151,6 +151,11 @@ impl RawClient {
         self.stream.get_mut().write_all(bytes)
     }
 
+    /// The same connection, for a second thread to write to.
+    pub fn writer(&self) -> TcpStream {
+        self.stream.get_ref().try_clone().expect("share the connection")
+    }
+
     /// Sends a command and its argument as a new conversation.
     pub fn command(&mut self, com: u8, argument: &[u8]) {
         self.send(0, &[&[com], argument].concat());
@@ -283,7 +288,7 @@ pub fn is_eof(packet: &[u8]) -> bool {
 }
 
 /// The first value of a text row, where it is shorter than 251 bytes.
-fn short_text(row: &[u8]) -> String {
+pub fn short_text(row: &[u8]) -> String {
     assert!(row[0] < 251, "a short value");
     String::from_utf8_lossy(&row[1..=usize::from(row[0])]).into_owned()
 }

@@ -54,6 +54,11 @@ struct World {
     balance: Balance,
     /// Whether moves may fail and sessions be held.
     trouble: bool,
+    /// What makes the coordinator plan again: the last plan was not finished, a session was ordered to move so
+    /// lately that it may have backed off since, a CN or its sessions have changed.
+    unfinished: bool,
+    ordered: Duration,
+    changed: bool,
 }
 
 impl World {
@@ -84,6 +89,9 @@ impl World {
             sessions: vec![],
             balance,
             trouble: true,
+            unfinished: false,
+            ordered: Duration::ZERO,
+            changed: true,
         };
         for _ in 0..sessions {
             world.log_in();
@@ -120,6 +128,7 @@ impl World {
     }
 
     fn churn(&mut self) {
+        self.changed = true;
         for _ in 0..self.dice.below(20) {
             let gone = self.dice.below(self.sessions.len());
             self.sessions.swap_remove(gone);
@@ -161,8 +170,13 @@ impl World {
         session.known && session.order.is_none() && self.now >= session.backs_off_until
     }
 
-    /// Plans and gives the orders out; the number of sessions that were ordered to move.
+    /// Plans if there is a reason to, and gives the orders out; the number of sessions that were ordered to move.
     fn plan(&mut self) -> u32 {
+        let again = self.unfinished || self.changed || self.now < self.ordered + PATIENCE + BACK_OFF + TICK;
+        if !again {
+            return 0;
+        }
+        self.changed = false;
         let census = self.census();
         let counted: u32 = census.iter().map(|(_, row)| row.sessions - row.leaving + row.arriving).sum();
         assert_eq!(counted as usize, self.sessions.len(), "every session counts once");
@@ -171,6 +185,10 @@ impl World {
             self.order(step);
         }
         assert!(plan.unfinished || plan.steps.is_empty());
+        self.unfinished = plan.unfinished;
+        if !plan.steps.is_empty() {
+            self.ordered = self.now;
+        }
         plan.steps.iter().map(|step| step.count).sum()
     }
 
@@ -216,6 +234,7 @@ impl World {
                 session.backs_off_until = self.now + BACK_OFF;
             } else {
                 (session.cn, session.moved) = (to, Some(self.now));
+                self.changed = true;
             }
         }
     }
@@ -293,6 +312,7 @@ fn run(seed: u64, sessions: usize) {
     world.trouble = false;
     // Every back-off and dwell ends, and what they held back moves.
     let mut since_last = 0;
+    world.changed = true;
     for _ in 0..400 {
         since_last = if world.plan() == 0 { since_last + 1 } else { 0 };
         world.pass();
@@ -302,20 +322,20 @@ fn run(seed: u64, sessions: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
-    fn the_balance_settles(seed: u64, sessions in 10_usize..1500) {
+    fn the_balance_settles(seed: u64, sessions in 10_usize..1000) {
         run(seed, sessions);
     }
 }
 
 #[test]
 fn thousands_of_sessions_settle() {
-    run(1, 5000);
+    run(1, 3000);
 }
 
-/// With nothing but the balance at work no session moves twice within the dwell time, even if workers forget it.
+/// With nothing but the balance at work no session moves twice.
 #[test]
 fn a_cn_that_comes_back_gets_its_share_without_a_swing() {
     let mut world = World::new(7, 0);

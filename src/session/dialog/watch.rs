@@ -2,6 +2,8 @@
 //!
 //! A dialog whose session can never move has nobody to tell: its watch is off, with the reason.
 
+use std::cell::Cell;
+
 use super::look::{Look, Patch, Stop};
 use super::scanner::{FULL, HEADER, Start};
 use super::{Dialog, Outcome, Turn};
@@ -39,11 +41,21 @@ pub struct Watched {
     pub cn: Capabilities,
     /// COM_RESET_CONNECTION has ended the tracking.
     untracked: bool,
+    /// What the state said last about holds, and whether it may say something else now: it is asked after every packet.
+    hold: Cell<Option<Hold>>,
+    stale: Cell<bool>,
 }
 
 impl Watched {
     pub fn new(state: State, client: Capabilities, cn: Capabilities) -> Self {
-        Self { state, client, cn, untracked: false }
+        Self { state, client, cn, untracked: false, hold: Cell::new(None), stale: Cell::new(true) }
+    }
+
+    fn hold(&self) -> Option<Hold> {
+        if self.stale.replace(false) {
+            self.hold.set(self.state.holds().first());
+        }
+        self.hold.get()
     }
 }
 
@@ -95,7 +107,7 @@ impl Dialog {
         } else if self.in_transaction() {
             Some(Hold::Transaction)
         } else {
-            watched.state.holds().first()
+            watched.hold()
         }
     }
 
@@ -110,6 +122,7 @@ impl Dialog {
         if let Some(watched) = self.watched_mut() {
             watched.untracked = false;
             watched.state.tracked();
+            watched.stale.set(true);
         }
     }
 
@@ -122,6 +135,16 @@ impl Dialog {
         let command = Command::from_byte(payload.first().copied().unwrap_or_default());
         // What is too long to be seen whole asks for nothing of the kind; what has not come yet may.
         if whole { watched.state.asks_about_last(command, payload) } else { unread.len() < LONG }
+    }
+
+    /// How many bytes of a COM_STMT_EXECUTE that a look has stopped at [`execute`](Self::execute) needs, its header included, as far as
+    /// `head` tells; it is enough when it is all that is asked for.
+    pub fn execute_needs(&self, head: &[u8]) -> usize {
+        let (header, payload) = head.split_at(HEADER.min(head.len()));
+        let length =
+            header.first_chunk().map_or(0, |&[a, b, c, _]: &[u8; HEADER]| u32::from_le_bytes([a, b, c, 0]));
+        let needed = self.watched().and_then(|watched| watched.state.execute_head_len(payload));
+        HEADER + needed.unwrap_or(payload.len()).min(length as usize)
     }
 
     /// What goes to the CN in the place of a frame's `head` that a look has stopped at; the rest of the frame follows it.
@@ -168,6 +191,7 @@ impl Dialog {
         if let Some(watched) = self.watched_mut() {
             let ok = OkPacket::read(payload, watched.cn)?;
             watched.state.changed(errand, ok.changes.unwrap_or_default());
+            watched.stale.set(true);
             rewritten = tracking::rewrite(payload, watched.cn, watched.client, &watched.state.wishes())?;
         }
         self.cn.skip(payload);
@@ -197,6 +221,9 @@ impl Dialog {
     pub(super) fn watch_command(&mut self, command: Command, payload: &[u8], at: usize, look: &mut Look) {
         let Watch::On(watched) = &mut self.watch else { return };
         self.overheard = watched.state.begin(command, payload);
+        if !matches!(command, Command::Query | Command::StmtExecute | Command::Ping) {
+            watched.stale.set(true);
+        }
         let statement = match command {
             Command::StmtExecute
             | Command::StmtSendLongData
@@ -227,7 +254,11 @@ impl Dialog {
     pub(super) fn watch_end(&mut self) -> Option<Errand> {
         let Watch::On(watched) = &mut self.watch else { return None };
         self.overheard = false;
-        watched.state.end()
+        let errand = watched.state.end();
+        if errand.is_some() {
+            watched.stale.set(true);
+        }
+        errand
     }
 
     /// A packet of the CN's begins, in the frame at `at`, and `self.outcome` and `self.status` are what came of it. `first`: it is the
@@ -244,6 +275,7 @@ impl Dialog {
         if let Watch::On(watched) = &mut self.watch {
             if was_in_transaction && !self.status.has(Status::IN_TRANS) {
                 watched.state.transaction_ended();
+                watched.stale.set(true);
             }
             if first && start.payload.first() == Some(&OK) {
                 watched.state.inserted(insert_id(start.payload));
@@ -292,6 +324,7 @@ impl Dialog {
         let Some(pending) = self.front else { return };
         let (Watch::On(watched), Some(errand)) = (&mut self.watch, pending.errand) else { return };
         watched.state.replied(errand, self.failed, self.status);
+        watched.stale.set(true);
         watched.untracked |= pending.command == Command::ResetConnection && !self.failed;
     }
 }
@@ -308,6 +341,7 @@ impl Quiet<'_> {
         let Watch::On(watched) = &mut self.dialog.watch else {
             unreachable!("a session that is not watched is held")
         };
+        watched.stale.set(true);
         &mut watched.state
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::held::Inner;
 use crate::session::statements::Source;
-use crate::sql::Effects;
+use crate::sql::{Effect, Effects};
 
 /// A command whose reply matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +68,11 @@ impl What {
             Self::Execute { source, .. } => Some(&source.effects),
             _ => None,
         }
+    }
+
+    /// A PREPARE of SQL's own whose text inside is not known.
+    pub fn prepares_unknown(&self) -> bool {
+        matches!(self, Self::Text(said) if said.inner.is_none() && said.effects.has(Effect::Prepares))
     }
 
     pub fn opens_cursor(&self) -> Option<Target> {

@@ -12,7 +12,7 @@ use crate::sql::{Effects, Reader};
 const OPENING: usize = 24;
 
 /// Statements that give LAST_INSERT_ID() no value, as long as no function does.
-const NEVER_INSERT: [&[u8]; 15] = [
+const NEVER_INSERT: [&[u8]; 16] = [
     b"SELECT",
     b"SHOW",
     b"BEGIN",
@@ -27,6 +27,7 @@ const NEVER_INSERT: [&[u8]; 15] = [
     b"DESC",
     b"DESCRIBE",
     b"EXPLAIN",
+    b"PREPARE",
     b"DEALLOCATE",
 ];
 

@@ -1,0 +1,267 @@
+//! How a socket leaves this reactor for that of another worker.
+//!
+//! First its receive is taken back: the kernel's last completion may still bring bytes, and after it no byte can
+//! come here any more. Then it gets a descriptor of its own, as the ring's table of files belongs to this ring alone. Both
+//! leave the socket as usable as it was, so whoever wants several sockets to leave together can still go on
+//! when one of them cannot. Only [`Socket::into_unread`] ends it here, without closing the connection, which
+//! lives on by the new descriptor; [`Socket::adopt_with`] begins it there.
+//!
+//! Invariant: a byte that the kernel has handed over is unread either here or there, in the order in which it came.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::task::{Context, Poll};
+
+use io_uring::{cqueue, opcode, types};
+
+use super::{Receiving, Sending, Socket};
+use crate::reactor::files::File;
+use crate::reactor::wake::Wakers;
+use crate::reactor::{Core, Op, Reactor, Slot};
+
+/// A descriptor that was asked for.
+pub(super) enum Descriptor {
+    NotAsked,
+    Asked,
+    /// It, or an `errno`.
+    Given(Result<OwnedFd, i32>),
+}
+
+impl Socket {
+    /// Stops receiving and gives a descriptor of the connection. What is unread stays here, and the socket goes on if it
+    /// is used. Fails when something is being sent, when the connection has ended, and when the process has no
+    /// descriptor left.
+    pub async fn detach(&self) -> io::Result<OwnedFd> {
+        poll_fn(|cx| self.reactor.core.borrow_mut().poll_resting(self.slot, cx)).await?;
+        poll_fn(|cx| self.reactor.core.borrow_mut().poll_descriptor(self.slot, cx)).await
+    }
+
+    /// Ends the socket here and gives the bytes that nobody has read. To be called after [`Self::detach`].
+    pub fn into_unread(self) -> Vec<u8> {
+        let mut unread = Vec::with_capacity(self.unread());
+        self.read_into(&mut unread, usize::MAX);
+        unread
+    }
+
+    /// Takes over a connected socket of which `unread` was received elsewhere: these bytes come first.
+    pub fn adopt_with(reactor: &Reactor, fd: OwnedFd, unread: Vec<u8>) -> Self {
+        let socket = Self::adopt(reactor, fd);
+        let core = &mut *reactor.core.borrow_mut();
+        if let Some(Slot::Socket(state)) = core.slots.get_mut(socket.slot) {
+            core.buffers.bring(&mut state.received, unread.into());
+        }
+        socket
+    }
+}
+
+impl Core {
+    /// Takes back the receive, and is ready after its last completion.
+    fn poll_resting(&mut self, slot: usize, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        self.forget_starved(slot);
+        let state = self.socket(slot);
+        if !matches!(state.sending, Sending::Nothing) || state.rest_is_away {
+            return Poll::Ready(Err(io::ErrorKind::ResourceBusy.into()));
+        }
+        if let Some(errno) = state.send_error {
+            return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
+        }
+        if state.receiving == Receiving::Idle {
+            return Poll::Ready(state.ended.map_or(Ok(()), super::Received::into_result));
+        }
+        // Any completion of the receive wakes who wants bytes; the last one is among them.
+        state.wants_receive = true;
+        state.wait(cx);
+        if state.receiving == Receiving::Armed {
+            state.receiving = Receiving::Stopping;
+            let receive = state.receive;
+            self.cancel(slot, receive);
+        }
+        Poll::Pending
+    }
+
+    fn poll_descriptor(&mut self, slot: usize, cx: &Context<'_>) -> Poll<io::Result<OwnedFd>> {
+        let state = self.socket(slot);
+        match std::mem::replace(&mut state.descriptor, Descriptor::Asked) {
+            Descriptor::Given(given) => {
+                state.descriptor = Descriptor::NotAsked;
+                return Poll::Ready(given.map_err(io::Error::from_raw_os_error));
+            }
+            Descriptor::Asked => state.wait(cx),
+            Descriptor::NotAsked => match &state.file {
+                File::Descriptor(fd) => {
+                    let fd = fd.try_clone();
+                    state.descriptor = Descriptor::NotAsked;
+                    return Poll::Ready(fd);
+                }
+                File::Place(place) => {
+                    // Without flags the descriptor is closed on exec, as all of ours are.
+                    let install = opcode::FixedFdInstall::new(types::Fixed(*place), 0).build();
+                    state.wait(cx);
+                    state.in_flight += 1;
+                    // SAFETY: the operation refers to no memory.
+                    unsafe { self.ring.push(&install.user_data(Op::Install.tag(slot))) };
+                }
+            },
+        }
+        Poll::Pending
+    }
+
+    /// The kernel has made a descriptor for a file of the table. If nobody wants it any more it is closed.
+    pub(in crate::reactor) fn installed(&mut self, slot: usize, completion: &cqueue::Entry, wakers: &Wakers) {
+        let state = self.socket(slot);
+        state.in_flight -= 1;
+        let given = match completion.result() {
+            // SAFETY: the kernel has just made this descriptor, and nobody else has been told of it.
+            fd if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            errno => Err(-errno),
+        };
+        state.descriptor = Descriptor::Given(given);
+        state.wake(wakers);
+        self.free_if_closed(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::reactor::{Config, Received, executor};
+
+    /// Runs `test` on a reactor of its own; `files` as in [`Config`].
+    fn on_reactor<T: 'static>(files: u32, test: impl AsyncFnOnce(Reactor) -> T + 'static) -> T {
+        let cpu = core_affinity::get_core_ids().expect("CPUs are known")[0].id;
+        executor::run(cpu, async move {
+            let config = Config { buffer_bytes: 0, files, spin: Duration::ZERO };
+            let reactor = Reactor::new(&config).expect("this machine has io_uring");
+            let outcome = std::rc::Rc::new(std::cell::RefCell::new(None));
+            let (own, kept) = (reactor.clone(), outcome.clone());
+            reactor.spawn(async move {
+                let done = test(own).await;
+                kept.replace(Some(done));
+            });
+            reactor.run(|| outcome.borrow().is_some()).await;
+            reactor.run(|| reactor.is_empty()).await;
+            outcome.take().expect("the test has run")
+        })
+        .expect("a core to run on")
+    }
+
+    fn pair(reactor: &Reactor) -> (UnixStream, Socket) {
+        let (peer, own) = UnixStream::pair().expect("a pair of sockets");
+        (peer, Socket::adopt(reactor, own.into()))
+    }
+
+    async fn read(socket: &Socket, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while bytes.len() < length {
+            assert_eq!(socket.received().await, Received::Data);
+            let missing = length - bytes.len();
+            socket.read_into(&mut bytes, missing);
+        }
+        bytes
+    }
+
+    /// Bytes that differ from their neighbours near and far.
+    fn pattern(length: usize) -> Vec<u8> {
+        (0..length).map(|at| (at ^ (at >> 8)) as u8).collect()
+    }
+
+    #[test]
+    fn unread_bytes_go_along_and_come_first() {
+        // In the ring's table, and with descriptors.
+        for files in [8, 0] {
+            on_reactor(files, async |reactor| {
+                let (mut peer, socket) = pair(&reactor);
+                let sent = pattern(300_000);
+                peer.write_all(&sent[..5000]).expect("room");
+                assert_eq!(read(&socket, 10).await, &sent[..10]);
+                peer.write_all(&sent[5000..9000]).expect("room");
+                let fd = socket.detach().await.expect("nothing is in its way");
+                let unread = socket.into_unread();
+                assert!(unread.len() >= 4990, "what was here goes along");
+                assert_eq!(unread, &sent[10..10 + unread.len()]);
+                let there = Socket::adopt_with(&reactor, fd, unread);
+                let writer = std::thread::spawn(move || {
+                    peer.write_all(&sent[9000..]).expect("somebody reads");
+                    (peer, sent)
+                });
+                let rest = read(&there, 300_000 - 10).await;
+                let (mut peer, sent) = writer.join().expect("it wrote");
+                assert_eq!(rest, &sent[10..]);
+                there.send(b"back".as_slice()).await.expect("it also sends");
+                let mut back = [0; 4];
+                peer.read_exact(&mut back).expect("the answer");
+                assert_eq!(&back, b"back");
+            });
+        }
+    }
+
+    #[test]
+    fn brought_bytes_are_looked_at_patched_and_forwarded_like_others() {
+        on_reactor(8, async |reactor| {
+            let (mut peer, own) = UnixStream::pair().expect("a pair of sockets");
+            let from = Socket::adopt_with(&reactor, own.into(), pattern(20_000));
+            let (mut sink, to) = pair(&reactor);
+            peer.write_all(b"behind").expect("room");
+            while from.unread() < 20_006 {
+                poll_fn(|cx| from.poll_beyond(cx, 20_000)).await;
+            }
+            let mut looked = Vec::new();
+            from.look(|chunk| looked.extend_from_slice(chunk));
+            assert_eq!(looked, [&pattern(20_000), b"behind".as_slice()].concat());
+            from.patch(19_998, b"PATC");
+            to.forward(&from, 19_000);
+            assert_eq!(read(&from, 1006).await[998..], *b"PATChind");
+            let mut heard = vec![0; 19_000];
+            sink.read_exact(&mut heard).expect("it was forwarded");
+            assert_eq!(heard, &pattern(20_000)[..19_000]);
+        });
+    }
+
+    #[test]
+    fn a_socket_that_was_asked_to_leave_can_stay() {
+        on_reactor(8, async |reactor| {
+            let (mut peer, socket) = pair(&reactor);
+            for round in 0..100u8 {
+                peer.write_all(&[round, 1]).expect("room");
+                assert_eq!(read(&socket, 1).await, [round]);
+                drop(socket.detach().await.expect("nothing is in its way"));
+                peer.write_all(&[2]).expect("room");
+                assert_eq!(read(&socket, 2).await, [1, 2]);
+            }
+            drop(peer);
+            assert_eq!(socket.received().await, Received::End);
+            assert!(socket.detach().await.is_err(), "it has ended");
+        });
+    }
+
+    #[test]
+    fn nothing_leaves_while_it_is_sending_or_stays_when_it_is_dropped() {
+        on_reactor(8, async |reactor| {
+            let (peer, socket) = pair(&reactor);
+            socket.start_send(vec![7; 1 << 20]);
+            let busy = socket.detach().await.expect_err("nobody has read it");
+            assert_eq!(busy.kind(), io::ErrorKind::ResourceBusy);
+            drop((peer, socket));
+            let (mut peer, socket) = pair(&reactor);
+            assert!(reactor.until(Instant::now(), socket.detach()).await.is_none());
+            drop(socket);
+            peer.set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
+            let end = on_a_thread(&reactor, move || peer.read(&mut [0])).await;
+            assert_eq!(end.expect("an end, not a descriptor that is left"), 0);
+        });
+    }
+
+    /// Waits for a thread while the reactor turns.
+    async fn on_a_thread<T: Send + 'static>(reactor: &Reactor, f: impl FnOnce() -> T + Send + 'static) -> T {
+        let thread = std::thread::spawn(f);
+        while !thread.is_finished() {
+            reactor.sleep_until(Instant::now() + Duration::from_millis(5)).await;
+        }
+        thread.join().expect("it did not panic")
+    }
+}
