@@ -263,14 +263,13 @@ impl Statement {
 
     /// A string. Its text is none if nobody wanted it.
     pub fn literal(&mut self, text: Option<&[u8]>) {
-        if let Call::Argument(function) = self.call {
-            if let Some(text) = text.filter(fits) {
+        if let Call::Argument(function) = self.call
+            && let Some(text) = text.filter(fits) {
                 self.call = Call::Literal(function);
                 self.subject = text.into();
                 self.prev.shift(Key::Quoted);
                 return;
             }
-        }
         self.heed(Key::Quoted);
         self.token(Token::Literal);
         self.prev.shift(Key::Quoted);
