@@ -136,6 +136,13 @@ impl Default for Prev {
 }
 
 impl Prev {
+    /// What comes is not a word by itself.
+    #[inline]
+    fn qualifies(self) -> bool {
+        matches!(self.last, Key::Dot | Key::System)
+    }
+
+    #[inline]
     fn shift(&mut self, key: Key) {
         *self = Self { last: key, before: self.last };
     }
@@ -185,11 +192,19 @@ impl Statement {
     #[inline]
     pub fn word(&mut self, text: Option<&[u8]>) {
         let key = text.map_or(Key::Other, keyword::find);
-        if key == Key::Other && self.phase == Phase::Rest && self.alert == 0 {
-            self.prev.shift(key);
-        } else {
-            self.known_word(key, text);
+        if !self.at_rest() || (key != Key::Other && self.prev.qualifies()) {
+            return self.known_word(key, text);
         }
+        if key != Key::Other {
+            self.anywhere(key);
+        }
+        self.prev.shift(key);
+    }
+
+    /// Whether nothing but what matters anywhere matters here.
+    #[inline]
+    fn at_rest(&self) -> bool {
+        matches!(self.phase, Phase::Rest) && self.alert == 0 && !self.effects.has(Effect::Routine)
     }
 
     fn known_word(&mut self, mut key: Key, text: Option<&[u8]>) {
@@ -248,11 +263,14 @@ impl Statement {
     /// A name in quotes: no keyword, but perhaps a function or a system variable.
     pub fn name(&mut self, text: Option<&[u8]>) {
         let mut key = text.map_or(Key::Other, keyword::find);
-        if matches!(self.prev.last, Key::Dot | Key::System) {
+        if self.prev.qualifies() {
             self.system_variable(key);
             key = Key::Quoted;
         } else if !key.is_function() {
             key = Key::Quoted;
+        }
+        if self.at_rest() {
+            return self.prev.shift(key);
         }
         if self.alert != 0 {
             self.heed(key);
@@ -330,7 +348,7 @@ impl Statement {
             b'&' | b'|' => self.flags |= DOUBT,
             _ => {}
         }
-        if self.phase != Phase::Rest {
+        if !matches!(self.phase, Phase::Rest) {
             self.marked(mark);
         }
         if key == Key::Dot && self.prev.last == Key::System {
