@@ -210,7 +210,7 @@ impl Statement {
     fn known_word(&mut self, mut key: Key, text: Option<&[u8]>) {
         if self.prev.last == Key::Dot {
             // A column, or a sequence's value as Oracle writes it.
-            if matches!(key, Key::Currval) || text.is_some_and(|text| text.eq_ignore_ascii_case(b"nextval")) {
+            if matches!(key, Key::Currval | Key::SequenceFunction) {
                 self.effects.add(Effect::Sequence);
             }
             key = self.system_variable(key);
@@ -281,13 +281,11 @@ impl Statement {
 
     /// A string. Its text is none if nobody wanted it.
     pub fn literal(&mut self, text: Option<&[u8]>) {
-        if let Call::Argument(function) = self.call {
-            if let Some(text) = text.filter(fits) {
-                self.call = Call::Literal(function);
-                self.subject = text.into();
-                self.prev.shift(Key::Quoted);
-                return;
-            }
+        if let (Call::Argument(function), Some(text)) = (self.call, text.filter(fits)) {
+            self.call = Call::Literal(function);
+            self.subject = text.into();
+            self.prev.shift(Key::Quoted);
+            return;
         }
         self.heed(Key::Quoted);
         self.token(Token::Literal);
