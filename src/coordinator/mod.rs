@@ -249,7 +249,8 @@ impl Coordinator {
             Err(error) => placement::Outcome::Failed { cause: error.to_string() },
         };
         let now = self.epoch.elapsed();
-        let decision = self.placement.probe_result(outcome.slot, outcome.epoch, &judged, now);
+        let took = outcome.begun.elapsed();
+        let decision = self.placement.probe_result(outcome.slot, outcome.epoch, &judged, took, now);
         self.follow(decision);
         self.compose_face();
     }

@@ -28,6 +28,7 @@ pub struct Outcome {
     /// The epoch of the view by which the CN was dialled.
     pub epoch: Epoch,
     pub face: Result<Face, probe::Error>,
+    pub begun: Instant,
     /// Until the CN greeted or failed.
     pub took: Duration,
 }
@@ -184,7 +185,7 @@ async fn keep_probing(
     loop {
         let begun = Instant::now();
         let (face, took) = probe::probe(&target, cn.flavour, rules.timeout).await;
-        if to.send(Outcome { slot: cn.slot, epoch, face, took }).await.is_err() {
+        if to.send(Outcome { slot: cn.slot, epoch, face, begun, took }).await.is_err() {
             return;
         }
         while next <= Instant::now() {
@@ -273,6 +274,7 @@ mod tests {
             slot: CnSlot(1),
             epoch: Epoch(1),
             face: Err(probe::Error::Closed),
+            begun: Instant::now(),
             took: Duration::ZERO,
         };
         assert!(!watches.learn(&late));

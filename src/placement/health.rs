@@ -107,22 +107,23 @@ enum State {
 struct Standing {
     /// Failed probes in a row.
     failed: u32,
-    /// One failed probe is enough.
-    suspect: bool,
+    /// One failed probe is enough, because of what was met then; only a probe that began later clears it.
+    suspect: Option<Duration>,
 }
 
-/// Extra probes are not asked for while one is under way, nor right after one.
+/// Extra probes are not asked for while one is under way, nor right after one; what is wanted too early is asked for later.
 #[derive(Clone, Copy, Debug)]
 enum ExtraProbe {
     Asked,
     NotBefore(Duration),
+    WantedAt(Duration),
 }
 
 impl Health {
     /// A CN that nothing is known of. Probe it at once.
     pub fn new() -> Self {
         Self {
-            state: State::Working(Standing { failed: 0, suspect: true }),
+            state: State::Working(Standing { failed: 0, suspect: Some(Duration::ZERO) }),
             strikes: 0,
             struck_at: Duration::ZERO,
             extra: ExtraProbe::Asked,
@@ -137,13 +138,26 @@ impl Health {
         }
     }
 
-    /// Takes note of what a probe found.
-    pub fn probed(&mut self, outcome: &Outcome, now: Duration, thresholds: Thresholds) -> Verdict {
-        self.extra = ExtraProbe::NotBefore(now + EXTRA_PROBE_GAP);
+    /// Takes note of what a probe found that took so long.
+    pub fn probed(
+        &mut self,
+        outcome: &Outcome,
+        took: Duration,
+        now: Duration,
+        thresholds: Thresholds,
+    ) -> Verdict {
+        let next = now + EXTRA_PROBE_GAP;
+        let begun = now.saturating_sub(took);
+        self.extra = match self.extra {
+            ExtraProbe::WantedAt(_) if self.suspected_at().is_some_and(|at| at > begun) => {
+                ExtraProbe::WantedAt(next)
+            }
+            _ => ExtraProbe::NotBefore(next),
+        };
         match outcome {
-            Outcome::Well => self.alive(now),
+            Outcome::Well => self.alive(begun, now),
             Outcome::Unwilling { cause } => {
-                let up = self.alive(now);
+                let up = self.alive(begun, now);
                 // Until after the next probe, or it would take sessions for a moment before each.
                 let until = now + thresholds.interval + UNWILLING_COOL_DOWN;
                 let cools = self.cool(until, format!("turns logins away: {cause}"));
@@ -165,7 +179,7 @@ impl Health {
                 Some("is down: it refused a connection".to_string())
             }
             CnFailure::TimedOut => {
-                self.suspect();
+                self.suspect(now);
                 let cool_down = self.strike(now);
                 self.cool(
                     now + cool_down,
@@ -176,7 +190,7 @@ impl Health {
                 self.cool(now + UNWILLING_COOL_DOWN, "cools down: it turned a login away".to_string())
             }
             CnFailure::Lost => {
-                self.suspect();
+                self.suspect(now);
                 None
             }
         };
@@ -185,23 +199,33 @@ impl Health {
 
     /// Lets time pass.
     pub fn tick(&mut self, now: Duration) -> Verdict {
-        match self.state {
+        let mut verdict = match self.state {
             State::Cooling { until, standing } if now >= until => {
                 self.state = State::Working(standing);
                 Verdict::default()
             }
             State::Down { .. } => self.rise(now),
             _ => Verdict::default(),
+        };
+        if matches!(self.extra, ExtraProbe::WantedAt(at) if now >= at) {
+            self.extra = ExtraProbe::Asked;
+            verdict.probe_now = true;
         }
+        verdict
     }
 
     /// When [`Self::tick`] is needed next, if nothing else happens.
     pub fn due(&self) -> Option<Duration> {
-        match self.state {
+        let change = match self.state {
             State::Cooling { until, .. } => Some(until),
             State::Down { not_before, well, needed, .. } if well >= needed => Some(not_before),
             _ => None,
-        }
+        };
+        let extra = match self.extra {
+            ExtraProbe::WantedAt(at) => Some(at),
+            ExtraProbe::Asked | ExtraProbe::NotBefore(_) => None,
+        };
+        change.into_iter().chain(extra).min()
     }
 
     /// A report about a CN that takes no sessions already: only a refusal while it cools is news.
@@ -216,16 +240,19 @@ impl Health {
                 Verdict { say, probe_now: self.ask_for_probe(now) }
             }
             CnFailure::TimedOut | CnFailure::Lost => {
-                self.suspect();
+                self.suspect(now);
                 Verdict { say: None, probe_now: self.ask_for_probe(now) }
             }
             CnFailure::Unwilling => Verdict::default(),
         }
     }
 
-    fn alive(&mut self, now: Duration) -> Verdict {
+    fn alive(&mut self, begun: Duration, now: Duration) -> Verdict {
         match &mut self.state {
-            State::Working(standing) | State::Cooling { standing, .. } => *standing = Standing::default(),
+            State::Working(standing) | State::Cooling { standing, .. } => {
+                standing.failed = 0;
+                standing.suspect = standing.suspect.filter(|at| *at > begun);
+            }
             State::Down { well, .. } => *well = well.saturating_add(1),
         }
         self.rise(now)
@@ -253,7 +280,7 @@ impl Health {
             }
         };
         standing.failed = standing.failed.saturating_add(1);
-        if !standing.suspect && standing.failed < thresholds.fall {
+        if standing.suspect.is_none() && standing.failed < thresholds.fall {
             return Verdict::default();
         }
         let say = match standing.failed {
@@ -279,9 +306,16 @@ impl Health {
         }
     }
 
-    fn suspect(&mut self) {
+    fn suspect(&mut self, now: Duration) {
         if let State::Working(standing) | State::Cooling { standing, .. } = &mut self.state {
-            standing.suspect = true;
+            standing.suspect = Some(now);
+        }
+    }
+
+    fn suspected_at(&self) -> Option<Duration> {
+        match self.state {
+            State::Working(standing) | State::Cooling { standing, .. } => standing.suspect,
+            State::Down { .. } => None,
         }
     }
 
@@ -297,10 +331,9 @@ impl Health {
     }
 
     fn ask_for_probe(&mut self, now: Duration) -> bool {
-        let may = matches!(self.extra, ExtraProbe::NotBefore(time) if now >= time);
-        if may {
-            self.extra = ExtraProbe::Asked;
-        }
+        let ExtraProbe::NotBefore(time) = self.extra else { return false };
+        let may = now >= time;
+        self.extra = if may { ExtraProbe::Asked } else { ExtraProbe::WantedAt(time) };
         may
     }
 }
@@ -317,6 +350,7 @@ mod tests {
     use CnFailure::{Lost, Refused, TimedOut, Unwilling};
     use proptest::prelude::*;
 
+    const TOOK: Duration = Duration::ZERO;
     const THRESHOLDS: Thresholds = Thresholds { fall: 2, rise: 2, interval: Duration::from_secs(1) };
 
     fn ms(ms: u64) -> Duration {
@@ -336,9 +370,11 @@ mod tests {
     fn play(health: &mut Health, now: Duration, event: &str) -> Verdict {
         let cause = || "no route".to_string();
         match event {
-            "well" => health.probed(&Outcome::Well, now, THRESHOLDS),
-            "full" => health.probed(&Outcome::Unwilling { cause: cause() }, now, THRESHOLDS),
-            "fails" => health.probed(&Outcome::Failed { cause: cause() }, now, THRESHOLDS),
+            "well" => health.probed(&Outcome::Well, TOOK, now, THRESHOLDS),
+            "full" => health.probed(&Outcome::Unwilling { cause: cause() }, TOOK, now, THRESHOLDS),
+            "fails" => health.probed(&Outcome::Failed { cause: cause() }, TOOK, now, THRESHOLDS),
+            // It began before what was reported in the last milliseconds.
+            "stale" => health.probed(&Outcome::Well, ms(5), now, THRESHOLDS),
             "tick" => health.tick(now),
             word => health.reported(failure(word), now),
         }
@@ -391,6 +427,25 @@ mod tests {
              3100 well    working works again after 2.1 s",
         );
         check("0 well working\n 1000 lost working !\n 1003 fails down is down: a probe failed: no route");
+    }
+
+    #[test]
+    fn a_loss_right_after_a_probe_is_probed_soon_and_one_during_it_again() {
+        check(
+            "0    well    working
+             1000 well    working
+             1050 lost    working
+             1051 lost    working
+             1199 tick    working
+             1200 tick    working !
+             1203 fails   down is down: a probe failed: no route",
+        );
+        check(
+            "0    well    working
+             1000 lost    working !
+             1001 stale   working
+             1100 fails   down is down: a probe failed: no route",
+        );
     }
 
     #[test]
@@ -480,12 +535,12 @@ mod tests {
     #[test]
     fn many_broken_sessions_ask_for_few_probes() {
         let mut health = Health::new();
-        health.probed(&Outcome::Well, ms(0), THRESHOLDS);
+        health.probed(&Outcome::Well, TOOK, ms(0), THRESHOLDS);
         let mut asked = 0;
         for at in 300..2300 {
-            if health.reported(Lost, ms(at)).probe_now {
+            if health.reported(Lost, ms(at)).probe_now || health.tick(ms(at)).probe_now {
                 asked += 1;
-                health.probed(&Outcome::Well, ms(at), THRESHOLDS);
+                health.probed(&Outcome::Well, TOOK, ms(at), THRESHOLDS);
             }
         }
         assert_eq!(asked, 10);
@@ -529,12 +584,12 @@ mod tests {
 
         /// Whoever ticks when due, and not otherwise, misses nothing.
         #[test]
-        fn due_tells_when_time_alone_changes_the_state(history in history(), wait in 0_u64..40_000) {
+        fn due_tells_when_time_alone_does_something(history in history(), wait in 0_u64..40_000) {
             let (mut health, now) = after(&history);
             let (before, due) = (health.state(), health.due());
-            health.tick(now + ms(wait));
+            let asked = health.tick(now + ms(wait)).probe_now;
             let expected = due.is_some_and(|due| now + ms(wait) >= due);
-            prop_assert_eq!(health.state() != before, expected);
+            prop_assert_eq!(asked || health.state() != before, expected);
         }
     }
 }

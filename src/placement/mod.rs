@@ -229,9 +229,16 @@ impl Placement {
     }
 
     /// Takes note of a probe that went to the address that the view of `as_of` gave.
-    pub fn probe_result(&mut self, slot: CnSlot, as_of: Epoch, outcome: &Outcome, now: Duration) -> Decision {
+    pub fn probe_result(
+        &mut self,
+        slot: CnSlot,
+        as_of: Epoch,
+        outcome: &Outcome,
+        took: Duration,
+        now: Duration,
+    ) -> Decision {
         let thresholds = self.thresholds;
-        self.judge(slot, as_of, |health| health.probed(outcome, now, thresholds))
+        self.judge(slot, as_of, |health| health.probed(outcome, took, now, thresholds))
     }
 
     /// Takes note of a CN that failed a worker which routed by the view of `as_of`.
@@ -394,15 +401,15 @@ mod tests {
     fn a_cn_that_moved_starts_anew_and_old_news_does_not_hurt_it() {
         let mut placement = placement(&[setting("cn1", A)]);
         let old = placement.epoch();
-        let _ = placement.probe_result(CnSlot(0), old, &refused(), ms(0));
+        let _ = placement.probe_result(CnSlot(0), old, &refused(), ms(0), ms(0));
         assert_eq!(states(&placement), "cn1 down");
         let moved = placement.reload(&[setting("cn1", B)], nobody);
         assert_eq!(moved.say, [format!("cn1 address changed from {A} to {B}")]);
         assert_eq!((moved.probe_now, states(&placement)), (vec![CnSlot(0)], "cn1 working".into()));
         assert_eq!(placement.report(CnSlot(0), old, CnFailure::Refused, ms(1)), Decision::default());
-        assert_eq!(placement.probe_result(CnSlot(0), old, &refused(), ms(1)), Decision::default());
+        assert_eq!(placement.probe_result(CnSlot(0), old, &refused(), ms(0), ms(1)), Decision::default());
         let now = placement.epoch();
-        assert!(placement.probe_result(CnSlot(0), now, &refused(), ms(2)).changed);
+        assert!(placement.probe_result(CnSlot(0), now, &refused(), ms(0), ms(2)).changed);
     }
 
     #[test]
@@ -495,7 +502,7 @@ mod tests {
             let mut all = vec![placement.tick(now)];
             for slot in (0..3).filter(|_| tenth % 10 == 0).map(CnSlot) {
                 let outcome = if slot.0 == 1 && killed { refused() } else { Outcome::Well };
-                all.push(placement.probe_result(slot, epoch, &outcome, now));
+                all.push(placement.probe_result(slot, epoch, &outcome, ms(0), now));
             }
             // A login on each CN that works.
             for cn in placement.view().cns.iter().filter(|cn| cn.state == CnState::Working) {
@@ -569,7 +576,7 @@ mod tests {
                         cns.sort_by(|a, b| a.id.cmp(&b.id));
                         placement.reload(&cns, nobody)
                     }
-                    Step::Probe(slot, outcome) => placement.probe_result(CnSlot(slot), epoch, &outcome, now),
+                    Step::Probe(slot, outcome) => placement.probe_result(CnSlot(slot), epoch, &outcome, ms(0), now),
                     Step::Report(slot, failure) => placement.report(CnSlot(slot), epoch, failure, now),
                     Step::Tick => placement.tick(now),
                 };
