@@ -20,25 +20,52 @@ pub struct Com;
 
 impl Com {
     pub const QUIT: u8 = 0x01;
+    pub const INIT_DB: u8 = 0x02;
     pub const QUERY: u8 = 0x03;
+    pub const FIELD_LIST: u8 = 0x04;
     pub const PING: u8 = 0x0e;
     pub const CHANGE_USER: u8 = 0x11;
     pub const BINLOG_DUMP: u8 = 0x12;
     pub const STMT_PREPARE: u8 = 0x16;
     pub const STMT_EXECUTE: u8 = 0x17;
+    pub const STMT_SEND_LONG_DATA: u8 = 0x18;
     pub const STMT_CLOSE: u8 = 0x19;
-    pub const RESET_CONNECTION: u8 = 0x1f;
+    pub const STMT_RESET: u8 = 0x1a;
+    pub const SET_OPTION: u8 = 0x1b;
     pub const STMT_FETCH: u8 = 0x1c;
+    pub const RESET_CONNECTION: u8 = 0x1f;
 }
 
-const CONNECT_WITH_DB: u32 = 1 << 3;
-const PROTOCOL_41: u32 = 1 << 9;
-const TRANSACTIONS: u32 = 1 << 13;
-const SECURE_CONNECTION: u32 = 1 << 15;
-const MULTI_STATEMENTS: u32 = 1 << 16;
-const MULTI_RESULTS: u32 = 1 << 17;
-const PS_MULTI_RESULTS: u32 = 1 << 18;
-const PLUGIN_AUTH: u32 = 1 << 19;
+/// Capabilities as the protocol numbers them.
+pub struct Can;
+
+impl Can {
+    pub const FOUND_ROWS: u32 = 1 << 1;
+    pub const CONNECT_WITH_DB: u32 = 1 << 3;
+    pub const NO_SCHEMA: u32 = 1 << 4;
+    pub const LOCAL_FILES: u32 = 1 << 7;
+    pub const IGNORE_SPACE: u32 = 1 << 8;
+    pub const PROTOCOL_41: u32 = 1 << 9;
+    pub const INTERACTIVE: u32 = 1 << 10;
+    pub const TRANSACTIONS: u32 = 1 << 13;
+    pub const SECURE_CONNECTION: u32 = 1 << 15;
+    pub const MULTI_STATEMENTS: u32 = 1 << 16;
+    pub const MULTI_RESULTS: u32 = 1 << 17;
+    pub const PS_MULTI_RESULTS: u32 = 1 << 18;
+    pub const PLUGIN_AUTH: u32 = 1 << 19;
+    pub const SESSION_TRACK: u32 = 1 << 23;
+    pub const DEPRECATE_EOF: u32 = 1 << 24;
+
+    /// What a login of this client cannot do without.
+    pub const LOG_IN: u32 =
+        Self::PROTOCOL_41 | Self::TRANSACTIONS | Self::SECURE_CONNECTION | Self::PLUGIN_AUTH;
+    /// What it asks for unless it is told otherwise.
+    pub const USUAL: u32 =
+        Self::LOG_IN | Self::MULTI_STATEMENTS | Self::MULTI_RESULTS | Self::PS_MULTI_RESULTS;
+}
+
+/// utf8mb4_general_ci.
+const COLLATION: u8 = 45;
 
 /// An ERR packet taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +86,12 @@ pub struct RawClient {
     stream: BufReader<TcpStream>,
     /// The sequence number of the last frame read.
     pub sequence: u8,
+    /// The id of the session, by the greeting.
+    pub session: u32,
+    /// What it asks for when it logs in, of [`Can`].
+    pub capabilities: u32,
+    /// The number of the collation that it logs in with.
+    pub collation: u8,
 }
 
 impl RawClient {
@@ -68,7 +101,8 @@ impl RawClient {
         stream.set_read_timeout(Some(READ_LIMIT)).expect("set a read limit");
         stream.set_write_timeout(Some(READ_LIMIT)).expect("set a write limit");
         stream.set_nodelay(true).expect("set TCP_NODELAY");
-        Self { stream: BufReader::new(stream), sequence: 0 }
+        let stream = BufReader::new(stream);
+        Self { stream, sequence: 0, session: 0, capabilities: Can::USUAL, collation: COLLATION }
     }
 
     /// Connects and logs in with `mysql_native_password`, by an AuthSwitchRequest where one comes.
@@ -83,8 +117,7 @@ impl RawClient {
     pub fn log_in(&mut self, who: &LoginAs) -> Result<Vec<u8>, ErrPacket> {
         let mut answer = self.begin_login(who)?;
         while answer[0] == 0xfe {
-            let scramble = answer_to_switch(&answer, who.password);
-            self.send(self.sequence.wrapping_add(1), &scramble);
+            self.answer_switch(&answer, who.password);
             answer = self.packet();
         }
         check(&answer)?;
@@ -95,9 +128,17 @@ impl RawClient {
     pub fn begin_login(&mut self, who: &LoginAs) -> Result<Vec<u8>, ErrPacket> {
         let greeting = self.packet();
         check(&greeting)?;
-        let response = handshake_response(who, &salt_of_greeting(&greeting));
+        self.session = session_of_greeting(&greeting);
+        let salt = salt_of_greeting(&greeting);
+        let response = handshake_response(who, self.capabilities, self.collation, &salt);
         self.send(self.sequence.wrapping_add(1), &response);
         Ok(self.packet())
+    }
+
+    /// Answers an AuthSwitchRequest for `mysql_native_password`.
+    pub fn answer_switch(&mut self, request: &[u8], password: &str) {
+        let scramble = answer_to_switch(request, password);
+        self.send(self.sequence.wrapping_add(1), &scramble);
     }
 
     /// Sends one packet, split into frames where it is longer than a frame may be.
@@ -260,16 +301,20 @@ fn salt_of_greeting(greeting: &[u8]) -> Vec<u8> {
     [&greeting[first..first + 8], &greeting[second..second + 12]].concat()
 }
 
-fn handshake_response(who: &LoginAs, salt: &[u8]) -> Vec<u8> {
-    let mut flags = PROTOCOL_41 | TRANSACTIONS | SECURE_CONNECTION | PLUGIN_AUTH;
-    flags |= MULTI_STATEMENTS | MULTI_RESULTS | PS_MULTI_RESULTS;
+/// The connection id stands behind the version.
+fn session_of_greeting(greeting: &[u8]) -> u32 {
+    let at = 1 + greeting.iter().position(|&byte| byte == 0).expect("the version's end");
+    u32::from_le_bytes(greeting[at..at + 4].try_into().expect("4 bytes"))
+}
+
+fn handshake_response(who: &LoginAs, mut flags: u32, collation: u8, salt: &[u8]) -> Vec<u8> {
     if !who.database.is_empty() {
-        flags |= CONNECT_WITH_DB;
+        flags |= Can::CONNECT_WITH_DB;
     }
     let scramble = native_scramble(who.password, salt);
     let mut packet = flags.to_le_bytes().to_vec();
     packet.extend_from_slice(&(1u32 << 30).to_le_bytes());
-    packet.push(45);
+    packet.push(collation);
     packet.extend_from_slice(&[0; 23]);
     packet.extend_from_slice(who.user.as_bytes());
     packet.push(0);

@@ -21,9 +21,21 @@ const START_LIMIT: Duration = Duration::from_secs(90);
 pub struct Mariadb {
     pub name: String,
     pub port: u16,
+    origin: Origin,
     extra: Vec<String>,
     child: Child,
     workplace: Workplace,
+}
+
+/// What a server begins with.
+#[derive(Clone)]
+pub(super) struct Origin {
+    /// The data directory that it gets a copy of.
+    pub data: PathBuf,
+    /// Whether it makes the usual users and databases when it starts.
+    pub init: bool,
+    /// Where it finds scripts of its own before it looks into `PATH`.
+    pub scripts: Option<PathBuf>,
 }
 
 impl Mariadb {
@@ -34,16 +46,26 @@ impl Mariadb {
 
     /// Starts a server with options after the usual ones, e.g. `--max-connections=5`.
     pub fn start_with(name: &str, extra: &[&str]) -> Self {
+        let origin = Origin { data: TEMPLATE.clone(), init: true, scripts: None };
+        Self::start_from(name, &origin, extra.iter().map(ToString::to_string).collect())
+    }
+
+    pub(super) fn start_from(name: &str, origin: &Origin, extra: Vec<String>) -> Self {
         let workplace = Workplace::new(name);
-        let copy = ["-a", "--reflink=auto", &path(&TEMPLATE), &path(&workplace.join("data"))];
-        assert!(run("cp", &copy, START_LIMIT).status.success(), "copy the data directory");
+        copy(&origin.data, &workplace.join("data"));
         fs::write(workplace.join("init.sql"), INIT_SQL).expect("write init.sql");
-        let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
         let port = free_port();
-        let child = launch(name, port, &extra, &workplace);
-        let mut server = Self { name: name.into(), port, extra, child, workplace };
+        let child = launch(name, port, origin, &extra, &workplace);
+        let mut server = Self { name: name.into(), port, origin: origin.clone(), extra, child, workplace };
         server.wait_ready();
         server
+    }
+
+    /// Ends it in order; what is left is its directory, with the data in `data`.
+    pub(super) fn end(mut self, limit: Duration) -> Workplace {
+        self.child.signal("TERM");
+        assert!(self.child.wait(limit).is_some(), "{} ends", self.name);
+        self.workplace
     }
 
     pub fn address(&self) -> String {
@@ -66,7 +88,7 @@ impl Mariadb {
     /// Starts again on the same port and data, after [`Mariadb::kill`].
     pub fn restart(&mut self) {
         self.child.kill();
-        self.child = launch(&self.name, self.port, &self.extra, &self.workplace);
+        self.child = launch(&self.name, self.port, &self.origin, &self.extra, &self.workplace);
         self.wait_ready();
     }
 
@@ -92,19 +114,42 @@ fn greets(port: u16) -> bool {
     stream.read_exact(&mut first).is_ok() && first[4] == 10
 }
 
-fn launch(name: &str, port: u16, extra: &[String], workplace: &Workplace) -> Child {
-    let mut args: Vec<String> = OPTIONS.iter().map(ToString::to_string).collect();
+fn launch(name: &str, port: u16, origin: &Origin, extra: &[String], workplace: &Workplace) -> Child {
+    let server = program("mariadbd");
+    let mut args: Vec<String> = Vec::new();
+    if let Some(scripts) = &origin.scripts {
+        args.push(format!("PATH={}:{}", path(scripts), std::env::var("PATH").unwrap_or_default()));
+        args.push(path(&server));
+    }
+    let program = if args.is_empty() { server } else { "env".into() };
+    args.extend(OPTIONS.iter().map(ToString::to_string));
     args.push(format!("--datadir={}", path(&workplace.join("data"))));
     // A server that starts clears its directory for temporary tables, so it must not be a shared one.
     args.push(format!("--tmpdir={}", path(workplace.path())));
     args.push(format!("--socket={}", path(&workplace.join("s.sock"))));
     args.push(format!("--pid-file={}", path(&workplace.join("pid"))));
-    args.push(format!("--init-file={}", path(&workplace.join("init.sql"))));
+    if origin.init {
+        args.push(format!("--init-file={}", path(&workplace.join("init.sql"))));
+    }
     args.push(format!("--port={port}"));
     args.push(format!("--report-host={name}"));
     args.extend(user_option());
     args.extend_from_slice(extra);
-    Child::start(&program("mariadbd"), &args, workplace.join("log"))
+    Child::start(&program, &args, workplace.join("log"))
+}
+
+/// Copies a data directory.
+pub(super) fn copy(from: &Path, to: &Path) {
+    let copied = run("cp", &["-a", "--reflink=auto", &path(from), &path(to)], START_LIMIT);
+    assert!(copied.status.success(), "copy {}", from.display());
+}
+
+/// The server's version as it tells it, such as `10.11.19-MariaDB`.
+pub(super) fn server_version() -> String {
+    let output = run(&path(&program("mariadbd")), &["--version"], START_LIMIT);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = said.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    version.unwrap_or("mariadb").to_string()
 }
 
 /// `--user=root` where the tests run as root: the server refuses to without being told.
@@ -126,10 +171,7 @@ fn path(path: &Path) -> String {
 static TEMPLATE: LazyLock<PathBuf> = LazyLock::new(|| {
     static INSTALL: Mutex<()> = Mutex::new(());
     let _guard = INSTALL.lock().unwrap_or_else(PoisonError::into_inner);
-    let output = run(&path(&program("mariadbd")), &["--version"], START_LIMIT);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version = said.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
-    let template = cache().join(version.unwrap_or("mariadb"));
+    let template = cache().join(server_version());
     if !template.exists() {
         install(&template);
     }

@@ -11,14 +11,16 @@
 
 mod client;
 mod cluster;
+mod galera;
 mod mariadb;
 mod place;
 mod process;
 mod proxy;
 mod scripted;
 
-pub use client::{Com, LoginAs, RawClient, check as err_of, frames, short_text};
+pub use client::{Can, Com, LoginAs, RawClient, check as err_of, frames, short_text};
 pub use cluster::{Driver, cluster, connect, driver_error, driver_opts};
+pub use galera::Galera;
 pub use mariadb::Mariadb;
 pub use place::{free_port, wait_until};
 pub use process::run;

@@ -30,8 +30,13 @@ class Closed(Exception):
 
 
 class Session:
-    def __init__(self, port, user="sbtest", password="sbtest", database="sbtest", limit=LIMIT_S, receive_buffer=None):
+    def __init__(
+        self, port, user="sbtest", password="sbtest", database="sbtest", limit=LIMIT_S, receive_buffer=None, source=None
+    ):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if source:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.socket.bind(("127.0.0.1", source))
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(limit)

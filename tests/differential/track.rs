@@ -1,0 +1,88 @@
+//! The session-state changes of an OK, in a fixed order.
+//!
+//! Source: MariaDB "OK_Packet", session state info. A server tells the changes of several system variables in the
+//! order of its hash table and may put them into one entry or into several; a client makes nothing of that.
+
+const SESSION_STATE_CHANGED: u16 = 0x4000;
+const SYSTEM_VARIABLE: u8 = 0;
+
+/// Sorts the changes of an OK packet, or of one that ends rows; leaves all else as it is.
+pub fn sort(packet: &mut Vec<u8>, deprecates_eof: bool) {
+    let ends_rows = deprecates_eof && packet.first() == Some(&0xfe);
+    if (packet.first() == Some(&0) || ends_rows)
+        && let Some(sorted) = sorted(packet)
+    {
+        *packet = sorted;
+    }
+}
+
+/// None: it is no OK with changes.
+fn sorted(packet: &[u8]) -> Option<Vec<u8>> {
+    let mut at = 1;
+    lenenc(packet, &mut at)?;
+    lenenc(packet, &mut at)?;
+    let status = u16::from_le_bytes([*packet.get(at)?, *packet.get(at + 1)?]);
+    at += 4;
+    if status & SESSION_STATE_CHANGED == 0 {
+        return None;
+    }
+    bytes(packet, &mut at)?;
+    let head = packet.get(..at)?;
+    let changes = bytes(packet, &mut at)?;
+    if at != packet.len() {
+        return None;
+    }
+    let mut entries = entries(changes)?;
+    entries.sort();
+    let mut out = head.to_vec();
+    for (kind, data) in entries {
+        out.push(kind);
+        out.extend_from_slice(&u32::try_from(data.len()).ok()?.to_le_bytes());
+        out.extend_from_slice(&data);
+    }
+    Some(out)
+}
+
+/// Kind and data of each change, one for each variable.
+fn entries(changes: &[u8]) -> Option<Vec<(u8, Vec<u8>)>> {
+    let (mut entries, mut at) = (Vec::new(), 0);
+    while at < changes.len() {
+        let kind = changes[at];
+        at += 1;
+        let data = bytes(changes, &mut at)?;
+        let mut within = 0;
+        while kind == SYSTEM_VARIABLE && within < data.len() {
+            let from = within;
+            bytes(data, &mut within)?;
+            bytes(data, &mut within)?;
+            entries.push((kind, data[from..within].to_vec()));
+        }
+        if kind != SYSTEM_VARIABLE {
+            entries.push((kind, data.to_vec()));
+        }
+    }
+    Some(entries)
+}
+
+fn lenenc(bytes: &[u8], at: &mut usize) -> Option<usize> {
+    let first = *bytes.get(*at)?;
+    let more = match first {
+        0xfc => 2,
+        0xfd => 3,
+        0xfe => 8,
+        _ => 0,
+    };
+    let tail = bytes.get(*at + 1..*at + 1 + more)?;
+    *at += 1 + more;
+    if more == 0 {
+        return Some(usize::from(first));
+    }
+    tail.iter().rev().try_fold(0usize, |value, byte| value.checked_mul(256)?.checked_add(usize::from(*byte)))
+}
+
+fn bytes<'a>(from: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
+    let length = lenenc(from, at)?;
+    let found = from.get(*at..at.checked_add(length)?)?;
+    *at += length;
+    Some(found)
+}
