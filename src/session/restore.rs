@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use super::hold::Hold;
 use super::script::{Answer, Column, Results, Script, ScriptError, Table};
-use super::state::{COLLATION, Context, Held, State, USER_VARIABLES_MAX, Variable, write_asked, write_told};
+use super::state::{
+    COLLATION, Context, SqlPrepared, State, USER_VARIABLES_MAX, Variable, write_asked, write_told,
+};
 use super::statements::Statement;
 use crate::wire::capability::Capabilities;
 
@@ -198,7 +200,7 @@ pub fn restore(state: &State, asked: Option<Results>) -> Result<Script, Hold> {
             prepare(state, id, statement, &mut script)?;
         }
     }
-    restore_sql_prepared(state, &mut script)?;
+    restore_sql_prepared(state, &state.context, &mut script)?;
     Ok(script)
 }
 
@@ -238,6 +240,7 @@ fn restore_elsewhere(state: &State, script: &mut Script) -> Result<bool, Hold> {
         for (id, statement) in statements {
             prepare(state, *id, statement, script)?;
         }
+        restore_sql_prepared(state, context, script)?;
     }
     Ok(!groups.is_empty())
 }
@@ -254,6 +257,12 @@ fn elsewhere(state: &State) -> Vec<Group<'_>> {
         match groups.iter_mut().find(|(context, _)| **context == *statement.context) {
             Some((_, statements)) => statements.push((id, statement)),
             None => groups.push((statement.context.clone(), vec![(id, statement)])),
+        }
+    }
+    for prepared in sql_prepared(state) {
+        let known = groups.iter().any(|(context, _)| **context == *prepared.context);
+        if !state.is_current(&prepared.context) && !known {
+            groups.push((prepared.context.clone(), Vec::new()));
         }
     }
     groups.sort_by_key(|(context, _)| !context.schema.is_empty());
@@ -335,10 +344,14 @@ fn restore_schema(state: &State, abroad: bool, script: &mut Script) -> Result<()
     Ok(())
 }
 
-fn restore_sql_prepared(state: &State, script: &mut Script) -> Result<(), Hold> {
-    for prepared in state.held().iter().flat_map(|held: &&Held| &held.sql_prepared) {
-        let inner = prepared.inner.as_ref().filter(|_| state.is_current(&prepared.context));
-        script.statement("PREPARE", &inner.ok_or(Hold::SqlPrepare)?.text);
+fn sql_prepared(state: &State) -> &[SqlPrepared] {
+    state.held().map_or(&[][..], |held| &held.sql_prepared)
+}
+
+/// Prepares again what SQL's own PREPARE prepared under a context.
+fn restore_sql_prepared(state: &State, context: &Context, script: &mut Script) -> Result<(), Hold> {
+    for prepared in sql_prepared(state).iter().filter(|prepared| *prepared.context == *context) {
+        script.statement("PREPARE", &prepared.inner.as_ref().ok_or(Hold::SqlPrepare)?.text);
     }
     Ok(())
 }

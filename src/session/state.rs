@@ -39,9 +39,8 @@ use variables::{Class, class};
 pub use variables::{VARIABLES_MAX, Variable, Variables, write_asked, write_told};
 
 /// Holds that an effect makes by itself.
-const HOLDING: [(Effect, Hold); 13] = [
+const HOLDING: [(Effect, Hold); 12] = [
     (Effect::LocksTables, Hold::LockTables),
-    (Effect::PreparesUnknown, Hold::SqlPrepare),
     (Effect::NextTransaction, Hold::NextTransaction),
     (Effect::Role, Hold::Role),
     (Effect::Password, Hold::ChangedUser),
@@ -59,8 +58,10 @@ const HOLDING: [(Effect, Hold); 13] = [
 const ENDING: [(Effect, Hold); 2] = [(Effect::UnlocksTables, Hold::LockTables), (Effect::XaEnds, Hold::Xa)];
 
 /// Further effects that are settled with the reply.
-const SETTLED: [Effect; 15] = [
+const SETTLED: [Effect; 17] = [
     Effect::UserVariable,
+    Effect::LocksInstance,
+    Effect::PreparesUnknown,
     Effect::TakesUserLock,
     Effect::ReleasesUserLock,
     Effect::ReleasesAllUserLocks,
@@ -118,6 +119,10 @@ pub struct State {
     settled: Holds,
     /// COM_RESET_CONNECTION has ended the CN's tracking.
     untracked: bool,
+    /// The client has set `session_track_*`.
+    own_tracking: bool,
+    /// It holds locks that UNLOCK TABLES does not end.
+    instance_locked: bool,
     /// LAST_INSERT_ID() may be other than 0.
     pub(super) inserted: bool,
     /// The option of COM_SET_OPTION.
@@ -164,6 +169,8 @@ impl State {
             sent: 0,
             settled: (!tracked).then_some(Hold::Tracking).into_iter().collect(),
             untracked: false,
+            own_tracking: false,
+            instance_locked: false,
             inserted: false,
             option: None,
             variables: Variables::default(),
@@ -174,7 +181,7 @@ impl State {
 
     /// What the client is shown of changes. A client that set `session_track_*` by itself is shown all that the CN sends.
     pub fn wishes(&self) -> Wishes {
-        if self.settled.has(Hold::Tracking) { Wishes::everything() } else { self.wishes.clone() }
+        if self.own_tracking { Wishes::everything() } else { self.wishes.clone() }
     }
 
     /// A command begins; `payload` is what is at hand of it, from the command byte on. True if it wants all of the payload.
@@ -379,6 +386,8 @@ impl State {
         self.variables.clear();
         self.statements.clear();
         self.held = None;
+        self.own_tracking = false;
+        self.instance_locked = false;
         self.inserted = false;
     }
 
@@ -404,7 +413,8 @@ impl State {
         }
         if let Some(held) = &self.held {
             Kind::ALL.iter().filter(|kind| held.has(**kind)).for_each(|kind| holds.add(kind.hold()));
-            if held.sql_prepared.iter().any(|one| one.inner.is_none() || !self.is_current(&one.context)) {
+            let stays = |one: &SqlPrepared| one.inner.is_none() || !self.can_enter(&one.context);
+            if held.sql_prepared.iter().any(stays) {
                 holds.add(Hold::SqlPrepare);
             }
         }
@@ -412,8 +422,7 @@ impl State {
             if statement.cursor {
                 holds.add(Hold::Cursor);
             }
-            let there = self.is_current(&statement.context) || statement.context.is_known();
-            if statement.is_stuck() || !there {
+            if statement.is_stuck() || !self.can_enter(&statement.context) {
                 holds.add(Hold::Statement);
             }
         }
@@ -475,6 +484,11 @@ impl State {
         Arc::ptr_eq(context, &self.context) || **context == *self.context
     }
 
+    /// Whether another leg can be brought into a context.
+    fn can_enter(&self, context: &Arc<Context>) -> bool {
+        self.is_current(context) || context.is_known()
+    }
+
     fn held_mut(&mut self) -> &mut Held {
         self.held.get_or_insert_default()
     }
@@ -516,8 +530,8 @@ impl State {
         if text.unreadable {
             self.settled.add(Hold::Unreadable);
         }
-        let may_insert = [Effect::Routine, Effect::Executes, Effect::PreparesUnknown, Effect::LastInsertId];
-        self.inserted |= text.may_insert || may_insert.into_iter().any(|effect| text.effects.has(effect));
+        let may_insert = [Effect::Inserts, Effect::LastInsertId, Effect::Routine, Effect::Executes];
+        self.inserted |= may_insert.into_iter().any(|effect| text.effects.has(effect));
         self.mention(&text.effects);
         Some(text)
     }
@@ -530,7 +544,8 @@ impl State {
 
     fn end_query(&mut self) -> Option<What> {
         let text = self.end_text()?;
-        if !weighs(&text.effects) && !(self.untracked && !text.effects.is_plain()) {
+        let unreported = self.untracked && !text.effects.is_plain();
+        if !weighs(&text.effects) && !unreported {
             return None;
         }
         let unreported = names(&text.effects, Effect::Sets).map(|name| name.to_ascii_lowercase().into());
@@ -655,7 +670,7 @@ impl State {
 
 /// Settling replies.
 impl State {
-    fn said(&mut self, said: Said, failed: bool) {
+    fn said(&mut self, mut said: Said, failed: bool) {
         // A SET of which any part is refused sets nothing.
         if !(failed && said.plain_set) {
             said.unreported.iter().for_each(|name| self.variable_set(name));
@@ -667,25 +682,31 @@ impl State {
         if !failed && let Some(held) = &mut self.held {
             names(&said.effects, Effect::Deallocates).for_each(|name| held.deallocate(name));
         }
-        if said.effects.has(Effect::Prepares) {
-            self.sql_prepared(&said.effects, said.inner, failed);
+        for effect in [Effect::Prepares, Effect::PreparesUnknown] {
+            if said.effects.has(effect) {
+                let inner = said.inner.take();
+                self.sql_prepared(names(&said.effects, effect), inner, failed);
+            }
         }
     }
 
-    fn sql_prepared(&mut self, effects: &Effects, inner: Option<Inner>, failed: bool) {
-        if failed && inner.is_some() {
-            // The statement of that name is gone, and no other has come.
-            let Some(held) = &mut self.held else { return };
-            return names(effects, Effect::Prepares).for_each(|name| held.deallocate(name));
-        }
-        let mut inner = inner;
-        let mut named = names(effects, Effect::Prepares).peekable();
+    fn sql_prepared<'n>(
+        &mut self,
+        named: impl Iterator<Item = &'n [u8]>,
+        mut inner: Option<Inner>,
+        failed: bool,
+    ) {
+        // A lone PREPARE that fails leaves no statement of that name.
+        let gone = failed && inner.is_some();
+        let mut named = named.peekable();
         if named.peek().is_none() {
             self.settled.add(Hold::SqlPrepare);
         }
         for name in named {
             let (inner, context) = (inner.take(), self.context.clone());
-            if !self.held_mut().prepare(name, inner, context) {
+            if gone {
+                self.held_mut().deallocate(name);
+            } else if !self.held_mut().prepare(name, inner, context) {
                 self.settled.add(Hold::TooMuch);
             }
         }
@@ -717,7 +738,7 @@ impl State {
         let schema = self.context.schema.clone();
         if !failed {
             for (effect, hold) in ENDING {
-                if effects.has(effect) {
+                if effects.has(effect) && !(hold == Hold::LockTables && self.instance_locked) {
                     self.settled.remove(hold);
                 }
             }
@@ -731,6 +752,10 @@ impl State {
             if effects.has(effect) {
                 self.settled.add(hold);
             }
+        }
+        if effects.has(Effect::LocksInstance) {
+            self.instance_locked = true;
+            self.settled.add(Hold::LockTables);
         }
         if Kind::ALL.iter().any(|kind| effects.has(kind.taken_by())) {
             let held = self.held_mut();
@@ -759,8 +784,9 @@ impl State {
         let pending = self.errands.iter_mut().find(|pending| Some(pending.errand) == errand);
         let exact = match pending {
             Some(Pending { what: What::Text(said), .. }) => {
-                let at = said.unreported.iter().position(|other| **other == *name);
-                at.map(|at| said.unreported.swap_remove(at)).is_some() && said.plain_set
+                said.explains(name)
+                    && said.plain_set
+                    && !(sets_collation(name) && said.sets_collation_twice())
             }
             _ => false,
         };
@@ -775,6 +801,7 @@ impl State {
     fn variable(&mut self, name: &[u8], reported: bool, value: Option<&[u8]>) {
         match class(name) {
             Class::Ignored => return,
+            Class::Tracking => return self.own_tracking = true,
             Class::InsertId => return self.inserted = true,
             Class::Untransferable => return self.settled.add(Hold::Variable),
             Class::Plain => {}
@@ -793,8 +820,10 @@ impl State {
                 }
             }
             COLLATION => {
-                self.change_context(b"character_set_connection", None);
-                self.change_context(name, None);
+                // It sets the character set that it belongs to.
+                let charset = value.and_then(|value| value.split(|byte| *byte == b'_').next());
+                self.change_context(b"character_set_connection", charset);
+                self.change_context(name, value);
             }
             _ => {}
         }
@@ -825,6 +854,11 @@ impl State {
             self.context = Arc::new(context);
         }
     }
+}
+
+/// Whether a variable, by its name in lower case, changes the connection's collation.
+fn sets_collation(name: &[u8]) -> bool {
+    matches!(name, b"character_set_connection" | COLLATION)
 }
 
 pub(super) const COLLATION: &[u8] = b"collation_connection";

@@ -66,11 +66,9 @@ impl Wishes {
     /// By the values of `session_track_schema`, `_system_variables` and `_state_change`.
     pub fn read(schema: &[u8], variables: &[u8], state_change: &[u8]) -> Self {
         let on = |value: &[u8]| value == b"1" || value.eq_ignore_ascii_case(b"ON");
-        let names: Vec<Box<[u8]>> = variables
-            .split(|byte| *byte == b',')
-            .map(|name| name.trim_ascii().to_ascii_lowercase().into())
-            .filter(|name: &Box<[u8]>| !name.is_empty())
-            .collect();
+        let names = variables.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        let names: Vec<Box<[u8]>> =
+            names.filter(|name| !name.is_empty()).map(|name| name.to_ascii_lowercase().into()).collect();
         let all = names.iter().any(|name| **name == *b"*");
         let variables = if all { Variables::All } else { Variables::Some(names.into()) };
         Self { schema: on(schema), variables, state_change: on(state_change) }

@@ -1,47 +1,111 @@
-//! What a text may do to its session that the server does not report, or not exactly.
+//! What a text may do to its session that the server does not report, or not exactly: a set of effects, some
+//! of them with names.
+//!
+//! Invariant: an effect that takes something (a lock, a table, a handler) takes back an earlier one of the same
+//! text that lets go of the same thing. So whoever applies all that is taken first, and then all that is let go
+//! of, ends with what the server has, or with more.
+
+/// Names in the effects of one text.
+pub const NAMES_MAX: usize = 64;
 
 /// One kind of effect.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
+    /// The answer depends on what the statement before left behind: `ROW_COUNT()`, `SHOW WARNINGS`,
+    /// `@@error_count`, `GET DIAGNOSTICS`, the session's own `SHOW STATUS`.
     AsksAboutLast,
+    /// Mentions `@name`: reads or assigns it. Named in lower case, without `@`.
     UserVariable,
+    /// `GET_LOCK(`. Named by a literal if it runs exactly once, else by the empty name.
     TakesUserLock,
+    /// `RELEASE_LOCK(`, where it surely runs. Named if its argument is a literal.
     ReleasesUserLock,
+    /// `RELEASE_ALL_LOCKS()`, where it surely runs.
     ReleasesAllUserLocks,
+    /// `LOCK TABLES`, `FLUSH TABLES .. WITH READ LOCK`, `FLUSH TABLES .. FOR EXPORT`.
     LocksTables,
+    /// `LOCK INSTANCE`, `LOCK BINLOG`, `BACKUP LOCK`, `BACKUP STAGE`: with `LocksTables`, but `UNLOCK TABLES`
+    /// does not end it, and no effect tells its end.
+    LocksInstance,
     UnlocksTables,
+    /// Named; by the empty name if that could not be read.
     CreatesTemporaryTable,
+    /// `DROP TABLE a, b`, temporary or not. Named each.
     DropsTable,
+    /// `HANDLER .. OPEN`. Named by alias, else by table, without schema.
     OpensHandler,
     ClosesHandler,
+    /// `PREPARE name FROM 'literal'`. Named.
     Prepares,
+    /// `PREPARE name FROM` anything else, named; `EXECUTE IMMEDIATE`, without a name.
     PreparesUnknown,
+    /// `EXECUTE name`. Named.
     Executes,
+    /// `DEALLOCATE PREPARE name`, `DROP PREPARE name`. Named.
     Deallocates,
+    /// `SET TRANSACTION` or `SET @@transaction_isolation`: for the next transaction only.
     NextTransaction,
+    /// `SET ROLE`, `SET SESSION AUTHORIZATION`.
     Role,
+    /// The login may no longer work: `SET PASSWORD`, `ALTER USER`, `RENAME USER`, `DROP USER` and the like.
     Password,
+    /// Sets one of [`UNTRANSFERABLE`](super::variable::UNTRANSFERABLE).
     UntransferableVariable,
+    /// Mentions `session_track_*`.
     Tracking,
+    /// XA, but for its ends and RECOVER.
     Xa,
+    /// `XA COMMIT`, `XA ROLLBACK`.
     XaEnds,
+    /// CALL, a compound statement, `EXECUTE IMMEDIATE`, BINLOG: code that may do what is not reported.
     Routine,
+    /// Takes, sets or asks for a sequence's value.
     Sequence,
+    /// Asks for the CN's own connection or thread id.
     ConnectionId,
+    /// Sets `profiling`.
     Profiling,
+    /// Gives LAST_INSERT_ID() a value: `LAST_INSERT_ID(x)`, `SET last_insert_id`, `SET identity`.
     LastInsertId,
+    /// `SQL_CALC_FOUND_ROWS`.
     FoundRows,
     Uses,
+    /// Sets system variables of the session, in any form. Named each in lower case, but for
+    /// `SET SESSION TRANSACTION`, whose variables have other names on other servers.
     Sets,
     Kills,
+    /// Ends within quotes or a comment; may mean different things to different servers; or has more names than
+    /// [`NAMES_MAX`], or longer ones than any server takes.
     Unreadable,
+    /// May give LAST_INSERT_ID() a value by inserting: INSERT, REPLACE, LOAD, `CREATE .. SELECT`, CALL, EXECUTE.
+    Inserts,
+}
+
+impl Effect {
+    const fn bit(self) -> u64 {
+        1 << self as u8
+    }
+
+    /// What lets go of the thing that this takes.
+    fn released_by(self) -> Option<Self> {
+        match self {
+            Self::TakesUserLock => Some(Self::ReleasesUserLock),
+            Self::LocksTables => Some(Self::UnlocksTables),
+            Self::CreatesTemporaryTable => Some(Self::DropsTable),
+            Self::OpensHandler => Some(Self::ClosesHandler),
+            Self::Prepares | Self::PreparesUnknown => Some(Self::Deallocates),
+            Self::Xa => Some(Self::XaEnds),
+            _ => None,
+        }
+    }
 }
 
 /// The effects of one text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     bits: u64,
+    /// In the order of the text, at most [`NAMES_MAX`].
     pub named: Vec<Named>,
 }
 
@@ -49,112 +113,88 @@ pub struct Effects {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     pub effect: Effect,
-    /// As written, unquoted, its qualifier kept: `db.t`.
+    /// Unquoted, its qualifier kept: `db.t`. Variables in lower case, all others as written. Empty: not known.
     pub name: Box<[u8]>,
 }
 
 impl Effects {
     pub fn has(&self, effect: Effect) -> bool {
-        self.bits & (1 << effect as u8) != 0
+        self.bits & effect.bit() != 0
     }
 
-    /// Nothing at all.
+    /// Nothing at all, but for [`Effect::Inserts`].
     pub fn is_plain(&self) -> bool {
-        self.bits == 0
+        self.bits & !Effect::Inserts.bit() == 0
     }
 
-    fn add(&mut self, effect: Effect) {
-        self.bits |= 1 << effect as u8;
+    pub(super) fn add(&mut self, effect: Effect) {
+        self.bits |= effect.bit();
     }
 
-    fn name(&mut self, effect: Effect, name: &str) {
+    /// An effect that takes something; without a name where none can be.
+    pub(super) fn take(&mut self, effect: Effect, name: Option<&[u8]>) {
         self.add(effect);
-        self.named.push(Named { effect, name: name.trim_matches(['`', '\'']).as_bytes().into() });
-    }
-}
-
-/// Adds the effects of one statement.
-pub fn read(statement: &str, effects: &mut Effects) {
-    let upper = statement.to_ascii_uppercase();
-    let words: Vec<&str> = statement.split_whitespace().collect();
-    let big: Vec<String> = words.iter().map(|word| word.to_ascii_uppercase()).collect();
-    let big: Vec<&str> = big.iter().map(String::as_str).collect();
-    match big[..] {
-        ["CREATE", "TEMPORARY", "TABLE", _, ..] => effects.name(Effect::CreatesTemporaryTable, words[3]),
-        ["DROP", "TABLE", ..] => {
-            words[2..].iter().for_each(|name| effects.name(Effect::DropsTable, name.trim_matches(',')));
+        if effect == Effect::TakesUserLock {
+            self.bits &= !Effect::ReleasesAllUserLocks.bit();
         }
-        ["LOCK", "TABLES", ..] => effects.add(Effect::LocksTables),
-        ["UNLOCK", "TABLES"] => effects.add(Effect::UnlocksTables),
-        ["HANDLER", name, "OPEN"] => {
-            let _ = name;
-            effects.name(Effect::OpensHandler, words[1]);
+        if let Some(release) = effect.released_by() {
+            self.take_back(release, name.unwrap_or_default());
         }
-        ["HANDLER", _, "CLOSE"] => effects.name(Effect::ClosesHandler, words[1]),
-        ["PREPARE", _, "FROM", source, ..] if source.starts_with(['\'', '"']) => {
-            effects.name(Effect::Prepares, words[1]);
+        if let Some(name) = name {
+            self.push(effect, name);
         }
-        ["PREPARE", ..] => effects.add(Effect::PreparesUnknown),
-        ["EXECUTE", _, ..] => effects.name(Effect::Executes, words[1]),
-        ["DEALLOCATE", "PREPARE", _] => effects.name(Effect::Deallocates, words[2]),
-        ["SET", "TRANSACTION", ..] => effects.add(Effect::NextTransaction),
-        ["SET", "ROLE", ..] => effects.add(Effect::Role),
-        ["SET", "PASSWORD", ..] => effects.add(Effect::Password),
-        ["SET", "NAMES", ..] => read_names(&big, effects),
-        ["SET", ..] => read_set(statement, effects),
-        ["CALL", ..] => effects.add(Effect::Routine),
-        ["XA", "COMMIT" | "ROLLBACK", ..] => effects.add(Effect::XaEnds),
-        ["XA", ..] => effects.add(Effect::Xa),
-        ["USE", ..] => effects.add(Effect::Uses),
-        ["SHOW", "WARNINGS"] => effects.add(Effect::AsksAboutLast),
-        _ => {}
     }
-    read_functions(statement, &upper, effects);
-}
 
-fn read_names(big: &[&str], effects: &mut Effects) {
-    for name in ["character_set_client", "character_set_connection", "character_set_results"] {
-        effects.name(Effect::Sets, name);
+    /// An effect that lets go of something by its name; one too many is left out, which lets go of less.
+    pub(super) fn release(&mut self, effect: Effect, name: &[u8]) {
+        if self.named.len() < NAMES_MAX && !name.is_empty() {
+            self.add(effect);
+            self.named.push(Named { effect, name: name.into() });
+        }
     }
-    if big.contains(&"COLLATE") {
-        effects.name(Effect::Sets, "collation_connection");
-    }
-}
 
-fn read_set(statement: &str, effects: &mut Effects) {
-    for item in statement[3..].split(',') {
-        let Some((name, _)) = item.split_once('=') else { continue };
-        let name = name.split_whitespace().last().unwrap_or_default().to_ascii_lowercase();
-        let name = name.trim_start_matches("@@").trim_start_matches("session.");
-        match name {
-            name if name.starts_with('@') => {}
-            "timestamp" => effects.add(Effect::UntransferableVariable),
-            name if name.starts_with("session_track") => effects.add(Effect::Tracking),
-            name => effects.name(Effect::Sets, name),
+    /// A name of which it is enough to hear once.
+    pub(super) fn mention(&mut self, effect: Effect, name: &[u8]) {
+        self.add(effect);
+        let known = |named: &Named| named.effect == effect && named.name.eq_ignore_ascii_case(name);
+        if !self.named.iter().any(known) {
+            self.push(effect, &name.to_ascii_lowercase());
+        }
+    }
+
+    /// The user locks that were named are taken or released perhaps, or more than once.
+    pub(super) fn doubt_user_locks(&mut self) {
+        self.named.retain(|named| named.effect != Effect::ReleasesUserLock);
+        self.forget_unnamed(Effect::ReleasesUserLock);
+        let taken = self.named.iter_mut().filter(|named| named.effect == Effect::TakesUserLock);
+        taken.for_each(|named| named.name = Box::default());
+    }
+
+    fn push(&mut self, effect: Effect, name: &[u8]) {
+        if self.named.len() < NAMES_MAX {
+            self.named.push(Named { effect, name: name.into() });
+        } else {
+            self.add(Effect::Unreadable);
+        }
+    }
+
+    /// Takes back what lets go of `name`, or of anything if that is empty. The schema does not count.
+    fn take_back(&mut self, release: Effect, name: &[u8]) {
+        if self.has(release) {
+            let same =
+                |other: &[u8]| name.is_empty() || last_part(other).eq_ignore_ascii_case(last_part(name));
+            self.named.retain(|named| named.effect != release || !same(&named.name));
+            self.forget_unnamed(release);
+        }
+    }
+
+    fn forget_unnamed(&mut self, effect: Effect) {
+        if !self.named.iter().any(|named| named.effect == effect) {
+            self.bits &= !effect.bit();
         }
     }
 }
 
-fn read_functions(statement: &str, upper: &str, effects: &mut Effects) {
-    for (function, effect) in
-        [("GET_LOCK('", Effect::TakesUserLock), ("RELEASE_LOCK('", Effect::ReleasesUserLock)]
-    {
-        for (at, _) in upper.match_indices(function) {
-            let name = &statement[at + function.len()..];
-            effects.name(effect, &name[..name.find('\'').unwrap_or(name.len())]);
-        }
-    }
-    if upper.contains("RELEASE_ALL_LOCKS(") {
-        effects.add(Effect::ReleasesAllUserLocks);
-    }
-    if upper.contains("CONNECTION_ID(") {
-        effects.add(Effect::ConnectionId);
-    }
-    for (at, _) in statement.match_indices('@') {
-        let name = &statement[at + 1..];
-        let end = name.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(name.len());
-        if end > 0 && !statement[..at].ends_with('@') {
-            effects.name(Effect::UserVariable, &name[..end]);
-        }
-    }
+fn last_part(name: &[u8]) -> &[u8] {
+    name.rsplit(|&byte| byte == b'.').next().unwrap_or_default()
 }

@@ -153,7 +153,11 @@ impl Tunnel<'_> {
 
     /// Relays to the end, with the pauses that are asked for.
     async fn live(&mut self) -> Left {
-        poll_fn(|cx| Poll::Ready(self.card.listen(cx.waker()))).await;
+        poll_fn(|cx| {
+            self.card.listen(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
         loop {
             let mut relay = Relay {
                 worker: self.worker,

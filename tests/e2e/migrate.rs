@@ -81,7 +81,9 @@ fn row_of_moves(proxy: &Proxy, id: u32) -> serde_json::Value {
 
 #[test]
 fn what_cannot_be_carried_over_holds() {
-    let proxy = Proxy::start(&(format!("[migration]\npatience_ms = 300\nidle_ms = 100\nback_off_ms = 10\n{}", twins())));
+    let proxy = Proxy::start(
+        &(format!("[migration]\npatience_ms = 300\nidle_ms = 100\nback_off_ms = 10\n{}", twins())),
+    );
     let cases = [
         ("BEGIN", "COMMIT", "transaction"),
         (
@@ -102,7 +104,9 @@ fn what_cannot_be_carried_over_holds() {
         move_on(&proxy, id).expect_err(begin);
         client.query_drop(end).unwrap();
         wait_until("the hold has ended", Duration::from_secs(5), || row(&proxy, id)["hold"].is_null());
-        wait_until("it moves", Duration::from_secs(5), || move_on(&proxy, id).inspect_err(|why| eprintln!("{begin}: {why}")).is_ok());
+        wait_until("it moves", Duration::from_secs(5), || {
+            move_on(&proxy, id).inspect_err(|why| eprintln!("{begin}: {why}")).is_ok()
+        });
     }
 }
 

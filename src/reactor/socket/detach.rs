@@ -129,6 +129,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::reactor::buffers::SMALL_BYTES;
     use crate::reactor::{Config, Received, executor};
 
     /// Runs `test` on a reactor of its own; `files` as in [`Config`].
@@ -219,6 +220,38 @@ mod tests {
             let mut heard = vec![0; 19_000];
             sink.read_exact(&mut heard).expect("it was forwarded");
             assert_eq!(heard, &pattern(20_000)[..19_000]);
+        });
+    }
+
+    #[test]
+    fn sockets_in_bulk_and_without_buffers_leave_too() {
+        const SOCKETS: usize = 8;
+        const BYTES: usize = 150_000;
+        on_reactor(2 * SOCKETS as u32, async |reactor| {
+            let (mut sockets, mut writers) = (Vec::new(), Vec::new());
+            for _ in 0..SOCKETS {
+                let (mut peer, socket) = pair(&reactor);
+                let armed = poll_fn(|cx| Poll::Ready(socket.poll_received(cx))).await;
+                assert!(armed.is_pending(), "nothing was sent yet");
+                writers.push(std::thread::spawn(move || peer.write_all(&pattern(BYTES)).map(|()| peer)));
+                sockets.push(socket);
+            }
+            while reactor.starvations() == 0 || !sockets.iter().any(Socket::is_bulk) {
+                reactor.sleep_until(Instant::now() + Duration::from_millis(5)).await;
+            }
+            let mut moved = Vec::new();
+            for socket in sockets {
+                let fd = socket.detach().await.expect("nothing is in its way");
+                moved.push((fd, socket.into_unread()));
+            }
+            assert!(moved.iter().any(|(_, unread)| unread.len() > SMALL_BYTES));
+            for (fd, unread) in moved {
+                let there = Socket::adopt_with(&reactor, fd, unread);
+                assert!(read(&there, BYTES).await == pattern(BYTES));
+            }
+            for writer in writers {
+                writer.join().expect("no panic").expect("all was read");
+            }
         });
     }
 

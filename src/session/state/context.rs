@@ -3,10 +3,7 @@
 //! Two statements that were prepared under equal contexts can be prepared under either. What was not told by the CN
 //! is [`Known::Unsure`] with a number of its own, which equals nothing but itself. Contexts are immutable and shared.
 
-use crate::sql::Modes;
-
-/// Character sets in which a byte of ASCII may be the second half of a letter.
-const MIXED: [&[u8]; 5] = [b"big5", b"gbk", b"sjis", b"cp932", b"gb18030"];
+use crate::sql::{Modes, splits_letters};
 
 /// A value as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +60,7 @@ impl Context {
     pub fn doubt(&self) -> Doubt {
         Doubt {
             quotes: self.sql_mode.value().is_none(),
-            letters: self.client.value().is_none_or(|set| MIXED.contains(&set)),
+            letters: self.client.value().is_none_or(splits_letters),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::held::Inner;
+use super::held::{Inner, names};
 use crate::session::statements::Source;
 use crate::sql::{Effect, Effects};
 
@@ -60,6 +60,24 @@ pub struct Coming {
     pub closed: bool,
 }
 
+impl Said {
+    /// Whether a variable that the tracker reports, by its name in lower case, is one that it sets. Without any names it is SET SESSION
+    /// TRANSACTION, whose variables have other names on other servers.
+    pub fn explains(&mut self, name: &[u8]) -> bool {
+        let at = self.unreported.iter().position(|other| **other == *name);
+        at.map(|at| self.unreported.swap_remove(at)).is_some()
+            || (self.effects.has(Effect::Sets) && names(&self.effects, Effect::Sets).next().is_none())
+    }
+
+    /// It names the connection's character set and its collation, and the reports do not tell which was last.
+    pub fn sets_collation_twice(&self) -> bool {
+        let sets = |variable: &[u8]| {
+            names(&self.effects, Effect::Sets).any(|name| name.eq_ignore_ascii_case(variable))
+        };
+        sets(b"character_set_connection") && sets(b"collation_connection")
+    }
+}
+
 impl What {
     /// The effects of the SQL that it runs.
     pub fn effects(&self) -> Option<&Effects> {
@@ -72,7 +90,9 @@ impl What {
 
     /// A PREPARE of SQL's own whose text inside is not known.
     pub fn prepares_unknown(&self) -> bool {
-        matches!(self, Self::Text(said) if said.inner.is_none() && said.effects.has(Effect::Prepares))
+        let Self::Text(said) = self else { return false };
+        let unread = said.inner.is_none() && said.effects.has(Effect::Prepares);
+        unread || said.effects.has(Effect::PreparesUnknown)
     }
 
     pub fn opens_cursor(&self) -> Option<Target> {

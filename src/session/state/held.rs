@@ -100,7 +100,7 @@ impl Held {
             let name = qualify(kind, name, schema);
             // A user lock that is taken again has to be released again.
             let known = kind != Kind::UserLock && self.names.contains(&(kind, name.clone()));
-            if self.names.len() >= NAMES_MAX || name.len() > NAME_MAX {
+            if name.is_empty() || self.names.len() >= NAMES_MAX || name.len() > NAME_MAX {
                 self.unnamed[kind as usize] = true;
             } else if !known {
                 self.names.push((kind, name));
@@ -126,8 +126,7 @@ impl Held {
     #[must_use]
     pub fn mention(&mut self, effects: &Effects) -> bool {
         for name in names(effects, Effect::UserVariable) {
-            let known = |other: &Box<[u8]>| other.eq_ignore_ascii_case(name);
-            if self.user_variables.iter().any(known) {
+            if self.user_variables.iter().any(|other| other.eq_ignore_ascii_case(name)) {
                 continue;
             }
             if self.user_variables.len() >= USER_VARIABLES_MAX || name.len() > NAME_MAX {
@@ -163,6 +162,7 @@ pub fn names(effects: &Effects, effect: Effect) -> impl Iterator<Item = &[u8]> {
 /// User locks are told apart without regard to case, tables by their schema.
 fn qualify(kind: Kind, name: &[u8], schema: &[u8]) -> Box<[u8]> {
     match kind {
+        _ if name.is_empty() => Box::default(),
         Kind::UserLock => name.to_ascii_lowercase().into(),
         Kind::TemporaryTable if !name.contains(&b'.') => [schema, b".", name].concat().into(),
         _ => name.into(),

@@ -11,26 +11,6 @@ use crate::sql::{Effects, Reader};
 /// Bytes of a text's beginning that are looked at, after white space.
 const OPENING: usize = 24;
 
-/// Statements that give LAST_INSERT_ID() no value, as long as no function does.
-const NEVER_INSERT: [&[u8]; 16] = [
-    b"SELECT",
-    b"SHOW",
-    b"BEGIN",
-    b"START",
-    b"COMMIT",
-    b"ROLLBACK",
-    b"USE",
-    b"UPDATE",
-    b"DELETE",
-    b"SAVEPOINT",
-    b"RELEASE",
-    b"DESC",
-    b"DESCRIBE",
-    b"EXPLAIN",
-    b"PREPARE",
-    b"DEALLOCATE",
-];
-
 /// What of a text shall be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
@@ -71,8 +51,6 @@ pub struct Text {
     pub unreadable: bool,
     /// One SET statement alone, and not SET STATEMENT.
     pub plain_set: bool,
-    /// It may give LAST_INSERT_ID() another value.
-    pub may_insert: bool,
     /// Its copy; none where none was wanted or it is too long.
     pub kept: Option<Vec<u8>>,
 }
@@ -176,13 +154,10 @@ impl Reading {
         }
         let reader = std::mem::replace(&mut self.reader, Reader::new(context.modes()));
         let plain_set = self.is_plain_set();
-        let (first, _) = self.words();
-        let never = plain_set || NEVER_INSERT.iter().any(|word| first.eq_ignore_ascii_case(word));
         Text {
             effects: reader.finish(),
             unreadable: self.unreadable || self.ahead > 0,
             plain_set,
-            may_insert: !never || self.semicolon,
             kept: self.kept.take(),
         }
     }

@@ -5,6 +5,7 @@
 //! empty string, so an empty value counts as not told.
 
 use crate::session::script::Column;
+use crate::sql::UNTRANSFERABLE;
 
 /// Variables of one session.
 pub const VARIABLES_MAX: usize = 128;
@@ -12,57 +13,45 @@ pub const VARIABLES_MAX: usize = 128;
 /// Bytes of a value that is kept.
 pub const VALUE_MAX: usize = 4 << 10;
 
-/// Follow the schema, or are corelane's own.
+/// Follow the schema.
 const IGNORED: [&[u8]; 2] = [b"character_set_database", b"collation_database"];
 const TRACKING: &[u8] = b"session_track_";
 
 /// The value of LAST_INSERT_ID(), which is asked by itself.
 const INSERT_ID: [&[u8]; 2] = [b"last_insert_id", b"identity"];
 
-/// Setting the same value again is not the same: clocks, seeds and one-shot values, what the session writes into the binary log,
-/// and what the server counts or names by itself.
-const UNTRANSFERABLE: [&[u8]; 18] = [
-    b"debug",
-    b"debug_dbug",
-    b"debug_sync",
-    b"gtid_next",
-    b"gtid_seq_no",
-    b"insert_id",
-    b"last_gtid",
-    b"pseudo_slave_mode",
-    b"pseudo_thread_id",
-    b"rand_seed1",
-    b"rand_seed2",
-    b"server_id",
-    b"skip_replication",
-    b"sql_log_bin",
-    b"sql_log_off",
-    b"timestamp",
-    b"wsrep_gtid_seq_no",
-    b"wsrep_on",
-];
-
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     Plain,
-    /// Not to be carried over.
     Ignored,
+    /// How the CN tracks the session.
+    Tracking,
     InsertId,
+    /// Setting the same value again is not the same.
     Untransferable,
 }
 
 /// The class of a name in lower case.
 pub fn class(name: &[u8]) -> Class {
-    if IGNORED.contains(&name) || name.starts_with(TRACKING) {
+    if IGNORED.contains(&name) {
         Class::Ignored
+    } else if name.starts_with(TRACKING) {
+        Class::Tracking
     } else if INSERT_ID.contains(&name) {
         Class::InsertId
-    } else if UNTRANSFERABLE.contains(&name) {
+    } else if is_untransferable(name) {
         Class::Untransferable
     } else {
         Class::Plain
     }
+}
+
+fn is_untransferable(name: &[u8]) -> bool {
+    UNTRANSFERABLE.iter().any(|(listed, _)| match listed.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning.as_bytes()),
+        None => name == listed.as_bytes(),
+    })
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

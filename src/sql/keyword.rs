@@ -1,0 +1,322 @@
+//! The words of SQL that are known here, out of any case, at the price of one look into a table.
+
+/// A known word, or another kind of token where it matters what stood before.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// No known word.
+    Other,
+    /// The beginning of a statement.
+    Begin,
+    Dot,
+    Comma,
+    /// Any other mark.
+    Mark,
+    /// A string literal or a quoted name.
+    Quoted,
+    /// `@@`
+    System,
+
+    // Words with a meaning at their place.
+    Analyze,
+    And,
+    As,
+    Atomic,
+    Cascade,
+    Count,
+    Currval,
+    Default,
+    End,
+    ErrorCount,
+    Errors,
+    Exists,
+    Export,
+    Fetch,
+    From,
+    Global,
+    Having,
+    Identified,
+    Immediate,
+    Limit,
+    Local,
+    Names,
+    Next,
+    Not,
+    Open,
+    Close,
+    Or,
+    Password,
+    Previous,
+    PseudoThreadId,
+    Recover,
+    Role,
+    Rollback,
+    Commit,
+    Routine,
+    Session,
+    Sequence,
+    SqlCalcFoundRows,
+    Statement,
+    Status,
+    Table,
+    Temporary,
+    Then,
+    Tracking,
+    Transaction,
+    Union,
+    User,
+    Value,
+    Values,
+    Variables,
+    WarningCount,
+    Warnings,
+    Where,
+    Work,
+    CharacterSet,
+    Authorization,
+
+    // Words that begin a statement of interest.
+    Alter,
+    Backup,
+    BeginWord,
+    Binlog,
+    Call,
+    Case,
+    Create,
+    Deallocate,
+    Declare,
+    Delete,
+    Do,
+    Drop,
+    Execute,
+    Explain,
+    Flush,
+    For,
+    Get,
+    Grant,
+    Handler,
+    If,
+    Insert,
+    Kill,
+    Load,
+    Lock,
+    Loop,
+    Prepare,
+    Rename,
+    Repeat,
+    Replace,
+    Select,
+    Set,
+    Show,
+    Unlock,
+    Update,
+    Use,
+    While,
+    With,
+    Xa,
+
+    // Functions, if a parenthesis follows.
+    GetLock,
+    ServiceLocks,
+    ReleaseLock,
+    ReleaseAllLocks,
+    AsksAboutLast,
+    LastInsertId,
+    SequenceFunction,
+    ConnectionId,
+}
+
+impl Key {
+    pub fn is_verb(self) -> bool {
+        (Self::Alter..Self::GetLock).contains(&self)
+    }
+
+    /// Whether EXPLAIN may stand before it.
+    pub fn can_be_explained(self) -> bool {
+        matches!(self, Self::Select | Self::Insert | Self::Replace | Self::Update | Self::Delete | Self::With)
+    }
+
+    pub fn is_function(self) -> bool {
+        self >= Self::GetLock
+    }
+}
+
+const WORDS: &[(&str, Key)] = &[
+    ("alter", Key::Alter),
+    ("analyze", Key::Analyze),
+    ("and", Key::And),
+    ("as", Key::As),
+    ("atomic", Key::Atomic),
+    ("authorization", Key::Authorization),
+    ("backup", Key::Backup),
+    ("begin", Key::BeginWord),
+    ("binlog", Key::Binlog),
+    ("call", Key::Call),
+    ("cascade", Key::Cascade),
+    ("case", Key::Case),
+    ("char", Key::CharacterSet),
+    ("character", Key::CharacterSet),
+    ("charset", Key::CharacterSet),
+    ("close", Key::Close),
+    ("commit", Key::Commit),
+    ("connection_id", Key::ConnectionId),
+    ("count", Key::Count),
+    ("create", Key::Create),
+    ("currval", Key::Currval),
+    ("deallocate", Key::Deallocate),
+    ("declare", Key::Declare),
+    ("default", Key::Default),
+    ("desc", Key::Explain),
+    ("delete", Key::Delete),
+    ("describe", Key::Explain),
+    ("do", Key::Do),
+    ("drop", Key::Drop),
+    ("else", Key::Then),
+    ("end", Key::End),
+    ("error_count", Key::ErrorCount),
+    ("errors", Key::Errors),
+    ("event", Key::Routine),
+    ("except", Key::Union),
+    ("execute", Key::Execute),
+    ("exists", Key::Exists),
+    ("explain", Key::Explain),
+    ("export", Key::Export),
+    ("fetch", Key::Fetch),
+    ("flush", Key::Flush),
+    ("for", Key::For),
+    ("found_rows", Key::AsksAboutLast),
+    ("from", Key::From),
+    ("function", Key::Routine),
+    ("get", Key::Get),
+    ("get_lock", Key::GetLock),
+    ("global", Key::Global),
+    ("grant", Key::Grant),
+    ("handler", Key::Handler),
+    ("having", Key::Having),
+    ("identified", Key::Identified),
+    ("if", Key::If),
+    ("immediate", Key::Immediate),
+    ("insert", Key::Insert),
+    ("intersect", Key::Union),
+    ("kill", Key::Kill),
+    ("last_insert_id", Key::LastInsertId),
+    ("lastval", Key::SequenceFunction),
+    ("limit", Key::Limit),
+    ("load", Key::Load),
+    ("local", Key::Local),
+    ("lock", Key::Lock),
+    ("loop", Key::Loop),
+    ("minus", Key::Union),
+    ("names", Key::Names),
+    ("next", Key::Next),
+    ("nextval", Key::SequenceFunction),
+    ("not", Key::Not),
+    ("nowait", Key::Cascade),
+    ("open", Key::Open),
+    ("or", Key::Or),
+    ("package", Key::Routine),
+    ("password", Key::Password),
+    ("persist", Key::Global),
+    ("persist_only", Key::Global),
+    ("prepare", Key::Prepare),
+    ("previous", Key::Previous),
+    ("procedure", Key::Routine),
+    ("ps_current_thread_id", Key::ConnectionId),
+    ("ps_thread_id", Key::ConnectionId),
+    ("pseudo_thread_id", Key::PseudoThreadId),
+    ("recover", Key::Recover),
+    ("release_all_locks", Key::ReleaseAllLocks),
+    ("release_lock", Key::ReleaseLock),
+    ("rename", Key::Rename),
+    ("repeat", Key::Repeat),
+    ("replace", Key::Replace),
+    ("restrict", Key::Cascade),
+    ("role", Key::Role),
+    ("rollback", Key::Rollback),
+    ("row_count", Key::AsksAboutLast),
+    ("select", Key::Select),
+    ("sequence", Key::Sequence),
+    ("service_get_read_locks", Key::ServiceLocks),
+    ("service_get_write_locks", Key::ServiceLocks),
+    ("session", Key::Session),
+    ("set", Key::Set),
+    ("setval", Key::SequenceFunction),
+    ("show", Key::Show),
+    ("sql_calc_found_rows", Key::SqlCalcFoundRows),
+    ("statement", Key::Statement),
+    ("status", Key::Status),
+    ("table", Key::Table),
+    ("tables", Key::Table),
+    ("temporary", Key::Temporary),
+    ("then", Key::Then),
+    ("transaction", Key::Transaction),
+    ("trigger", Key::Routine),
+    ("union", Key::Union),
+    ("unlock", Key::Unlock),
+    ("update", Key::Update),
+    ("use", Key::Use),
+    ("user", Key::User),
+    ("value", Key::Value),
+    ("values", Key::Values),
+    ("variables", Key::Variables),
+    ("wait", Key::Cascade),
+    ("warning_count", Key::WarningCount),
+    ("warnings", Key::Warnings),
+    ("where", Key::Where),
+    ("while", Key::While),
+    ("with", Key::With),
+    ("work", Key::Work),
+    ("xa", Key::Xa),
+    ("xor", Key::Or),
+    ("session_track_gtids", Key::Tracking),
+    ("session_track_schema", Key::Tracking),
+    ("session_track_state_change", Key::Tracking),
+    ("session_track_system_variables", Key::Tracking),
+    ("session_track_transaction_info", Key::Tracking),
+];
+
+/// Bytes of the longest known word.
+pub const LONGEST: usize = 30;
+
+/// Places in the table; a power of two, a few times the words.
+const PLACES: usize = 512;
+const EMPTY: u8 = u8::MAX;
+
+/// Which word is at which place: the next free one from [`place`] on.
+static TABLE: [u8; PLACES] = {
+    let mut table = [EMPTY; PLACES];
+    let mut index = 0;
+    while index < WORDS.len() {
+        let mut at = place(WORDS[index].0.as_bytes());
+        while table[at] != EMPTY {
+            at = (at + 1) % PLACES;
+        }
+        table[at] = index as u8;
+        index += 1;
+    }
+    table
+};
+
+/// Of a word of two bytes at least.
+const fn place(word: &[u8]) -> usize {
+    let (first, second) = ((word[0] | 0x20) as usize, (word[1] | 0x20) as usize);
+    let (middle, last) = ((word[word.len() / 2] | 0x20) as usize, (word[word.len() - 1] | 0x20) as usize);
+    (first * 37 + second * 5 + middle * 151 + last * 67 + word.len() * 11) % PLACES
+}
+
+/// Which word this is.
+#[inline]
+pub fn find(word: &[u8]) -> Key {
+    if word.len() < 2 || word.len() > LONGEST {
+        return Key::Other;
+    }
+    let mut at = place(word);
+    while TABLE[at] != EMPTY {
+        let (known, key) = WORDS[usize::from(TABLE[at])];
+        if known.len() == word.len() && word.eq_ignore_ascii_case(known.as_bytes()) {
+            return key;
+        }
+        at = (at + 1) % PLACES;
+    }
+    Key::Other
+}

@@ -1,0 +1,76 @@
+//! System variables whose meaning for a session is more than their value.
+
+use super::effect::{Effect, Effects};
+
+/// Variables that cannot be set to the reported value again, or not to the same end, and why. A trailing `*`
+/// stands for any rest of the name.
+pub const UNTRANSFERABLE: &[(&str, &str)] = &[
+    ("timestamp", "set, it stops the session's clock; its value is told in any case"),
+    ("insert_id", "meant for the next INSERT only"),
+    ("rand_seed1", "cannot be read"),
+    ("rand_seed2", "cannot be read"),
+    ("pseudo_*", "identity in the binary log; needs a privilege"),
+    ("gtid_*", "place in the binary log; needs a privilege"),
+    ("last_gtid", "follows from what this session wrote on this CN"),
+    ("server_id", "identity in the binary log; needs a privilege"),
+    ("binlog_*", "needs a privilege"),
+    ("sql_log_bin", "needs a privilege; a move must not put writes into the log by mistake"),
+    ("sql_log_off", "needs a privilege"),
+    ("skip_replication", "needs a privilege"),
+    ("original_*", "belongs to an event that is being replayed"),
+    ("immediate_server_version", "belongs to an event that is being replayed"),
+    ("require_row_format", "cannot be taken back"),
+    ("wsrep_on", "needs a privilege; writes would reach the other nodes by mistake"),
+    ("wsrep_osu_method", "needs a privilege"),
+    ("wsrep_trx_fragment*", "a transaction's fragments are on the node that began it"),
+    ("wsrep_gtid_seq_no", "place in the binary log"),
+    ("debug*", "switches and synchronisation points of a debug server"),
+    ("default_master_connection", "names a connection of this CN's own replication"),
+    ("system_versioning_asof", "its default cannot be told from an empty value"),
+    ("transaction_allow_batching", "state of the NDB connection"),
+    ("ndb_*", "state of the NDB connection"),
+    ("external_user", "comes from the login"),
+    ("proxy_user", "comes from the login"),
+];
+
+/// Which values a SET reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// No word about it.
+    Plain,
+    /// `@@name`.
+    Once,
+    Session,
+    /// GLOBAL, PERSIST.
+    Server,
+}
+
+/// Adds what it means that `name` is set.
+pub fn set(name: &[u8], scope: Scope, effects: &mut Effects) {
+    let name = &*name.to_ascii_lowercase();
+    if name.starts_with(b"session_track_") {
+        effects.add(Effect::Tracking);
+    }
+    if scope == Scope::Server {
+        return;
+    }
+    effects.mention(Effect::Sets, name);
+    match name {
+        b"profiling" => effects.add(Effect::Profiling),
+        b"last_insert_id" | b"identity" => effects.add(Effect::LastInsertId),
+        b"tx_isolation" | b"transaction_isolation" | b"tx_read_only" | b"transaction_read_only"
+            if scope == Scope::Once =>
+        {
+            effects.add(Effect::NextTransaction);
+        }
+        _ if is_untransferable(name) => effects.add(Effect::UntransferableVariable),
+        _ => {}
+    }
+}
+
+fn is_untransferable(name: &[u8]) -> bool {
+    UNTRANSFERABLE.iter().any(|(listed, _)| match listed.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning.as_bytes()),
+        None => name == listed.as_bytes(),
+    })
+}
