@@ -9,6 +9,8 @@ mod dialog;
 mod frame;
 #[path = "fuzz/checks/login.rs"]
 mod login;
+#[path = "fuzz/checks/sql.rs"]
+mod sql;
 
 fn replay(target: &str, check: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
@@ -35,4 +37,9 @@ fn frames() {
 #[test]
 fn dialogs() {
     replay("dialog", dialog::check);
+}
+
+#[test]
+fn texts_of_sql() {
+    replay("sql", sql::check);
 }

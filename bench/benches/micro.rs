@@ -1,4 +1,5 @@
-//! Micro-benchmarks of what every relayed message pays: following the dialog, and framing of cold packets.
+//! Micro-benchmarks of what every relayed message pays: following the dialog, reading SQL, and framing of cold
+//! packets.
 //!
 //! `cargo bench -p corelane-bench` prints, for each case, the fastest and the middle of many batches; on a shared machine the
 //! fastest is the one to compare. Nothing here touches the kernel but for the clock. Run as a test, each case runs once.
@@ -11,6 +12,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use corelane::session::dialog::Dialog;
+use corelane::sql::{self, Modes};
 use corelane::wire::capability::Capabilities;
 use corelane::wire::frame::{self, PacketReader};
 use corelane::wire::status::Status;
@@ -31,7 +33,13 @@ fn main() {
     cases.dialog_rows("dialog: 64 KiB of a result, 1 KiB rows", 1024);
     cases.read_packets();
     cases.write_packet();
+    cases.read_sql("sql: BEGIN", b"BEGIN");
+    cases.read_sql("sql: point select of 60 bytes", POINT_SELECT);
+    cases.read_sql("sql: insert of 64 KiB in one literal", &insert("x", 64 << 10));
+    cases.read_sql("sql: insert of 64 KiB in rows", &insert("1, 'abcdefgh', 2.5, NULL), (", 64 << 10));
 }
+
+const POINT_SELECT: &[u8] = b"SELECT answer, other, third FROM table1 WHERE id = 100 AND 1";
 
 struct Cases {
     measure: bool,
@@ -97,6 +105,14 @@ impl Cases {
         });
     }
 
+    /// The effects of a whole text that has none.
+    fn read_sql(&self, name: &str, text: &[u8]) {
+        self.time(name, 1, || {
+            let effects = sql::effects(black_box(text), Modes::default());
+            assert!(effects.is_plain(), "{effects:?}");
+        });
+    }
+
     /// Prints nanoseconds for one of the `parts` of a call of `work`.
     fn time(&self, name: &str, parts: u32, mut work: impl FnMut()) {
         work();
@@ -144,6 +160,13 @@ fn dialog() -> Dialog {
 
 fn query() -> Vec<u8> {
     protocol::command(protocol::COM_QUERY, b"SELECT answer FROM t WHERE id = 100")
+}
+
+/// An INSERT of about `bytes`: of rows if the part has quotes, else of one literal.
+fn insert(part: &str, bytes: usize) -> Vec<u8> {
+    let quote = if part.contains('\'') { "" } else { "'" };
+    let parts = part.repeat(bytes / part.len());
+    format!("INSERT INTO t VALUES ({quote}{parts}{quote})").into_bytes()
 }
 
 /// A result set of 64 KiB of rows whose payload has `row_bytes`.

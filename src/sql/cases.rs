@@ -377,7 +377,7 @@ fn names_are_bounded() {
 
 #[test]
 fn a_reader_is_small() {
-    assert!(size_of::<Reader>() <= 160, "{} bytes", size_of::<Reader>());
+    assert!(size_of::<Reader>() <= 128, "{} bytes", size_of::<Reader>());
 }
 
 /// Texts of the kind that matters, and any bytes.
@@ -508,6 +508,13 @@ proptest! {
     #[test]
     fn any_bytes_are_read(text in prop::collection::vec(any::<u8>(), 0..300), modes in modes()) {
         prop_assert_eq!(effects(&text, modes), in_pieces(&text, &[1], modes));
+    }
+
+    /// Whatever stands before it, a statement is seen, or the text is said to be unreadable.
+    #[test]
+    fn what_follows_is_seen(text in text(), modes in modes()) {
+        let followed = effects(&[&text[..], b"\n; SET ROLE r"].concat(), modes);
+        prop_assert!(followed.has(Role) || followed.has(Unreadable), "{}", told(&followed));
     }
 
     /// What stands in quotes or a comment has no effect, whatever it is.

@@ -26,7 +26,6 @@ pub enum Key {
     Count,
     Currval,
     Default,
-    End,
     ErrorCount,
     Errors,
     Exists,
@@ -172,7 +171,6 @@ const WORDS: &[(&str, Key)] = &[
     ("do", Key::Do),
     ("drop", Key::Drop),
     ("else", Key::Then),
-    ("end", Key::End),
     ("error_count", Key::ErrorCount),
     ("errors", Key::Errors),
     ("event", Key::Routine),
@@ -278,45 +276,87 @@ const WORDS: &[(&str, Key)] = &[
 /// Bytes of the longest known word.
 pub const LONGEST: usize = 30;
 
-/// Places in the table; a power of two, a few times the words.
+/// Places in the table: a power of two, a few times the words.
 const PLACES: usize = 512;
-const EMPTY: u8 = u8::MAX;
 
-/// Which word is at which place: the next free one from [`place`] on.
-static TABLE: [u8; PLACES] = {
-    let mut table = [EMPTY; PLACES];
+/// A word of which length, beginning and end fit is this one, if it is not longer than these.
+#[derive(Clone, Copy)]
+struct Place {
+    /// 0 where nobody lives.
+    length: u8,
+    index: u8,
+    ends: Ends,
+}
+
+/// The first four letters and the last four, or all of two or three, in lower case.
+type Ends = (u32, u32);
+
+static TABLE: [Place; PLACES] = {
+    let mut table = [Place { length: 0, index: 0, ends: (0, 0) }; PLACES];
     let mut index = 0;
     while index < WORDS.len() {
-        let mut at = place(WORDS[index].0.as_bytes());
-        while table[at] != EMPTY {
+        let word = WORDS[index].0.as_bytes();
+        let ends = ends(word);
+        let mut at = first_place(ends);
+        while table[at].length > 0 {
             at = (at + 1) % PLACES;
         }
-        table[at] = index as u8;
+        table[at] = Place { length: word.len() as u8, index: index as u8, ends };
         index += 1;
     }
     table
 };
 
-/// Of a word of two bytes at least.
-const fn place(word: &[u8]) -> usize {
-    let (first, second) = ((word[0] | 0x20) as usize, (word[1] | 0x20) as usize);
-    let (middle, last) = ((word[word.len() / 2] | 0x20) as usize, (word[word.len() - 1] | 0x20) as usize);
-    (first * 37 + second * 5 + middle * 151 + last * 67 + word.len() * 11) % PLACES
+/// Setting the bit makes letters small, and of the other bytes of a word it makes no two the same.
+const fn ends(word: &[u8]) -> Ends {
+    const SMALL: u32 = 0x2020_2020;
+    match (word.first_chunk::<4>(), word.last_chunk::<4>()) {
+        (Some(first), Some(last)) => (u32::from_le_bytes(*first) | SMALL, u32::from_le_bytes(*last) | SMALL),
+        _ => match *word {
+            [a, b] => (u32::from_le_bytes([a, b, 0, 0]) | SMALL, 0),
+            [a, b, c] => (u32::from_le_bytes([a, b, c, 0]) | SMALL, 0),
+            _ => (0, 0),
+        },
+    }
+}
+
+const fn first_place((first, last): Ends) -> usize {
+    let mixed = (first ^ last.rotate_left(13)).wrapping_mul(0x9e37_79b1);
+    (mixed >> 16) as usize % PLACES
 }
 
 /// Which word this is.
 #[inline]
 pub fn find(word: &[u8]) -> Key {
-    if word.len() < 2 || word.len() > LONGEST {
-        return Key::Other;
-    }
-    let mut at = place(word);
-    while TABLE[at] != EMPTY {
-        let (known, key) = WORDS[usize::from(TABLE[at])];
-        if known.len() == word.len() && word.eq_ignore_ascii_case(known.as_bytes()) {
-            return key;
+    let ends = ends(word);
+    let mut at = first_place(ends);
+    while TABLE[at].length > 0 {
+        let place = &TABLE[at];
+        if place.ends == ends && usize::from(place.length) == word.len() {
+            let (known, key) = WORDS[usize::from(place.index)];
+            if word.len() <= 8 || word.eq_ignore_ascii_case(known.as_bytes()) {
+                return key;
+            }
         }
         at = (at + 1) % PLACES;
     }
     Key::Other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_found_in_any_case() {
+        for (word, key) in WORDS {
+            assert_eq!(find(word.as_bytes()), *key, "{word}");
+            assert_eq!(find(word.to_ascii_uppercase().as_bytes()), *key, "{word}");
+            assert_eq!(find(format!("{word}x").as_bytes()), Key::Other, "{word}x");
+            assert!(word.len() <= LONGEST);
+        }
+        assert_eq!(find(b""), Key::Other);
+        assert_eq!(find(b"a"), Key::Other);
+        assert_eq!(find(b"sql_calc_xxxxx_rows"), Key::Other);
+    }
 }

@@ -87,6 +87,9 @@ fn class(byte: u8) -> Class {
 /// Digits of a version in an executable comment.
 const VERSION_DIGITS: u8 = 6;
 
+/// Bytes within quotes that are looked at one by one.
+const SHORT: usize = 16;
+
 #[derive(Debug)]
 pub(super) struct Lexer {
     scrap: Scrap,
@@ -234,7 +237,19 @@ impl Lexer {
     }
 
     /// The next byte within quotes that is not simply part of the text.
+    #[inline]
     fn end_of_run(&self, piece: &[u8], quote: Quote) -> Option<usize> {
+        // Most quoted texts are shorter than it takes to set up a search by the vector.
+        let (near, far) = piece.split_at(piece.len().min(SHORT));
+        let ends = |&byte: &u8| byte == quote.byte || byte == b'\\' || byte == b'*';
+        match near.iter().position(ends) {
+            Some(at) if near[at] == quote.byte => Some(at),
+            Some(at) => self.search(&piece[at..], quote).map(|end| at + end),
+            None => self.search(far, quote).map(|end| near.len() + end),
+        }
+    }
+
+    fn search(&self, piece: &[u8], quote: Quote) -> Option<usize> {
         match (self.escapes(quote), self.comment) {
             (true, false) => memchr2(quote.byte, b'\\', piece),
             (false, false) => memchr(quote.byte, piece),

@@ -136,6 +136,13 @@ impl Default for Prev {
 }
 
 impl Prev {
+    /// What comes is not a word by itself.
+    #[inline]
+    fn qualifies(self) -> bool {
+        matches!(self.last, Key::Dot | Key::System)
+    }
+
+    #[inline]
     fn shift(&mut self, key: Key) {
         *self = Self { last: key, before: self.last };
     }
@@ -185,17 +192,25 @@ impl Statement {
     #[inline]
     pub fn word(&mut self, text: Option<&[u8]>) {
         let key = text.map_or(Key::Other, keyword::find);
-        if key == Key::Other && self.phase == Phase::Rest && self.alert == 0 {
-            self.prev.shift(key);
-        } else {
-            self.known_word(key, text);
+        if !self.at_rest() || (key != Key::Other && self.prev.qualifies()) {
+            return self.known_word(key, text);
         }
+        if key != Key::Other {
+            self.anywhere(key);
+        }
+        self.prev.shift(key);
+    }
+
+    /// Whether nothing but what matters anywhere matters here.
+    #[inline]
+    fn at_rest(&self) -> bool {
+        matches!(self.phase, Phase::Rest) && self.alert == 0 && !self.effects.has(Effect::Routine)
     }
 
     fn known_word(&mut self, mut key: Key, text: Option<&[u8]>) {
         if self.prev.last == Key::Dot {
             // A column, or a sequence's value as Oracle writes it.
-            if matches!(key, Key::Currval) || text.is_some_and(|text| text.eq_ignore_ascii_case(b"nextval")) {
+            if matches!(key, Key::Currval | Key::SequenceFunction) {
                 self.effects.add(Effect::Sequence);
             }
             key = self.system_variable(key);
@@ -248,11 +263,14 @@ impl Statement {
     /// A name in quotes: no keyword, but perhaps a function or a system variable.
     pub fn name(&mut self, text: Option<&[u8]>) {
         let mut key = text.map_or(Key::Other, keyword::find);
-        if matches!(self.prev.last, Key::Dot | Key::System) {
+        if self.prev.qualifies() {
             self.system_variable(key);
             key = Key::Quoted;
         } else if !key.is_function() {
             key = Key::Quoted;
+        }
+        if self.at_rest() {
+            return self.prev.shift(key);
         }
         if self.alert != 0 {
             self.heed(key);
@@ -263,13 +281,11 @@ impl Statement {
 
     /// A string. Its text is none if nobody wanted it.
     pub fn literal(&mut self, text: Option<&[u8]>) {
-        if let Call::Argument(function) = self.call {
-            if let Some(text) = text.filter(fits) {
-                self.call = Call::Literal(function);
-                self.subject = text.into();
-                self.prev.shift(Key::Quoted);
-                return;
-            }
+        if let (Call::Argument(function), Some(text)) = (self.call, text.filter(fits)) {
+            self.call = Call::Literal(function);
+            self.subject = text.into();
+            self.prev.shift(Key::Quoted);
+            return;
         }
         self.heed(Key::Quoted);
         self.token(Token::Literal);
@@ -330,7 +346,7 @@ impl Statement {
             b'&' | b'|' => self.flags |= DOUBT,
             _ => {}
         }
-        if self.phase != Phase::Rest {
+        if !matches!(self.phase, Phase::Rest) {
             self.marked(mark);
         }
         if key == Key::Dot && self.prev.last == Key::System {

@@ -155,7 +155,6 @@ impl Dialog {
         let (header, payload) = head.split_at(HEADER);
         let length = u32::from_le_bytes([header[0], header[1], header[2], 0]);
         let added = self.watched_mut().and_then(|watched| watched.state.execute_head(payload));
-        let as_it_is = added.is_none();
         let mut new = added.unwrap_or_else(|| payload.to_vec());
         let new_length = length as usize - payload.len() + new.len();
         if length == FULL || new_length >= FULL as usize {
@@ -170,7 +169,7 @@ impl Dialog {
         if self.client.between_packets() {
             self.client_packet_end();
         }
-        for patch in look.patches.drain(..).filter(|_| as_it_is) {
+        for patch in look.patches.drain(..) {
             new[1..5].copy_from_slice(&patch.bytes);
         }
         let mut bytes = Vec::with_capacity(HEADER + new.len());
