@@ -1,11 +1,11 @@
 //! One session from accept to close.
 //!
 //! 1. [`serve`] gives it an id, a card in the roster and a place among the sessions, or refuses it.
-//! 2. [`login`](super::login) greets the client, routes it by its labels and logs it in to a CN.
+//! 2. [`login`] greets the client, routes it by its labels and logs it in to a CN.
 //! 3. [`Relay`] forwards until one side ends it; that is where a session spends its life. It pauses where something has to be
 //!    done between two packets: when the session moves to another CN ([`migrate`](super::migrate)), and when its CN
 //!    was reset and has to track it again. When its CN dies while it is idle, it is opened anew at another one. And it may
-//!    leave for another worker ([`handover`](super::handover)), where [`resume`] goes on with it.
+//!    leave for another worker ([`handover`]), where [`resume`] goes on with it.
 //! 4. [`Parting`] tells the client why, if it does not know yet: when the CN was lost, or corelane stops.
 //!
 //! The login is boxed and gone before the relay begins, so an idle session holds two sockets, the dialog
