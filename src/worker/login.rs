@@ -259,7 +259,7 @@ impl Driver<'_> {
         let (cn, client) = (auth.capabilities, self.capabilities);
         let asked = converse(self.worker, &leg.socket, tracking::script(), cn).await;
         let asked = asked.map_err(|cause| cause.to_string())?;
-        let beginning = tracking::learn(asked, cn).map_err(|cause| cause.to_string())?;
+        let beginning = tracking::learn(asked).map_err(|cause| cause.to_string())?;
         let shown =
             tracking::rewrite(ok, cn, client, &beginning.wishes).map_err(|cause| cause.to_string())?;
         let state = State::new(cn, auth.mariadb, beginning, schema);

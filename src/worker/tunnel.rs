@@ -260,9 +260,13 @@ impl Tunnel<'_> {
     /// Has the CN track the session again after COM_RESET_CONNECTION.
     async fn retrack(&mut self) -> Result<(), Ending> {
         let spoken = self.dialog.watched().map(|watched| watched.cn).unwrap_or_default();
-        match converse(self.worker, &self.cn_socket, tracking::script(), spoken).await {
-            Ok(_) => {
-                self.dialog.tracked();
+        let asked = converse(self.worker, &self.cn_socket, tracking::script(), spoken).await;
+        let learnt = asked
+            .map_err(|cause| cause.to_string())
+            .and_then(|asked| tracking::learn(asked).map_err(|cause| cause.to_string()));
+        match learnt {
+            Ok(beginning) => {
+                self.dialog.tracked(&beginning);
                 Ok(())
             }
             Err(cause) => {
@@ -349,7 +353,8 @@ impl Tunnel<'_> {
             Some(Received::Data) => {
                 let mut bytes = Vec::new();
                 self.client.look(|chunk| bytes.extend_from_slice(chunk));
-                (!self.dialog.asks_about_last(&bytes)).then_some(())
+                let asks = self.dialog.has_leftovers() || self.dialog.asks_about_last(&bytes);
+                (!asks).then_some(())
             }
             Some(Received::End | Received::Broken(_)) => None,
         }
