@@ -96,6 +96,10 @@ const EXPLAINING: [Effect; 14] = [
     Effect::Sets,
 ];
 
+/// What SET NAMES sets.
+pub const CHARACTER_SETS: [&[u8]; 3] =
+    [b"character_set_client", b"character_set_connection", b"character_set_results"];
+
 /// What COM_RESET_CONNECTION does not end. The client may have kept the CN's connection id; MariaDB keeps the role.
 const LASTING: [Hold; 6] =
     [Hold::RelayLogin, Hold::ChangedUser, Hold::NoDataSet, Hold::Opaque, Hold::Role, Hold::ConnectionId];
@@ -107,8 +111,6 @@ pub struct State {
     wishes: Wishes,
     /// What it was shown before it changed `session_track_*`.
     first_wishes: Wishes,
-    /// The present change tells the schema that is in use already.
-    repeats_schema: bool,
     /// The last text read or wrote tables, and so clears what the one before it left behind.
     clears: bool,
     /// The last text asked for the number of all rows that it found.
@@ -129,6 +131,8 @@ pub struct State {
     untracked: bool,
     /// It holds locks that UNLOCK TABLES does not end.
     instance_locked: bool,
+    /// The character sets were last set by SET NAMES with a collation, which the results have since then as well.
+    pub(super) names_collate: bool,
     /// LAST_INSERT_ID() may be other than 0.
     pub(super) inserted: bool,
     /// The option of COM_SET_OPTION.
@@ -167,7 +171,6 @@ impl State {
             mariadb,
             wishes: beginning.wishes.clone(),
             first_wishes: beginning.wishes,
-            repeats_schema: false,
             clears: false,
             leaves: false,
             context: login.clone(),
@@ -180,6 +183,7 @@ impl State {
             settled: (!tracked).then_some(Hold::Tracking).into_iter().collect(),
             untracked: false,
             instance_locked: false,
+            names_collate: false,
             inserted: false,
             option: None,
             variables: Variables::default(),
@@ -190,7 +194,7 @@ impl State {
 
     /// What the client is shown of the change that was noted last.
     pub fn wishes(&self) -> Wishes {
-        Wishes { schema: self.wishes.schema && !self.repeats_schema, ..self.wishes.clone() }
+        self.wishes.clone()
     }
 
     /// Whether the last command is sure to clear the warnings and errors of the one before, and whether it leaves more than those
@@ -332,7 +336,6 @@ impl State {
     /// An OK that carries session-state changes; `errand` is that of the command that it answers.
     pub fn changed(&mut self, errand: Option<Errand>, changes: Changes<'_>) {
         let (mut told, mut other) = (false, false);
-        self.repeats_schema = false;
         for change in changes.iter() {
             match change {
                 Ok(Change::SystemVariable { name, value }) => {
@@ -341,7 +344,6 @@ impl State {
                 }
                 Ok(Change::Schema(schema)) => {
                     told = true;
-                    self.repeats_schema = *self.context.schema == *schema && !self.may_use(errand);
                     if *self.context.schema != *schema {
                         self.context = Arc::new(Context { schema: schema.into(), ..(*self.context).clone() });
                     }
@@ -383,6 +385,7 @@ impl State {
             What::Prepare(_) if failed => self.statements.forget_last(),
             What::Prepare(_) | What::InitDb => {}
             What::Execute { source, target, cursor } => {
+                self.note_names(&source.effects);
                 for name in names(&source.effects, Effect::Sets) {
                     self.variable_set(&name.to_ascii_lowercase());
                 }
@@ -413,6 +416,7 @@ impl State {
         self.held = None;
         self.wishes = self.first_wishes.clone();
         self.instance_locked = false;
+        self.names_collate = false;
         self.inserted = false;
     }
 
@@ -724,6 +728,7 @@ impl State {
     fn said(&mut self, mut said: Said, failed: bool) {
         // A SET of which any part is refused sets nothing.
         if !(failed && said.plain_set) {
+            self.note_names(&said.effects);
             said.unreported.iter().for_each(|name| self.variable_set(name));
         }
         self.settle(&said.effects, failed);
@@ -738,6 +743,14 @@ impl State {
                 let inner = said.inner.take();
                 self.sql_prepared(names(&said.effects, effect), inner, failed);
             }
+        }
+    }
+
+    /// Takes note of whether a text sets the character sets, and how.
+    fn note_names(&mut self, effects: &Effects) {
+        let sets = |wanted: &[u8]| names(effects, Effect::Sets).any(|name| name.eq_ignore_ascii_case(wanted));
+        if CHARACTER_SETS.iter().any(|name| sets(name)) {
+            self.names_collate = CHARACTER_SETS.iter().all(|name| sets(name)) && sets(COLLATION);
         }
     }
 
@@ -820,15 +833,6 @@ impl State {
         if let Some(statement) = self.statements.get_mut(id) {
             statement.cursor = open || coming;
         }
-    }
-
-    /// Whether a command may change the schema, or set it to what it is.
-    fn may_use(&self, errand: Option<Errand>) -> bool {
-        let pending = self.errands.iter().find(|pending| Some(pending.errand) == errand);
-        pending.is_some_and(|pending| match pending.what.effects() {
-            Some(effects) => effects.has(Effect::Uses) || effects.has(Effect::Routine),
-            None => matches!(pending.what, What::ChangeUser | What::ResetConnection | What::InitDb),
-        })
     }
 
     fn explains(&self, errand: Option<Errand>) -> bool {
