@@ -234,6 +234,8 @@ mod tests {
         assert_eq!(choose(None, None, &[0, 1]), Cpus { workers: vec![0, 1], coordinator: 0 });
         assert_eq!(choose(Some(&[0]), None, &[0, 1]), Cpus { workers: vec![0], coordinator: 1 });
         assert_eq!(choose(Some(&[0, 1]), None, &[0, 1]), Cpus { workers: vec![0, 1], coordinator: 0 });
+        let doubled = choose(Some(&[0, 0, 1, 1]), None, &[0, 1]);
+        assert_eq!(doubled, Cpus { workers: vec![0, 0, 1, 1], coordinator: 0 });
     }
 
     #[test]

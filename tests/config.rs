@@ -115,7 +115,6 @@ const VALUES: &[Case] = &[
     (
         "[workers]\ncpus = [0, 1, 0, 1024, -1, \"2\"]\ncoordinator_cpu = \"any\"\n",
         &[
-            "2:15 CPU 0 stands twice in `cpus`",
             "2:18 1024 is not a CPU number from 0 to 1023",
             "2:24 -1 is not a CPU number from 0 to 1023",
             "2:28 `cpus` is a string | expected \"auto\" or a list of CPU numbers",

@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 
 use corelane::config;
 use corelane::ident::{CnSlot, SessionId, WorkerId};
-use corelane::mailbox::message::{Event, Order, Parcel, Picture, SessionRow};
+use corelane::mailbox::message::{Event, MoveOrder, Order, Parcel, Picture, SessionRow, Whom};
 use corelane::mailbox::{self, CoordinatorEnd, Unsent, pair};
 use corelane::metrics::{Counters, Tally};
 use corelane::placement::Placement;
 use corelane::session::face::Face;
+use corelane::session::user::{KnownUser, Users};
 use corelane::worker::{self, WorkerError};
 use house::{
     Com, LoginAs, Mariadb, RawClient, connect, driver_error, err_of, frames, short_text, wait_until,
@@ -35,6 +36,13 @@ const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "test"
 fn cn() -> &'static Mariadb {
     static CN: OnceLock<Mariadb> = OnceLock::new();
     CN.get_or_init(|| Mariadb::start("cn1"))
+}
+
+const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:1\"\nusers = [{ name = \"a\", password = \"b\" }]\n";
+
+/// The server as a CN.
+fn cn_table(id: &str) -> String {
+    format!("[[cn]]\nid = \"{id}\"\naddress = \"{}\"\nflavour = \"mysql\"\n", cn().address())
 }
 
 /// Two workers, and who stands in for their coordinator.
@@ -61,13 +69,20 @@ struct Post {
 }
 
 impl Workers {
+    /// One CN, and no user is known.
     fn start() -> Self {
-        let address = cn().address();
-        let text = format!(
-            "[admin]\nlisten = \"127.0.0.1:1\"\nusers = [{{ name = \"a\", password = \"b\" }}]\n\
-             [[cn]]\nid = \"cn1\"\naddress = \"{address}\"\nflavour = \"mysql\"\n"
-        );
-        let settings = config::read(&text, "handover.toml").unwrap();
+        Self::start_with(&format!("{ADMIN}{}", cn_table("cn1")), Users::default())
+    }
+
+    /// The one server as two CNs of one data set, and a known user.
+    fn start_tracked() -> Self {
+        let twin = |id| cn_table(id) + "data = \"d1\"\n";
+        let app = (APP.user.to_owned(), KnownUser::with_password(APP.password));
+        Self::start_with(&format!("{ADMIN}{}{}", twin("cn1"), twin("cn2")), [app].into_iter().collect())
+    }
+
+    fn start_with(text: &str, users: Users) -> Self {
+        let settings = config::read(text, "handover.toml").unwrap();
         let mut placement = Placement::new(&settings.probe);
         let _ = placement.reload(&settings.cns, |_| 0);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -104,7 +119,7 @@ impl Workers {
         });
         let picture = Picture {
             view: Arc::new(placement.view()),
-            users: Arc::default(),
+            users: Arc::new(users),
             face: Arc::new(Face::common([], None)),
             login: Arc::new(settings.login.clone()),
             migration: Arc::new(settings.migration.clone()),
@@ -162,6 +177,15 @@ impl Workers {
         self.post.send(worker, Order::ListSessions { ticket: 1 });
         wait_until("a list", LIMIT, || !self.post.rows.lock().unwrap().is_empty());
         std::mem::take(&mut *self.post.rows.lock().unwrap())
+    }
+
+    /// Has the one session of a worker moved to the CN where it is not.
+    fn move_from(&self, worker: WorkerId) {
+        let row = self.rows(worker).remove(0);
+        let to = CnSlot(u16::from(row.cn.as_deref() == Some("cn1")));
+        let whom = Whom::Session { ticket: 2, session: row.id };
+        self.post.send(worker, Order::Move(MoveOrder { whom, to, patience: LIMIT, dwelling_too: true }));
+        wait_until("it has moved", LIMIT, || self.rows(worker)[0].moves == row.moves + 1);
     }
 
     fn stop(&self, worker: WorkerId) {
@@ -268,6 +292,31 @@ fn a_session_keeps_all_that_it_has() {
     drop(session);
     workers.settle(0, 0);
     assert_eq!(workers.counters[FIRST.index()].accepted.get(), 1, "it was accepted once");
+}
+
+#[test]
+fn a_tracked_session_moves_on_from_where_it_came_to() {
+    let workers = Workers::start_tracked();
+    let mut session = connect(workers.port, APP.user, APP.password);
+    session.query_drop("SET time_zone = '+03:00', @kept = 'kept'").unwrap();
+    let gone = session.prep("SELECT 1").unwrap();
+    let statement = session.prep("SELECT ? + 1, @@time_zone, @kept").unwrap();
+    session.close(gone).unwrap();
+    // There the statement gets another id than the client has for it.
+    workers.move_from(FIRST);
+    let mut answers = || {
+        let row: Option<(i32, String, String)> = session.exec_first(&statement, (41,)).unwrap();
+        assert_eq!(row, Some((42, "+03:00".into(), "kept".into())));
+    };
+    answers();
+    for (from, to) in [(FIRST, SECOND), (SECOND, FIRST)] {
+        workers.hand_over(from, to, 1);
+        answers();
+        let row = workers.rows(to).remove(0);
+        assert_eq!((row.login, row.hold), ("known", None));
+        workers.move_from(to);
+        answers();
+    }
 }
 
 /// The last command of [`write_in_pieces`].

@@ -105,6 +105,8 @@ pub fn workers(workers: &[WorkerFacts], like: Option<&Pattern>) -> Table {
         "starved",
         "panics",
         "reports_dropped",
+        "handed_over",
+        "adopted",
     ];
     let shown = workers.iter().filter(|facts| fits(like, &facts.worker.to_string()));
     Table { columns: columns.map(number).into(), rows: shown.map(worker).collect() }
@@ -247,6 +249,8 @@ fn worker(facts: &WorkerFacts) -> Vec<Cell> {
         &counters.starved,
         &counters.panics,
         &counters.reports_dropped,
+        &counters.handed_over,
+        &counters.adopted,
     ];
     let place = [Cell::from(u64::from(facts.worker.0)), Cell::from(facts.cpu as u64)];
     place.into_iter().chain(counts.map(|count| count.get().into())).collect()

@@ -180,7 +180,7 @@ pub static SECTIONS: &[Section] = &[
                 name: "cpus",
                 kind: Kind::Cpus,
                 default: Default::Value(r#""auto""#),
-                sentence: "One worker is pinned to each of these CPUs: \"auto\", or a list such as [1, 2, 3].",
+                sentence: "The CPUs of the workers: \"auto\" for one on each, or a list such as [1, 2, 3]; one that is named twice has two.",
             },
             Key {
                 name: "coordinator_cpu",

@@ -106,7 +106,7 @@ impl fmt::Display for ListenAddress {
 /// `[workers]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workers {
-    /// CPUs to run a worker on; `None` is `"auto"`: all that the process may use, but for the coordinator's
+    /// CPUs to run a worker on, several on one that is there more than once; `None` is `"auto"`: all that the process may use, but for the coordinator's
     /// where there are more than two.
     pub cpus: Option<Vec<usize>>,
     /// The coordinator's CPU; `None` is `"auto"`.

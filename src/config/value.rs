@@ -276,12 +276,7 @@ fn cpu_list(key: &Key, given: &Given<'_>, entries: &DeArray<'_>, mistakes: &mut 
     let mut cpus = Vec::with_capacity(entries.len());
     for entry in entries.iter() {
         let given = given.inner(entry);
-        let Some(cpu) = cpu_number(key, &given, mistakes) else { continue };
-        if cpus.contains(&cpu) {
-            mistakes.push(given.span, format!("CPU {cpu} stands twice in `{}`", key.name), None);
-        } else {
-            cpus.push(cpu);
-        }
+        cpus.extend(cpu_number(key, &given, mistakes));
     }
     cpus
 }

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::ident::WorkerId;
-use crate::mailbox::message::{Order, Picture, Report};
+use crate::mailbox::message::{Order, Parcel, Picture, Report};
 use crate::mailbox::{CoordinatorEnd, Unsent};
 use crate::placement::balance::STEPS_MAX;
 
@@ -78,6 +78,16 @@ impl Post {
         fits
     }
 
+    /// Hands a session on, however many orders wait: each is bounded by the descriptors that it is. Gives it back where the
+    /// worker has ended.
+    pub fn adopt(&mut self, parcel: Parcel) -> Result<(), Parcel> {
+        if self.has_ended() {
+            return Err(parcel);
+        }
+        self.orders.push_back(Order::Adopt(parcel));
+        Ok(())
+    }
+
     /// Asks the worker for its sessions now or not at all: a late answer is no use to anybody.
     #[must_use]
     pub fn list_sessions(&self, ticket: u64) -> bool {
@@ -116,7 +126,6 @@ mod tests {
     use super::*;
     use crate::config::Settings;
     use crate::ident::Epoch;
-    use crate::mailbox::message::Parcel;
     use crate::mailbox::{ORDERS_MAX, pair};
     use crate::route::View;
     use crate::session::face::Face;
@@ -171,7 +180,7 @@ mod tests {
         let first: Vec<_> = worker.orders().collect();
         assert!(matches!(first[0], Order::Publish(_)));
         assert!(matches!(first[ORDERS_MAX - 1], Order::Census { ticket: 62 }));
-        assert!(post.order(Order::Adopt(Parcel(Box::new(())))));
+        assert!(post.adopt(Parcel(Box::new(()))).is_ok());
         post.stop(Duration::ZERO);
         assert!(post.flush());
         let last: Vec<_> = worker.orders().collect();
@@ -180,6 +189,7 @@ mod tests {
             assert!(post.order(Order::Census { ticket: 0 }));
         }
         assert!(!post.order(Order::Census { ticket: 0 }));
+        assert!(post.adopt(Parcel(Box::new(()))).is_ok(), "a session is not lost for want of room");
     }
 
     #[test]
@@ -192,6 +202,7 @@ mod tests {
         assert!(post.flush());
         assert!(post.next_report().is_none());
         assert!(post.is_lost());
+        assert!(post.adopt(Parcel(Box::new(()))).is_err());
         post.mark_ended();
         assert!(!post.is_lost());
     }

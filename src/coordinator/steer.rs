@@ -172,12 +172,16 @@ impl Coordinator {
         }
     }
 
-    /// Passes a session on. Where nobody takes it, it ends.
-    pub(super) fn pass_on(&mut self, from: WorkerId, to: WorkerId, parcel: Parcel) {
-        let post = self.posts.iter_mut().find(|post| post.worker() == to && !post.has_ended());
-        if !post.is_some_and(|post| post.order(Order::Adopt(parcel))) {
-            warn!("a session that worker {from} handed over is lost: worker {to} cannot take it");
+    /// Passes a session on; where that worker has ended it goes back to where it came from.
+    pub(super) fn pass_on(&mut self, from: WorkerId, to: WorkerId, mut parcel: Parcel) {
+        for worker in [to, from] {
+            let Some(post) = self.posts.iter_mut().find(|post| post.worker() == worker) else { continue };
+            match post.adopt(parcel) {
+                Ok(()) => return,
+                Err(back) => parcel = back,
+            }
         }
+        warn!("a session between worker {from} and worker {to} is lost: both have ended");
     }
 
     fn order(&mut self, worker: WorkerId, order: Order) {

@@ -18,7 +18,7 @@ use crate::reactor::{Received, Socket};
 use crate::session::dialog::{Dialog, Look, Stop};
 
 /// Bytes of a next command that are looked at to tell whether its answer depends on the one before.
-const PEEK_MAX: usize = 4096;
+pub(super) const PEEK_MAX: usize = 4096;
 
 /// Why the relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,15 +100,13 @@ impl Relay<'_> {
     #[inline]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         let mut step = if self.card.call.get() == Call::None { None } else { self.heed_call(cx) };
+        // The CN first: one that has gone must not be sent a command that another could answer, and its replies let a client
+        // speak that is held back.
         if step.is_none() {
-            step = self.poll_client(cx);
+            step = self.poll_cn(cx);
         }
         if step.is_none() {
-            let held_back = !self.dialog.may_speak();
-            step = self.poll_cn(cx);
-            if step.is_none() && (self.dialog.is_untracked() || (held_back && self.dialog.may_speak())) {
-                step = self.poll_client(cx);
-            }
+            step = self.poll_client(cx);
         }
         self.card.show(Activity::of(self.dialog), self.dialog.hold());
         match step {
@@ -262,7 +260,8 @@ impl Relay<'_> {
                 let resting = self.client.poll_sent(cx).is_ready() && self.cn.poll_sent(cx).is_ready();
                 (resting && self.dialog.idle() && self.flow.client.stop.is_none()).then_some(Step::HandOver)
             }
-            Call::Move { at_once } => {
+            Call::Move { silent_after } => {
+                let at_once = silent_after == Some(self.card.commands.get());
                 let may = self.dialog.quiet().is_ok() && self.next_command_allows(cx, at_once);
                 may.then_some(Step::Move)
             }

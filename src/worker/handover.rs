@@ -125,5 +125,8 @@ fn unpack(worker: &Rc<Worker>, parcel: Parcel) {
     };
     let Traveller { facts, luggage } = *traveller;
     let session = SessionGuard::adopt(worker, facts);
+    if let Some(picture) = &*worker.picture.borrow() {
+        session.card().prove(&picture.users);
+    }
     worker.host(tunnel::resume(session, luggage));
 }

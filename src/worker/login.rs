@@ -21,7 +21,7 @@ use crate::ident::CnSlot;
 use crate::mailbox::message::{CnFailure, Picture};
 use crate::metrics::Seat;
 use crate::reactor::Socket;
-use crate::route::{self, Cn, Group, Identity};
+use crate::route::{self, Cn, Flavour, Group, Identity};
 use crate::session::dialog::{Dialog, Watch, Watched};
 use crate::session::face;
 use crate::session::hold::Hold;
@@ -187,7 +187,7 @@ impl Driver<'_> {
         if *credential == Credential::Relay && self.picture.users.hashes(&identity.user).is_empty() {
             return Some(Hold::RelayLogin);
         }
-        cn.data.is_none().then_some(Hold::NoDataSet)
+        (cn.data.is_none() && cn.flavour != Flavour::Matrixone).then_some(Hold::NoDataSet)
     }
 
     /// The CN for this session, with a seat taken on it before anything is waited for.

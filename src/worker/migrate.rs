@@ -15,7 +15,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use tracing::debug;
 
 use super::Worker;
 use super::approach::{Approached, abandon, approach, leave};
+use super::flag::Flag;
 use super::leg::Leg;
 use super::login::Passport;
 use super::offer::{Candidate, Offer, Outcome};
@@ -49,8 +50,37 @@ const ANSWER_MAX: usize = 16 << 20;
 /// Moves under way and waiting.
 #[derive(Default)]
 pub(super) struct Movers {
+    /// Turns that are taken.
     openings: Cell<u32>,
+    /// Sessions whose CN is lost: they go before those that have one.
+    stranded: RefCell<VecDeque<Weak<Place>>>,
     waiting: RefCell<VecDeque<Move>>,
+}
+
+/// A turn to open a leg. There are `[migration] at_once`; it is given back when dropped.
+pub(super) struct Turn {
+    worker: Rc<Worker>,
+}
+
+/// Where one waits for a turn.
+#[derive(Default)]
+struct Place {
+    turn: RefCell<Option<Turn>>,
+    called: Flag,
+}
+
+impl Turn {
+    fn take(worker: &Rc<Worker>) -> Self {
+        worker.movers.openings.set(worker.movers.openings.get() + 1);
+        Self { worker: worker.clone() }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.worker.movers.openings.set(self.worker.movers.openings.get() - 1);
+        Movers::begin(&self.worker);
+    }
 }
 
 /// One session ordered to move.
@@ -90,24 +120,44 @@ impl Movers {
     fn begin(worker: &Rc<Worker>) {
         let movers = &worker.movers;
         while movers.openings.get() < worker.migration().at_once {
+            let stranded = movers.stranded.borrow_mut().pop_front();
+            if let Some(place) = stranded {
+                if let Some(place) = place.upgrade() {
+                    place.turn.replace(Some(Turn::take(worker)));
+                    place.called.raise(&worker.reactor);
+                }
+                continue;
+            }
             let Some(next) = movers.waiting.borrow_mut().pop_front() else { return };
-            movers.openings.set(movers.openings.get() + 1);
-            let worker = worker.clone();
+            let (worker, turn) = (worker.clone(), Turn::take(worker));
             worker.reactor.clone().spawn(async move {
-                let outcome = conduct(&worker, &next).await;
+                let outcome = conduct(&worker, &next, turn).await;
                 conclude(&worker, &next, outcome);
             });
         }
     }
 
-    fn opened(worker: &Rc<Worker>) {
-        worker.movers.openings.set(worker.movers.openings.get() - 1);
+    /// Waits for a turn to open a leg for a session whose CN is lost. An urgent one is the next to get it.
+    pub async fn turn(worker: &Rc<Worker>, urgent: bool) -> Turn {
+        let place = Rc::new(Place::default());
+        let waiting = Rc::downgrade(&place);
+        if urgent {
+            worker.movers.stranded.borrow_mut().push_front(waiting);
+        } else {
+            worker.movers.stranded.borrow_mut().push_back(waiting);
+        }
         Self::begin(worker);
+        loop {
+            place.called.raised().await;
+            if let Some(turn) = place.turn.take() {
+                return turn;
+            }
+        }
     }
 }
 
 /// A move from its turn to its end.
-async fn conduct(worker: &Rc<Worker>, order: &Move) -> Outcome {
+async fn conduct(worker: &Rc<Worker>, order: &Move, turn: Turn) -> Outcome {
     let passport = order.card.passport.borrow().clone().zip(order.card.proof());
     let opened = match passport {
         Some((passport, proof)) if order.card.is_alive() => {
@@ -115,28 +165,33 @@ async fn conduct(worker: &Rc<Worker>, order: &Move) -> Outcome {
         }
         _ => Err("the session has ended".to_owned()),
     };
-    Movers::opened(worker);
+    drop(turn);
     let offer = Rc::new(Offer::new(opened?));
     if !order.card.is_alive() {
         withdraw(worker, &offer);
         return Err("the session has ended".to_owned());
     }
     order.card.offer.replace(Some(offer.clone()));
-    order.card.call(&worker.reactor, Call::Move { at_once: false });
     let outcome = wait_for_session(worker, order, &offer).await;
     order.card.offer.replace(None);
     withdraw(worker, &offer);
     outcome
 }
 
-/// Waits until the session has moved, or could not. It is told when it has been silent for long enough.
+/// Calls the session, again when it has been silent for long enough, and waits until it has moved or could not.
 async fn wait_for_session(worker: &Rc<Worker>, order: &Move, offer: &Offer) -> Outcome {
     let silence = worker.migration().idle;
     let patience = Instant::now() + order.patience;
-    let mut commands = order.card.commands.get();
     loop {
-        let at = (Instant::now() + silence).min(patience);
-        if let Some(outcome) = worker.reactor.until(at, offer.settled()).await {
+        let now = Instant::now();
+        let silent_at = order.card.silent_since(now).map_or(now + silence, |since| since + silence);
+        let at_once = silent_at <= now;
+        if !offer.is_taken() {
+            let silent_after = at_once.then(|| order.card.commands.get());
+            order.card.call(&worker.reactor, Call::Move { silent_after });
+        }
+        let again = if at_once { now + silence } else { silent_at };
+        if let Some(outcome) = worker.reactor.until(again.min(patience), offer.settled()).await {
             return outcome;
         }
         if !offer.is_taken() && Instant::now() >= patience {
@@ -145,11 +200,6 @@ async fn wait_for_session(worker: &Rc<Worker>, order: &Move, offer: &Offer) -> O
             order.held_back.set(true);
             return Err(order.card.hold().map_or("it was never silent", Hold::why).to_owned());
         }
-        let said = order.card.commands.get();
-        if said == commands && !offer.is_taken() {
-            order.card.call(&worker.reactor, Call::Move { at_once: true });
-        }
-        commands = said;
     }
 }
 

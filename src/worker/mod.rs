@@ -13,6 +13,7 @@ mod listener;
 mod login;
 mod migrate;
 mod offer;
+mod refuge;
 mod roster;
 mod tunnel;
 
@@ -79,6 +80,8 @@ struct Worker {
     roster: Rc<Roster>,
     mailbox: WorkerEnd,
     picture: RefCell<Option<Picture>>,
+    /// Raised by the next picture.
+    news: RefCell<Rc<Flag>>,
     movers: Movers,
     /// How sessions move, as long as there is no picture.
     first_migration: Arc<Migration>,
@@ -116,6 +119,7 @@ async fn work(parts: Parts) -> io::Result<()> {
         roster: Rc::new(Roster::new(parts.id)),
         mailbox: parts.mailbox,
         picture: RefCell::default(),
+        news: RefCell::default(),
         movers: Movers::default(),
         first_migration: Arc::new(parts.settings.migration.clone()),
         stop_at: Cell::default(),
@@ -150,6 +154,7 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
                     if before.is_some_and(|before| !Arc::ptr_eq(&before.users, &users)) {
                         worker.roster.prove(&users);
                     }
+                    worker.news.take().raise(&worker.reactor);
                     for fd in waiting.take().into_iter().flatten() {
                         worker.reactor.spawn(listener::accept(worker.clone(), fd));
                     }

@@ -73,9 +73,10 @@ pub struct Bearer {
 pub enum Call {
     #[default]
     None,
-    /// The card holds an offer of another CN. `at_once`: without waiting for the client's next command.
+    /// The card holds an offer of another CN. `silent_after`: without waiting for the client's next command, as long as it has
+    /// sent no more than these.
     Move {
-        at_once: bool,
+        silent_after: Option<u64>,
     },
     /// To the worker that the card names.
     HandOver,
@@ -98,6 +99,8 @@ pub struct Card {
     activity: Cell<Activity>,
     hold: Cell<Option<Hold>>,
     pub commands: Cell<u64>,
+    /// When somebody last looked at it and it was idle: its commands, and since when it was known to have had as many.
+    silence: Cell<Option<(u64, Instant)>>,
     pub call: Cell<Call>,
     /// The CN that it shall move to, from the order on to the end of it.
     pub leaving: Cell<Option<CnSlot>>,
@@ -134,6 +137,7 @@ pub struct Facts {
     since: Instant,
     client: Peer,
     bearer: Bearer,
+    standing: Standing,
     cn: Option<Arc<Cn>>,
     group: Option<Arc<Group>>,
     commands: u64,
@@ -159,6 +163,7 @@ impl Card {
             activity: Cell::default(),
             hold: Cell::new(Some(Hold::Login)),
             commands: Cell::new(0),
+            silence: Cell::default(),
             call: Cell::default(),
             leaving: Cell::default(),
             offer: RefCell::default(),
@@ -183,6 +188,7 @@ impl Card {
             since: self.since,
             client: self.client,
             bearer: self.bearer.borrow().clone(),
+            standing: self.standing.borrow().clone(),
             cn: self.cn.borrow().clone(),
             group: self.group.borrow().clone(),
             commands: self.commands.get(),
@@ -199,6 +205,7 @@ impl Card {
     fn of(facts: Facts) -> Self {
         Self {
             bearer: RefCell::new(facts.bearer),
+            standing: RefCell::new(facts.standing),
             cn: RefCell::new(facts.cn),
             group: RefCell::new(facts.group),
             commands: Cell::new(facts.commands),
@@ -266,9 +273,21 @@ impl Card {
         }
     }
 
-    /// Calls the session.
+    /// Since when it is known to have been silent, by this look and those before; none while it is busy. The session itself
+    /// reads no clock.
+    pub fn silent_since(&self, now: Instant) -> Option<Instant> {
+        let (commands, idle) = (self.commands.get(), self.activity.get() != Activity::Busy);
+        let known = self.silence.get().filter(|(before, _)| *before == commands);
+        let silence = idle.then(|| known.unwrap_or((commands, now)));
+        self.silence.set(silence);
+        silence.map(|(_, since)| since)
+    }
+
+    /// Calls the session, unless it has been called to end.
     pub fn call(&self, reactor: &Reactor, call: Call) {
-        self.call.set(call);
+        if self.call.get() != Call::Kill {
+            self.call.set(call);
+        }
         if let Some(waker) = &*self.waker.borrow() {
             reactor.wake(waker);
         }
@@ -398,13 +417,14 @@ impl Roster {
         cards
     }
 
-    /// How many sessions of which group are where, and how many of them are on their way.
+    /// How many sessions of which group are where, and how many of them are on their way. It looks, too, which are silent.
     pub fn census(&self, now: Instant, dwell: Duration) -> Vec<CensusRow> {
         let mut rows: BTreeMap<(Arc<Group>, CnSlot), CensusRow> = BTreeMap::new();
         for card in self.cards.borrow().values() {
             let (Some(group), Some(cn)) = (&*card.group.borrow(), card.slot()) else { continue };
             let row = row_of(&mut rows, group, cn);
             row.sessions += 1;
+            let _ = card.silent_since(now);
             let movable = card.is_movable(now);
             row.movable += u32::from(movable);
             row.dwelling += u32::from(movable && card.dwells(now, dwell));
@@ -513,6 +533,23 @@ mod tests {
         assert_eq!((&*rows[0].client, rows[0].login), ("127.0.0.1:2", ""));
         drop(second);
         assert!(roster.is_empty());
+    }
+
+    #[test]
+    fn silence_is_known_from_one_look_to_the_next() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let card = Card::new(SessionId(1), Peer::Unix, now);
+        card.show(Activity::Idle, None);
+        assert_eq!(card.silent_since(now), Some(now));
+        assert_eq!(card.silent_since(now + second), Some(now));
+        card.commands.set(1);
+        card.show(Activity::Busy, None);
+        assert_eq!(card.silent_since(now + 2 * second), None, "a statement runs");
+        card.show(Activity::Idle, None);
+        assert_eq!(card.silent_since(now + 3 * second), Some(now + 3 * second), "it may have ended just now");
+        card.commands.set(2);
+        assert_eq!(card.silent_since(now + 4 * second), Some(now + 4 * second));
+        assert_eq!(card.silent_since(now + 5 * second), Some(now + 4 * second));
     }
 
     #[test]

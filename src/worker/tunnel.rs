@@ -4,8 +4,8 @@
 //! 2. [`login`] greets the client, routes it by its labels and logs it in to a CN.
 //! 3. [`Relay`] forwards until one side ends it; that is where a session spends its life. It pauses where something has to be
 //!    done between two packets: when the session moves to another CN ([`migrate`](super::migrate)), and when its CN
-//!    was reset and has to track it again. When its CN dies while it is idle, it is opened anew at another one. And it may
-//!    leave for another worker ([`handover`]), where [`resume`] goes on with it.
+//!    was reset and has to track it again. When its CN dies while it is idle, it is opened anew at another one
+//!    ([`refuge`](super::refuge)). And it may leave for another worker ([`handover`](super::handover)), where [`resume`] goes on with it.
 //! 4. [`Parting`] tells the client why, if it does not know yet: when the CN was lost, or corelane stops.
 //!
 //! The login is boxed and gone before the relay begins, so an idle session holds two sockets, the dialog
@@ -25,14 +25,15 @@ use super::forward::{Ending, Flow, Relay, Step};
 use super::handover::{self, Luggage, PackedLeg};
 use super::leg::Leg;
 use super::login::{self, Seated};
-use super::migrate::{CarryError, TalkError, carry_over, converse, open, part};
+use super::migrate::{CarryError, TalkError, carry_over, converse, part};
 use super::offer::Candidate;
+use super::refuge::{Lost, Stranded};
 use super::roster::{Call, Card};
 use super::{SessionGuard, Worker};
 use crate::mailbox::message::CnFailure;
 use crate::metrics::{Seat, Transit};
 use crate::reactor::{Received, Socket};
-use crate::route::{self, Cn, CnState};
+use crate::route::Cn;
 use crate::session::dialog::Dialog;
 use crate::session::refusal::Refusal;
 use crate::session::tracking;
@@ -41,10 +42,6 @@ use crate::wire::frame;
 
 /// How long a closing session waits for its last bytes to leave, and for the client to close.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long a session whose CN closed on it waits to hear whether the CN is down.
-const VERDICT_LIMIT: Duration = Duration::from_secs(3);
-/// Between two looks at that.
-const VERDICT_LOOK: Duration = Duration::from_millis(20);
 
 /// A client's connection, to its end.
 pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd) {
@@ -171,7 +168,7 @@ impl Tunnel<'_> {
             let done = match relay.run().await {
                 Step::End(ending @ (Ending::CnClosed | Ending::CnBroken(_))) => {
                     self.worker.report_failure(self.cn.slot, CnFailure::Lost);
-                    Box::pin(self.reopen()).await.ok_or(ending)
+                    Box::pin(self.reopen(ending)).await
                 }
                 Step::End(ending) => Err(ending),
                 Step::Move => Box::pin(self.take_offer()).await,
@@ -280,83 +277,18 @@ impl Tunnel<'_> {
         }
     }
 
-    /// Opens a session anew whose CN is down, if all of its state is known. None if it has to end.
-    async fn reopen(&mut self) -> Option<()> {
-        let complete = |dialog: &Dialog| dialog.watched().is_some_and(|watched| watched.state.complete());
-        if self.dialog.hold().is_some() || !complete(&self.dialog) || !self.cn_is_down().await {
-            return None;
-        }
-        self.next_command_allows().await?;
-        let passport = self.card.passport.borrow().clone()?;
-        let proof = self.card.proof()?;
-        let limits = self.worker.login_limits()?;
-        let mut tried = vec![self.cn.slot];
-        while tried.len() <= limits.attempts as usize {
-            let refuge = self.refuge(&tried)?;
-            tried.push(refuge.slot);
-            let candidate = match open(self.worker, &passport, proof.clone(), refuge).await {
-                Ok(candidate) => candidate,
-                Err(cause) => {
-                    info!(session = self.card.id.0, "cannot be opened anew: {cause}");
-                    continue;
-                }
-            };
-            match carry_over(self.worker, &mut self.dialog, None, &candidate).await {
-                Ok(()) => {
-                    debug!(
-                        session = self.card.id.0,
-                        from = &*self.cn.id,
-                        to = &*candidate.cn.id,
-                        "opened anew"
-                    );
-                    self.worker.counters.moves.reopened.add(1);
-                    self.go_on_with(candidate);
-                    return Some(());
-                }
-                Err(cause) => {
-                    info!(session = self.card.id.0, "cannot be opened anew: {cause}");
-                    leave(&self.worker.reactor, candidate.leg);
-                }
+    /// Goes on at another CN, as the present one has closed. If it cannot, it ends by `ending`.
+    async fn reopen(&mut self, ending: Ending) -> Result<(), Ending> {
+        let (worker, lost) = (self.worker, self.cn.clone());
+        let stranded =
+            Stranded { worker, card: self.card, client: &self.client, dialog: &mut self.dialog, lost: &lost };
+        match stranded.reopen().await {
+            Ok(candidate) => {
+                self.go_on_with(candidate);
+                Ok(())
             }
-        }
-        None
-    }
-
-    /// The CN to go to when the present one is lost.
-    fn refuge(&self, tried: &[crate::ident::CnSlot]) -> Option<Arc<Cn>> {
-        let view = self.worker.view()?;
-        let group = self.card.group.borrow().clone()?;
-        let refuges = route::moves::refuges(&view, &group, &self.cn, tried);
-        let load = |cn: &&&Arc<Cn>| self.worker.tally.seats(cn.slot) / cn.weight;
-        refuges.iter().min_by_key(load).map(|cn| (*cn).clone())
-    }
-
-    /// Whether the CN is down, or has only ended this session, as it does with those that are silent for too long or killed.
-    async fn cn_is_down(&self) -> bool {
-        let give_up = Instant::now() + VERDICT_LIMIT;
-        while Instant::now() < give_up {
-            let view = self.worker.view();
-            let state = view.as_ref().and_then(|view| view.cn(self.cn.slot)).map(|cn| cn.state);
-            if state.is_none_or(|state| state == CnState::Down) {
-                return true;
-            }
-            self.worker.reactor.sleep_until(Instant::now() + VERDICT_LOOK).await;
-        }
-        false
-    }
-
-    /// Waits for the next command, or for silence; none if the command asks about the one before.
-    async fn next_command_allows(&self) -> Option<()> {
-        let silence = Instant::now() + self.worker.migration().idle;
-        match self.worker.reactor.until(silence, self.client.received()).await {
-            None => Some(()),
-            Some(Received::Data) => {
-                let mut bytes = Vec::new();
-                self.client.look(|chunk| bytes.extend_from_slice(chunk));
-                let asks = self.dialog.has_leftovers() || self.dialog.asks_about_last(&bytes);
-                (!asks).then_some(())
-            }
-            Some(Received::End | Received::Broken(_)) => None,
+            Err(Lost::Stopping) => Err(Ending::ShutDown),
+            Err(_) => Err(ending),
         }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 
 use crate::house::{
-    Com, LoginAs, Mariadb, Proxy, RawClient, cluster, cn_toml, connect, err_of, number, wait_until,
+    Com, LoginAs, Mariadb, Proxy, RawClient, cluster, cn_toml, connect, err_of, frames, number, short_text,
+    wait_until,
 };
 
 const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "" };
@@ -202,10 +203,19 @@ fn idle_sessions_of_a_dead_cn_are_opened_anew() {
         client.command(Com::QUERY, b"BEGIN");
         client.packet();
     }
+    let mut slow: Vec<_> = (0..2).map(|_| RawClient::login(proxy.port, &APP).unwrap()).collect();
     mortal.kill();
+    for client in &mut slow {
+        // The head of a command, which does not tell yet whether it asks about the one before.
+        client.send_bytes(&frames(0, b"\x03SELECT 6")[..4]).unwrap();
+    }
     for client in &mut clients {
         let seen: (u32, u32) = client.query_first("SELECT @@wait_timeout, 1").unwrap().unwrap();
         assert_eq!(seen, (999, 1));
+    }
+    for client in &mut slow {
+        client.send_bytes(&frames(0, b"\x03SELECT 6")[4..]).unwrap();
+        assert_eq!(short_text(&client.rows().unwrap()[0]), "6");
     }
     wait_until("it has no session left", Duration::from_secs(5), || proxy.seats("mortal") == 0);
     let (lost, kept): (Vec<_>, Vec<_>) = busy.into_iter().partition(|client| client.has_ended());

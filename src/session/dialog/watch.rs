@@ -323,7 +323,11 @@ impl Dialog {
         let is_ok = matches!(start.payload.first(), Some(&(OK | EOF))) && start.length >= OK_MIN;
         let errand = self.front.and_then(|pending| pending.errand);
         let Watch::On(watched) = &mut self.watch else { return };
-        if is_ok && length <= CHANGES_MAX {
+        if is_ok && length > CHANGES_MAX {
+            // Too long to be put together: it goes on as it is.
+            watched.state.changed_unseen(None);
+            watched.stale.set(true);
+        } else if is_ok {
             look.taken = at;
             look.stop = Some(Stop::Changed { length });
         } else if let &[EOF, low, high, flags, more] = start.payload {

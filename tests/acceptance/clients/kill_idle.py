@@ -19,6 +19,8 @@ from session import Closed, Err, Session
 LONG_S = 30
 # What a busy session may wait for its ERR, and any session for an answer, in seconds.
 ERR_LIMIT_S, ANSWER_LIMIT_S = 5.0, 15.0
+# What a killed server may take to be gone, in seconds.
+GONE_LIMIT_S = 5.0
 
 
 def main():
@@ -31,12 +33,20 @@ def main():
     print(f"elsewhere: {len(elsewhere)} idle")
     os.kill(arguments.victim_pid, signal.SIGKILL)
     killed = time.monotonic()
+    wait_gone(arguments.victim_pid)
     broken = judge_busy("in a statement", running) + judge_busy("in a transaction", open_)
     broken += judge_idle("idle on the dead CN", idle, killed)
     broken += judge_idle("idle elsewhere", elsewhere, killed)
     for line in broken:
         print(f"DOES NOT HOLD: {line}")
     return 1 if broken else 0
+
+
+def wait_gone(pid):
+    """Until the kernel has closed all of its connections. A statement that is sent before is one in flight."""
+    until = time.monotonic() + GONE_LIMIT_S
+    while os.path.exists(f"/proc/{pid}/task") and any(os.listdir(f"/proc/{pid}/fd")) and time.monotonic() < until:
+        time.sleep(0.002)
 
 
 def read_arguments():
