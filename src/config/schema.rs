@@ -2,7 +2,7 @@
 //!
 //! The one table from which a file is read, `corelane config` is printed and unknown keys are guessed,
 //! so that the three cannot drift apart. Ranges and defaults stand here and nowhere else. What the
-//! values become is in [`super::assemble`].
+//! values become is in `assemble`.
 
 use super::near::near;
 

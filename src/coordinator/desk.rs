@@ -148,7 +148,7 @@ impl Desk {
         self.ask(Question::Cns).await
     }
 
-    /// All sessions; takes at most [`super::roll::ROLL_LIMIT`] and a turn.
+    /// All sessions; takes at most `roll::ROLL_LIMIT` and a turn.
     pub async fn sessions(&self) -> Result<Roll, Closed> {
         self.ask(Question::Sessions).await
     }

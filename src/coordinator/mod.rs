@@ -5,8 +5,8 @@
 //! if it has changed, and sends what the workers' mailboxes take. It never waits for a worker. What to make of it all is [`crate::placement`]'s judgement;
 //! here are the clock and the sockets that placement must not have.
 //!
-//! The life of a process as the coordinator sees it: [`Stage::Starting`] while the first probes are out, so
-//! that the first picture has the right face; [`Stage::Serving`]; [`Stage::Stopping`] after a signal, until all
+//! The life of a process as the coordinator sees it: `Stage::Starting` while the first probes are out, so
+//! that the first picture has the right face; `Stage::Serving`; `Stage::Stopping` after a signal, until all
 //! workers have stopped.
 
 mod accounts;

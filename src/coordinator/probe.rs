@@ -7,7 +7,7 @@
 //! be it with ERR 1045, does not. So the probe logs in as [`USER`] with an empty password and does not mind
 //! the answer. Where that user exists, the CN's log stays clean as well.
 //!
-//! When to probe is for [`super::watch`] to say.
+//! When to probe is for `watch` to say.
 
 use std::io;
 use std::time::Duration;

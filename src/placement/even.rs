@@ -1,7 +1,7 @@
 //! Which workers should give sessions to which, so that all have about as many.
 //!
 //! The kernel spreads connections over the workers' listeners by hash, and sessions live long; so workers can
-//! become uneven for good. A worker is crowded when it has more than [`TOLERANCE`] and [`SLACK`] above the mean;
+//! become uneven for good. A worker is crowded when it has more than `TOLERANCE` and `SLACK` above the mean;
 //! it gives down to the mean, to those below it, the idlest first. Nobody gets more than brings it to the mean, so
 //! a handover never makes another worker crowded, and a session is not handed back.
 

@@ -9,7 +9,7 @@
 //!   +---------------------------------------------------------------+
 //! ```
 //!
-//! Tasks run on the executor (see [`executor`]); they are woken only through [`wake::Wakers`], which counts,
+//! Tasks run on the executor (see [`executor`]); they are woken only through `wake::Wakers`, which counts,
 //! so that the worker never sleeps in the ring while a task is ready.
 //!
 //! What this does not do: it knows no protocol, and it decides nothing about sessions.

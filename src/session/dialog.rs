@@ -4,7 +4,7 @@
 //! needs, keeps no payload and never waits for a whole packet; all it may ask for is that the start of a frame that
 //! came in parts is held back until it is whole.
 //!
-//! Where a session may move, the dialog tells its [`State`] what goes by, and the few packets that cannot go as they are make
+//! Where a session may move, the dialog tells its [`State`](super::state::State) what goes by, and the few packets that cannot go as they are make
 //! it stop in front of them ([`Stop`]) or be patched ([`Patch`]).
 //!
 //! ```text

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use super::hold::Hold;
 use super::script::{Answer, Column, Results, Script, ScriptError, Table};
 use super::state::{
-    COLLATION, Context, SqlPrepared, State, USER_VARIABLES_MAX, Variable, write_asked, write_told,
+    CHARACTER_SETS, COLLATION, Context, SqlPrepared, State, USER_VARIABLES_MAX, Variable, write_asked,
+    write_told,
 };
 use super::statements::Statement;
 use crate::wire::capability::Capabilities;
@@ -188,9 +189,6 @@ pub fn restore(state: &State, asked: Option<Results>) -> Result<Script, Hold> {
     }
     restore_variables(state, &asked, &mut script)?;
     restore_schema(state, abroad, &mut script)?;
-    if !asked.user_variables.is_empty() {
-        script.statement("user variables", &set(asked.user_variables.iter().cloned()));
-    }
     if asked.last_insert_id != 0 {
         let sql = format!("SET last_insert_id={}", asked.last_insert_id);
         script.statement("LAST_INSERT_ID()", sql.as_bytes());
@@ -201,6 +199,10 @@ pub fn restore(state: &State, asked: Option<Results>) -> Result<Script, Hold> {
         }
     }
     restore_sql_prepared(state, &state.context, &mut script)?;
+    // A text that assigns a variable makes it NULL when it is prepared.
+    if !asked.user_variables.is_empty() {
+        script.statement("user variables", &set(asked.user_variables.iter().cloned()));
+    }
     Ok(script)
 }
 
@@ -316,13 +318,23 @@ fn restore_variables(state: &State, asked: &Asked, script: &mut Script) -> Resul
     // A connection's character set brings its own collation, so the collation comes after it.
     variables.sort_by_key(|variable| *variable.name == *COLLATION);
     let mut assignments = Vec::new();
+    let mut names: Vec<Vec<u8>> = Vec::new();
     for variable in variables {
         let literal = match &variable.value {
             Some(value) => Some(write_told(&variable.name, value).ok_or(Hold::Variable)?),
             None => asked.variables.get(&variable.name).cloned(),
         };
-        let name = session_variable(&variable.name);
-        assignments.extend(literal.map(|literal| [&name[..], b"=", &literal].concat()));
+        let Some(literal) = literal else { continue };
+        if CHARACTER_SETS.contains(&&*variable.name) {
+            names.push(literal.clone());
+        }
+        let all_alike = names.len() == CHARACTER_SETS.len() && names.iter().all(|name| *name == names[0]);
+        assignments.push(match &*variable.name {
+            COLLATION if state.names_collate && all_alike => {
+                [b"NAMES ", &names[0][..], b" COLLATE ", &literal].concat()
+            }
+            name => [&session_variable(name)[..], b"=", &literal].concat(),
+        });
     }
     if !assignments.is_empty() {
         script.statement("system variables", &set(assignments));

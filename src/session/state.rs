@@ -96,6 +96,10 @@ const EXPLAINING: [Effect; 14] = [
     Effect::Sets,
 ];
 
+/// What SET NAMES sets.
+pub const CHARACTER_SETS: [&[u8]; 3] =
+    [b"character_set_client", b"character_set_connection", b"character_set_results"];
+
 /// What COM_RESET_CONNECTION does not end. The client may have kept the CN's connection id; MariaDB keeps the role.
 const LASTING: [Hold; 6] =
     [Hold::RelayLogin, Hold::ChangedUser, Hold::NoDataSet, Hold::Opaque, Hold::Role, Hold::ConnectionId];
@@ -105,6 +109,12 @@ pub struct State {
     capabilities: Capabilities,
     pub(super) mariadb: bool,
     wishes: Wishes,
+    /// What it was shown before it changed `session_track_*`.
+    first_wishes: Wishes,
+    /// The last text read or wrote tables, and so clears what the one before it left behind.
+    clears: bool,
+    /// The last text asked for the number of all rows that it found.
+    leaves: bool,
     /// As the login left it.
     pub(super) login: Arc<Context>,
     pub(super) context: Arc<Context>,
@@ -119,10 +129,10 @@ pub struct State {
     settled: Holds,
     /// COM_RESET_CONNECTION has ended the CN's tracking.
     untracked: bool,
-    /// The client has set `session_track_*`.
-    own_tracking: bool,
     /// It holds locks that UNLOCK TABLES does not end.
     instance_locked: bool,
+    /// The character sets were last set by SET NAMES with a collation, which the results have since then as well.
+    pub(super) names_collate: bool,
     /// LAST_INSERT_ID() may be other than 0.
     pub(super) inserted: bool,
     /// The option of COM_SET_OPTION.
@@ -159,7 +169,10 @@ impl State {
         Self {
             capabilities,
             mariadb,
-            wishes: beginning.wishes,
+            wishes: beginning.wishes.clone(),
+            first_wishes: beginning.wishes,
+            clears: false,
+            leaves: false,
             context: login.clone(),
             login,
             unsure: 0,
@@ -169,8 +182,8 @@ impl State {
             sent: 0,
             settled: (!tracked).then_some(Hold::Tracking).into_iter().collect(),
             untracked: false,
-            own_tracking: false,
             instance_locked: false,
+            names_collate: false,
             inserted: false,
             option: None,
             variables: Variables::default(),
@@ -179,13 +192,27 @@ impl State {
         }
     }
 
-    /// What the client is shown of changes. A client that set `session_track_*` by itself is shown all that the CN sends.
+    /// What the client is shown of the change that was noted last.
     pub fn wishes(&self) -> Wishes {
-        if self.own_tracking { Wishes::everything() } else { self.wishes.clone() }
+        self.wishes.clone()
+    }
+
+    /// Whether the last command is sure to clear the warnings and errors of the one before, and whether it leaves more than those
+    /// behind.
+    pub fn clears_and_leaves(&self) -> (bool, bool) {
+        (self.clears, self.leaves)
+    }
+
+    /// Something has changed, and the CN could not say what: its reply ended with a legacy EOF.
+    pub fn changed_unseen(&mut self, errand: Option<Errand>) {
+        if !self.explains(errand) {
+            self.settled.add(Hold::Unexplained);
+        }
     }
 
     /// A command begins; `payload` is what is at hand of it, from the command byte on. True if it wants all of the payload.
     pub fn begin(&mut self, command: Command, payload: &[u8]) -> bool {
+        (self.clears, self.leaves) = (false, false);
         self.draft = match command {
             Command::Query => {
                 self.read_text(command, Keep::Prepare(SQL_TEXT_MAX));
@@ -358,6 +385,7 @@ impl State {
             What::Prepare(_) if failed => self.statements.forget_last(),
             What::Prepare(_) | What::InitDb => {}
             What::Execute { source, target, cursor } => {
+                self.note_names(&source.effects);
                 for name in names(&source.effects, Effect::Sets) {
                     self.variable_set(&name.to_ascii_lowercase());
                 }
@@ -386,14 +414,23 @@ impl State {
         self.variables.clear();
         self.statements.clear();
         self.held = None;
-        self.own_tracking = false;
+        self.wishes = self.first_wishes.clone();
         self.instance_locked = false;
+        self.names_collate = false;
         self.inserted = false;
     }
 
-    /// The CN has answered [`ASK`](super::tracking::ASK) anew.
-    pub fn tracked(&mut self) {
+    /// The CN has answered [`script`](super::tracking::script) anew. What it was like before may differ from what the login made of it:
+    /// COM_RESET_CONNECTION forgets what the client's capabilities did to `sql_mode`.
+    pub fn tracked(&mut self, beginning: &Beginning) {
         self.untracked = false;
+        let mode = &beginning.context.sql_mode;
+        if *mode != self.context.sql_mode {
+            self.context = Arc::new(Context { sql_mode: mode.clone(), ..(*self.context).clone() });
+            if !self.variables.change(b"sql_mode", true, mode.value()) {
+                self.settled.add(Hold::TooMuch);
+            }
+        }
     }
 
     /// Everything that is known here to keep the session; transaction, reply and long data are the dialog's.
@@ -401,6 +438,11 @@ impl State {
         let mut holds = self.settled;
         if self.untracked {
             holds.add(Hold::Tracking);
+        }
+        let unqualified = self.capabilities.has(Capabilities::NO_SCHEMA);
+        if unqualified && self.held().is_some_and(|held| !held.user_variables.is_empty()) {
+            // Such a session cannot ask information_schema which variables it has.
+            holds.add(Hold::UserVariable);
         }
         for pending in &self.errands {
             pending.what.effects().into_iter().for_each(|effects| add_holds(&mut holds, effects));
@@ -544,6 +586,7 @@ impl State {
 
     fn end_query(&mut self) -> Option<What> {
         let text = self.end_text()?;
+        self.weigh_leftovers(&text.effects);
         let unreported = self.untracked && !text.effects.is_plain();
         if !weighs(&text.effects) && !unreported {
             return None;
@@ -556,6 +599,11 @@ impl State {
         };
         let (effects, plain_set) = (text.effects, text.plain_set);
         Some(What::Text(Box::new(Said { effects, plain_set, unreported, inner })))
+    }
+
+    fn weigh_leftovers(&mut self, effects: &Effects) {
+        self.leaves = effects.has(Effect::FoundRows);
+        self.clears = !self.leaves && (effects.has(Effect::Tables) || effects.has(Effect::Inserts));
     }
 
     /// What a lone PREPARE of a literal prepares.
@@ -612,6 +660,13 @@ impl State {
         target: Target,
         whole: bool,
     ) -> Option<Draft> {
+        let known = match target {
+            Target::Known(id) => self.statements.get(id).map(|statement| statement.source.clone()),
+            Target::Coming(_) => None,
+        };
+        if let Some(source) = known {
+            self.weigh_leftovers(&source.effects);
+        }
         let cursors = Execute::CURSOR_READ_ONLY | Execute::CURSOR_FOR_UPDATE | Execute::CURSOR_SCROLLABLE;
         let cursor = command == Command::StmtExecute && payload.get(5)? & cursors != 0;
         let (source, open) = match target {
@@ -673,6 +728,7 @@ impl State {
     fn said(&mut self, mut said: Said, failed: bool) {
         // A SET of which any part is refused sets nothing.
         if !(failed && said.plain_set) {
+            self.note_names(&said.effects);
             said.unreported.iter().for_each(|name| self.variable_set(name));
         }
         self.settle(&said.effects, failed);
@@ -687,6 +743,14 @@ impl State {
                 let inner = said.inner.take();
                 self.sql_prepared(names(&said.effects, effect), inner, failed);
             }
+        }
+    }
+
+    /// Takes note of whether a text sets the character sets, and how.
+    fn note_names(&mut self, effects: &Effects) {
+        let sets = |wanted: &[u8]| names(effects, Effect::Sets).any(|name| name.eq_ignore_ascii_case(wanted));
+        if CHARACTER_SETS.iter().any(|name| sets(name)) {
+            self.names_collate = CHARACTER_SETS.iter().all(|name| sets(name)) && sets(COLLATION);
         }
     }
 
@@ -781,6 +845,7 @@ impl State {
 
     /// The tracker has told of a variable, by its name in lower case.
     fn variable_reported(&mut self, errand: Option<Errand>, name: &[u8], value: &[u8]) {
+        self.wishes.note(name, value);
         let pending = self.errands.iter_mut().find(|pending| Some(pending.errand) == errand);
         let exact = match pending {
             Some(Pending { what: What::Text(said), .. }) => {
@@ -801,7 +866,10 @@ impl State {
     fn variable(&mut self, name: &[u8], reported: bool, value: Option<&[u8]>) {
         match class(name) {
             Class::Ignored => return,
-            Class::Tracking => return self.own_tracking = true,
+            Class::Tracking if name == b"session_track_system_variables" => {
+                return self.wishes.note(name, b"");
+            }
+            Class::Tracking => return,
             Class::InsertId => return self.inserted = true,
             Class::Untransferable => return self.settled.add(Hold::Variable),
             Class::Plain => {}

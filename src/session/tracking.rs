@@ -1,7 +1,7 @@
 //! Session tracking: what corelane asks of a CN for itself, and what the client is shown of it.
 //!
 //! Corelane wants to hear of the schema, of every system variable and of other state. The client is shown what it would have
-//! seen without corelane: by a client that never touched `session_track_*`, that is what the CN's global settings say, learnt on each fresh
+//! seen without corelane, but for the order of variables that one statement changes: by a client that never touched `session_track_*`, that is what the CN's global settings say, learnt on each fresh
 //! leg before they are changed. Transaction information and GTIDs are not asked for by corelane, so whoever sees them has asked. An OK without
 //! state changes is the same for all clients, byte by byte, and is never rewritten.
 
@@ -20,13 +20,6 @@ use crate::wire::track::Changes;
 pub const LEARN: &str = "SELECT @@session_track_schema, @@session_track_system_variables, \
     @@session_track_state_change, @@sql_mode, @@character_set_client, @@character_set_connection, \
     @@collation_connection LIMIT 1";
-
-/// Sets what is tracked by default to what it is, so that the answer shows in which order this CN reports variables.
-pub const REHEARSE: &str = "SET SESSION autocommit = @@session.autocommit, \
-    character_set_client = @@session.character_set_client, \
-    character_set_connection = @@session.character_set_connection, \
-    collation_connection = @@session.collation_connection, \
-    character_set_results = @@session.character_set_results, time_zone = @@session.time_zone";
 
 /// Has the CN report all that corelane has to know.
 pub const ASK: &str = "SET SESSION session_track_schema = 1, session_track_system_variables = '*', \
@@ -48,12 +41,13 @@ pub struct Wishes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Variables {
     All,
-    /// These, in lower case, in the order of the CN's reports where it is known.
+    /// These, in lower case.
     Some(Arc<[Box<[u8]>]>),
 }
 
 impl Wishes {
     /// Shows all that the CN sends.
+    #[cfg(test)]
     pub fn everything() -> Self {
         Self { schema: true, variables: Variables::All, state_change: true }
     }
@@ -74,26 +68,22 @@ impl Wishes {
         Self { schema: on(schema), variables, state_change: on(state_change) }
     }
 
-    /// Puts the variables into the order in which the CN has just reported some of them.
-    fn in_order_of(self, changes: Changes<'_>) -> wire::Result<Self> {
-        let Variables::Some(names) = &self.variables else { return Ok(self) };
-        let mut reported = Vec::new();
-        for entry in entries(changes) {
-            if let Entry { kind: SYSTEM_VARIABLES, data, .. } = entry? {
-                reported.push(first_name(data)?.to_ascii_lowercase().into_boxed_slice());
-            }
+    /// Takes note of a setting of `session_track_*` that the client has changed, by its name in lower case.
+    pub fn note(&mut self, name: &[u8], value: &[u8]) {
+        let on = value == b"1" || value.eq_ignore_ascii_case(b"ON");
+        match name {
+            b"session_track_schema" => self.schema = on,
+            b"session_track_state_change" => self.state_change = on,
+            // From then on the CN itself tells no others.
+            b"session_track_system_variables" => self.variables = Variables::All,
+            _ => {}
         }
-        let rank = |name: &[u8]| reported.iter().position(|other| **other == *name);
-        let mut names = names.to_vec();
-        names.sort_by_key(|name| rank(name).unwrap_or(usize::MAX));
-        Ok(Self { variables: Variables::Some(names.into()), ..self })
     }
 
-    /// The place of a variable among those shown; none if it is not shown.
-    fn place(&self, name: &[u8]) -> Option<usize> {
+    fn shows(&self, name: &[u8]) -> bool {
         match &self.variables {
-            Variables::All => Some(0),
-            Variables::Some(names) => names.iter().position(|shown| shown.eq_ignore_ascii_case(name)),
+            Variables::All => true,
+            Variables::Some(names) => names.iter().any(|shown| shown.eq_ignore_ascii_case(name)),
         }
     }
 }
@@ -110,26 +100,20 @@ pub struct Beginning {
 pub fn script() -> Script {
     let mut script = Script::default();
     script.question("tracking in use", LEARN.as_bytes());
-    script.changes("order of tracked variables", REHEARSE.as_bytes());
     script.statement("session tracking", ASK.as_bytes());
     script
 }
 
 /// Reads the answers to [`script`].
-pub fn learn(results: Results, capabilities: Capabilities) -> Result<Beginning, ScriptError> {
-    let Ok([Answer::Rows(table), Answer::Changes(ok), Answer::Done]) = <[_; 3]>::try_from(results.answers)
-    else {
+pub fn learn(results: Results) -> Result<Beginning, ScriptError> {
+    let Ok([Answer::Rows(table), Answer::Done]) = <[_; 2]>::try_from(results.answers) else {
         return Err(ScriptError::Mismatch);
     };
     let row: Vec<&[u8]> = table.rows.first().into_iter().flatten().flatten().map(|value| &**value).collect();
     let [schema, variables, state_change, sql_mode, client, connection, collation] = row[..] else {
         return Err(ScriptError::Mismatch);
     };
-    let malformed = |error| ScriptError::Wire { what: "order of tracked variables".into(), error };
-    let mut wishes = Wishes::read(schema, variables, state_change);
-    if let Some(changes) = OkPacket::read(&ok, capabilities).map_err(malformed)?.changes {
-        wishes = wishes.in_order_of(changes).map_err(malformed)?;
-    }
+    let wishes = Wishes::read(schema, variables, state_change);
     let context = Context {
         schema: Box::default(),
         sql_mode: Known::from(sql_mode),
@@ -174,18 +158,15 @@ pub fn rewrite(
     Ok(Some(out))
 }
 
-/// Copies the changes that are wished for.
+/// Copies the changes that are wished for, in the CN's order.
 fn filter(changes: Changes<'_>, wishes: &Wishes, kept: &mut Vec<u8>) -> wire::Result<()> {
-    let mut variables = Vec::new();
     for entry in entries(changes) {
         let entry = entry?;
-        if entry.kind == SYSTEM_VARIABLES {
-            take_variables(entry, wishes, &mut variables)?;
-            continue;
-        }
-        // The reports of variables stand side by side, so they are complete here.
-        flush(&mut variables, kept);
         let shown = match entry.kind {
+            SYSTEM_VARIABLES => {
+                keep_variables(&entry, wishes, kept)?;
+                false
+            }
             SCHEMA => wishes.schema,
             STATE => wishes.state_change,
             _ => true,
@@ -194,38 +175,26 @@ fn filter(changes: Changes<'_>, wishes: &Wishes, kept: &mut Vec<u8>) -> wire::Re
             kept.extend_from_slice(entry.whole);
         }
     }
-    flush(&mut variables, kept);
     Ok(())
 }
 
-/// An entry of variables that is to be shown, with its place among its neighbours.
-type Placed = (usize, Vec<u8>);
-
-fn take_variables(entry: Entry<'_>, wishes: &Wishes, out: &mut Vec<Placed>) -> wire::Result<()> {
+fn keep_variables(entry: &Entry<'_>, wishes: &Wishes, kept: &mut Vec<u8>) -> wire::Result<()> {
     let mut left = Cursor::new(entry.data);
-    let (mut place, mut data) = (None, Vec::new());
+    let mut data = Vec::new();
     while !left.is_empty() {
         let (name, value) = (left.lenenc_bytes("system variable")?, left.lenenc_bytes("its value")?);
-        if let Some(here) = wishes.place(name) {
-            place = place.or(Some(here));
+        if wishes.shows(name) {
             put_lenenc_bytes(&mut data, name);
             put_lenenc_bytes(&mut data, value);
         }
     }
-    let Some(place) = place else { return Ok(()) };
     if data == entry.data {
-        out.push((place, entry.whole.to_vec()));
-    } else {
-        let mut whole = vec![SYSTEM_VARIABLES];
-        put_lenenc_bytes(&mut whole, &data);
-        out.push((place, whole));
+        kept.extend_from_slice(entry.whole);
+    } else if !data.is_empty() {
+        kept.push(SYSTEM_VARIABLES);
+        put_lenenc_bytes(kept, &data);
     }
     Ok(())
-}
-
-fn flush(variables: &mut Vec<Placed>, kept: &mut Vec<u8>) {
-    variables.sort_by_key(|(place, _)| *place);
-    variables.drain(..).for_each(|(_, whole)| kept.extend_from_slice(&whole));
 }
 
 /// One entry of a list of changes, not taken apart.
@@ -252,10 +221,6 @@ fn entries(changes: Changes<'_>) -> impl Iterator<Item = wire::Result<Entry<'_>>
     })
 }
 
-fn first_name(data: &[u8]) -> wire::Result<&[u8]> {
-    Cursor::new(data).lenenc_bytes("system variable")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,21 +233,16 @@ mod tests {
     const NAMES_ALL: &[u8] = b"\0\0\0\x02\x40\0\0\0\x62\
         \0\x20\x18character_set_connection\x06latin1\0\x1c\x14character_set_client\x06latin1\
         \0\x1d\x15character_set_results\x06latin1\x02\x011";
-    /// The same by the trackers of a fresh session, where the order is another.
+    /// The same as the client shall see it. By the trackers of a fresh session the CN would tell the last two in the other order.
     const NAMES_DEFAULT: &[u8] = b"\0\0\0\x02\x40\0\0\0\x5f\
-        \0\x20\x18character_set_connection\x06latin1\0\x1d\x15character_set_results\x06latin1\
-        \0\x1c\x14character_set_client\x06latin1";
+        \0\x20\x18character_set_connection\x06latin1\0\x1c\x14character_set_client\x06latin1\
+        \0\x1d\x15character_set_results\x06latin1";
 
     /// The default list of MariaDB.
     fn default_wishes() -> Wishes {
         let list =
             b"autocommit,character_set_client,character_set_connection,character_set_results,time_zone";
         Wishes::read(b"1", list, b"0")
-    }
-
-    fn rehearsed() -> Wishes {
-        let ok = OkPacket::read(NAMES_DEFAULT, TRACK).unwrap();
-        default_wishes().in_order_of(ok.changes.unwrap()).unwrap()
     }
 
     #[test]
@@ -302,7 +262,7 @@ mod tests {
             (b"\xfe\0\0\x02\x40\0\0\0\x03\x02\x011", TRACK, b"\xfe\0\0\x02\0\0\0"),
         ];
         for (sent, client, seen) in table {
-            let rewritten = rewrite(sent, TRACK, client, &rehearsed()).unwrap();
+            let rewritten = rewrite(sent, TRACK, client, &default_wishes()).unwrap();
             assert_eq!(rewritten.as_deref(), Some(seen), "{sent:?}");
         }
     }
@@ -318,7 +278,7 @@ mod tests {
     #[test]
     fn a_truncation_is_an_error() {
         for cut in 9..NAMES_ALL.len() {
-            assert!(rewrite(&NAMES_ALL[..cut], TRACK, TRACK, &rehearsed()).is_err(), "cut at {cut}");
+            assert!(rewrite(&NAMES_ALL[..cut], TRACK, TRACK, &default_wishes()).is_err(), "cut at {cut}");
         }
     }
 
@@ -327,14 +287,10 @@ mod tests {
         let row = ["1", "Time_Zone,character_set_client", "0", "ANSI", "latin1", "utf8mb4", "utf8mb4_bin"];
         let row = row.map(|value| Some(Box::from(value.as_bytes()))).to_vec();
         let columns = vec![Column { kind: 253, flags: 0, length: 0 }; 7];
-        let answers = vec![
-            Answer::Rows(Table { columns, rows: vec![row] }),
-            Answer::Changes(NAMES_DEFAULT.to_vec()),
-            Answer::Done,
-        ];
+        let answers = vec![Answer::Rows(Table { columns, rows: vec![row] }), Answer::Done];
         let results = Results { answers, ..Results::default() };
-        let beginning = learn(results, TRACK).unwrap();
-        let names: [Box<[u8]>; 2] = [Box::from(*b"character_set_client"), Box::from(*b"time_zone")];
+        let beginning = learn(results).unwrap();
+        let names: [Box<[u8]>; 2] = [Box::from(*b"time_zone"), Box::from(*b"character_set_client")];
         assert_eq!(beginning.wishes.variables, Variables::Some(names.into()));
         assert_eq!(beginning.context.collation, Known::from(&b"utf8mb4_bin"[..]));
         assert!(!beginning.wishes.state_change);

@@ -80,6 +80,8 @@ pub enum Effect {
     Unreadable,
     /// May give LAST_INSERT_ID() a value by inserting: INSERT, REPLACE, LOAD, `CREATE .. SELECT`, CALL, EXECUTE.
     Inserts,
+    /// Reads or writes tables for certain, and so clears what the statement before left behind: warnings and errors.
+    Tables,
 }
 
 impl Effect {
@@ -122,9 +124,9 @@ impl Effects {
         self.bits & effect.bit() != 0
     }
 
-    /// Nothing at all, but for [`Effect::Inserts`].
+    /// Nothing at all, but for [`Effect::Inserts`] and [`Effect::Tables`].
     pub fn is_plain(&self) -> bool {
-        self.bits & !Effect::Inserts.bit() == 0
+        self.bits & !(Effect::Inserts.bit() | Effect::Tables.bit()) == 0
     }
 
     pub(super) fn add(&mut self, effect: Effect) {

@@ -233,7 +233,12 @@ impl Statement {
                 self.effects.add(Effect::Sequence);
             }
             Key::And | Key::Or | Key::Case | Key::If | Key::Union | Key::Fetch => self.flags |= DOUBT,
-            Key::From | Key::Where | Key::Having | Key::Limit => self.flags |= DOUBT,
+            Key::From | Key::Where | Key::Having | Key::Limit => {
+                if key == Key::From && self.flags & CALLS != 0 && self.depth == 0 && !self.comment {
+                    self.effects.add(Effect::Tables);
+                }
+                self.flags |= DOUBT;
+            }
             _ => {}
         }
     }

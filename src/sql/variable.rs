@@ -6,6 +6,8 @@ use super::effect::{Effect, Effects};
 /// stands for any rest of the name.
 pub const UNTRANSFERABLE: &[(&str, &str)] = &[
     ("timestamp", "set, it stops the session's clock; its value is told in any case"),
+    ("character_set_database", "follows the schema, unless it is set, which nobody tells"),
+    ("collation_database", "follows the schema, unless it is set, which nobody tells"),
     ("insert_id", "meant for the next INSERT only"),
     ("rand_seed1", "cannot be read"),
     ("rand_seed2", "cannot be read"),

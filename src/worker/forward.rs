@@ -273,7 +273,10 @@ impl Relay<'_> {
     fn next_command_allows(&mut self, cx: &mut Context<'_>, at_once: bool) -> bool {
         match self.client.poll_received(cx) {
             Poll::Pending => at_once,
-            Poll::Ready(Received::Data) => !self.dialog.asks_about_last(&self.peek_client(PEEK_MAX)),
+            Poll::Ready(Received::Data) => {
+                let left = !at_once && self.dialog.has_leftovers();
+                !left && !self.dialog.asks_about_last(&self.peek_client(PEEK_MAX))
+            }
             Poll::Ready(Received::End | Received::Broken(_)) => false,
         }
     }

@@ -21,7 +21,7 @@ use crate::ident::CnSlot;
 use crate::mailbox::message::{CnFailure, Picture};
 use crate::metrics::Seat;
 use crate::reactor::Socket;
-use crate::route::{self, Cn, Group, Identity};
+use crate::route::{self, Cn, Flavour, Group, Identity};
 use crate::session::dialog::{Dialog, Watch, Watched};
 use crate::session::face;
 use crate::session::hold::Hold;
@@ -187,7 +187,7 @@ impl Driver<'_> {
         if *credential == Credential::Relay && self.picture.users.hashes(&identity.user).is_empty() {
             return Some(Hold::RelayLogin);
         }
-        cn.data.is_none().then_some(Hold::NoDataSet)
+        (cn.data.is_none() && cn.flavour != Flavour::Matrixone).then_some(Hold::NoDataSet)
     }
 
     /// The CN for this session, with a seat taken on it before anything is waited for.
@@ -259,7 +259,7 @@ impl Driver<'_> {
         let (cn, client) = (auth.capabilities, self.capabilities);
         let asked = converse(self.worker, &leg.socket, tracking::script(), cn).await;
         let asked = asked.map_err(|cause| cause.to_string())?;
-        let beginning = tracking::learn(asked, cn).map_err(|cause| cause.to_string())?;
+        let beginning = tracking::learn(asked).map_err(|cause| cause.to_string())?;
         let shown =
             tracking::rewrite(ok, cn, client, &beginning.wishes).map_err(|cause| cause.to_string())?;
         let state = State::new(cn, auth.mariadb, beginning, schema);

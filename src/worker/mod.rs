@@ -1,7 +1,7 @@
 //! One worker, one core: it owns its listeners and its sessions, and obeys the coordinator's orders.
 //!
 //! Its life: [`run`] pins the thread and makes the ring; one task accepts on each listener and
-//! starts a session task for each connection ([`tunnel`]); one task reads the orders; the root task turns the
+//! starts a session task for each connection (`tunnel`); one task reads the orders; the root task turns the
 //! ring until a stop was ordered and the last session has ended.
 
 mod approach;

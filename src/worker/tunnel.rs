@@ -1,7 +1,7 @@
 //! One session from accept to close.
 //!
 //! 1. [`serve`] gives it an id, a card in the roster and a place among the sessions, or refuses it.
-//! 2. [`login`](super::login) greets the client, routes it by its labels and logs it in to a CN.
+//! 2. [`login`] greets the client, routes it by its labels and logs it in to a CN.
 //! 3. [`Relay`] forwards until one side ends it; that is where a session spends its life. It pauses where something has to be
 //!    done between two packets: when the session moves to another CN ([`migrate`](super::migrate)), and when its CN
 //!    was reset and has to track it again. When its CN dies while it is idle, it is opened anew at another one
@@ -257,9 +257,13 @@ impl Tunnel<'_> {
     /// Has the CN track the session again after COM_RESET_CONNECTION.
     async fn retrack(&mut self) -> Result<(), Ending> {
         let spoken = self.dialog.watched().map(|watched| watched.cn).unwrap_or_default();
-        match converse(self.worker, &self.cn_socket, tracking::script(), spoken).await {
-            Ok(_) => {
-                self.dialog.tracked();
+        let asked = converse(self.worker, &self.cn_socket, tracking::script(), spoken).await;
+        let learnt = asked
+            .map_err(|cause| cause.to_string())
+            .and_then(|asked| tracking::learn(asked).map_err(|cause| cause.to_string()));
+        match learnt {
+            Ok(beginning) => {
+                self.dialog.tracked(&beginning);
                 Ok(())
             }
             Err(cause) => {

@@ -56,7 +56,12 @@ fn server() -> &'static Mariadb {
 
 fn proxy() -> Proxy {
     let cns = ["cn1", "cn2"].map(|id| cn_toml(id, &server().address(), "", 1) + "data = \"twice\"\n");
-    let user = format!("[[user]]\nname = \"{}\"\npassword = \"{}\"\n", side::USER, side::PASSWORD);
+    // A session that is silent gives up what it could still ask for; here none is given the time.
+    let user = format!(
+        "[migration]\nidle_ms = 600000\npatience_ms = 3000\n[[user]]\nname = \"{}\"\npassword = \"{}\"\n",
+        side::USER,
+        side::PASSWORD
+    );
     Proxy::start(&(cns.concat() + &user))
 }
 

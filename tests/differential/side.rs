@@ -5,6 +5,7 @@
 //! never meet one that is open) also in the texts of errors, the salt of a COM_CHANGE_USER, the order in which an OK
 //! tells several changes of system variables, which is that of a hash table, and one flag of an EOF.
 
+use std::cell::RefCell;
 use std::io;
 
 use memchr::memmem;
@@ -29,6 +30,7 @@ pub struct Side {
     ids: Vec<Option<u32>>,
     /// Ids of statements that are open.
     open: Vec<u32>,
+    told: RefCell<track::Told>,
 }
 
 /// Who both sides log in as.
@@ -42,7 +44,13 @@ impl Side {
         client.capabilities = capabilities;
         client.collation = collation;
         let ok = client.log_in(&LoginAs { user: USER, password: PASSWORD, database }).expect("log in");
-        let side = Self { client, schema: schema.into(), ids: Vec::new(), open: Vec::new() };
+        let side = Self {
+            client,
+            schema: schema.into(),
+            ids: Vec::new(),
+            open: Vec::new(),
+            told: RefCell::default(),
+        };
         let mut reply = vec![Packet { sequence: 0, payload: ok }];
         side.mask(&mut reply);
         (side, reply)
@@ -134,9 +142,11 @@ impl Side {
         for packet in reply {
             packet.payload = replace(&packet.payload, &self.schema, MASK);
             mask_id(packet);
+            mask_row(packet);
             mask_eof(packet);
             if self.client.capabilities & Can::SESSION_TRACK != 0 {
-                track::sort(&mut packet.payload, self.client.capabilities & Can::DEPRECATE_EOF != 0);
+                let deprecates_eof = self.client.capabilities & Can::DEPRECATE_EOF != 0;
+                self.told.borrow_mut().sort(&mut packet.payload, deprecates_eof);
             }
         }
     }
@@ -168,6 +178,16 @@ fn mask_id(packet: &mut Packet) {
     let mut numbers = number.filter(|(from, to)| from < to && payload[*to..].starts_with(b") "));
     if let Some((_, to)) = numbers.next() {
         packet.payload = [b"statement", &payload[to + 1..]].concat();
+    }
+}
+
+/// The number of a row in an ERR goes on counting from an earlier statement of the session, where none of this one came so far.
+fn mask_row(packet: &mut Packet) {
+    const AT_ROW: &[u8] = b" at row ";
+    if packet.payload.first() == Some(&0xff)
+        && let Some(at) = memmem::find(&packet.payload, AT_ROW)
+    {
+        packet.payload.truncate(at + AT_ROW.len());
     }
 }
 

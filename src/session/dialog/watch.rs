@@ -9,7 +9,7 @@ use super::scanner::{FULL, HEADER, Start};
 use super::{Dialog, Outcome, Turn};
 use crate::session::hold::Hold;
 use crate::session::state::{Errand, State};
-use crate::session::tracking;
+use crate::session::tracking::{self, Beginning};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
 use crate::wire::cursor::Cursor;
@@ -44,11 +44,26 @@ pub struct Watched {
     /// What the state said last about holds, and whether it may say something else now: it is asked after every packet.
     hold: Cell<Option<Hold>>,
     stale: Cell<bool>,
+    /// The client may still ask for warnings or errors of an earlier statement, or for its number of rows.
+    leftovers: bool,
+    /// Whether the command in flight clears them for certain, and whether it leaves some itself.
+    clears: bool,
+    leaves: bool,
 }
 
 impl Watched {
     pub fn new(state: State, client: Capabilities, cn: Capabilities) -> Self {
-        Self { state, client, cn, untracked: false, hold: Cell::new(None), stale: Cell::new(true) }
+        Self {
+            state,
+            client,
+            cn,
+            untracked: false,
+            hold: Cell::new(None),
+            stale: Cell::new(true),
+            leftovers: false,
+            clears: false,
+            leaves: false,
+        }
     }
 
     fn hold(&self) -> Option<Hold> {
@@ -118,21 +133,30 @@ impl Dialog {
     }
 
     /// The CN tracks again.
-    pub fn tracked(&mut self) {
+    pub fn tracked(&mut self, beginning: &Beginning) {
         if let Some(watched) = self.watched_mut() {
             watched.untracked = false;
-            watched.state.tracked();
+            watched.state.tracked(beginning);
             watched.stale.set(true);
         }
     }
 
-    /// Whether the answer to the client's next command, which `unread` begins with, depends on the one before.
+    /// Whether something of an earlier statement is left that the client may still ask for, and that does not move along.
+    pub fn has_leftovers(&self) -> bool {
+        self.watched().is_some_and(|watched| watched.leftovers)
+    }
+
+    /// Whether the answer to the client's next command, which `unread` begins with, depends on the one before, or may leave it
+    /// possible to ask about that one later.
     pub fn asks_about_last(&self, unread: &[u8]) -> bool {
         let Some((start, watched)) = self.client.peek(unread).zip(self.watched()) else { return true };
         let end = HEADER + start.length as usize;
         let payload = &unread[HEADER..end.min(unread.len())];
         let whole = end <= unread.len();
         let command = Command::from_byte(payload.first().copied().unwrap_or_default());
+        if !matches!(command, Command::Query | Command::StmtExecute | Command::Quit) {
+            return true;
+        }
         // What is too long to be seen whole asks for nothing of the kind; what has not come yet may.
         if whole { watched.state.asks_about_last(command, payload) } else { unread.len() < LONG }
     }
@@ -254,6 +278,7 @@ impl Dialog {
         let Watch::On(watched) = &mut self.watch else { return None };
         self.overheard = false;
         let errand = watched.state.end();
+        (watched.clears, watched.leaves) = watched.state.clears_and_leaves();
         if errand.is_some() {
             watched.stale.set(true);
         }
@@ -283,6 +308,9 @@ impl Dialog {
         if self.status.has(Status::SESSION_STATE_CHANGED) && self.outcome != Outcome::Malformed {
             self.stop_at_change(start, at, look);
         }
+        if self.outcome == Outcome::Ended {
+            self.weigh_leftovers(start);
+        }
         let prepare = first && self.front.is_some_and(|pending| pending.command == Command::StmtPrepare);
         if prepare && start.payload.first() == Some(&OK) {
             self.watch_prepared(start, at, look);
@@ -293,9 +321,34 @@ impl Dialog {
     fn stop_at_change(&mut self, start: &Start<'_>, at: usize, look: &mut Look) {
         let length = HEADER + start.length as usize;
         let is_ok = matches!(start.payload.first(), Some(&(OK | EOF))) && start.length >= OK_MIN;
-        if matches!(self.watch, Watch::On(_)) && is_ok && length <= CHANGES_MAX {
+        let errand = self.front.and_then(|pending| pending.errand);
+        let Watch::On(watched) = &mut self.watch else { return };
+        if is_ok && length > CHANGES_MAX {
+            // Too long to be put together: it goes on as it is.
+            watched.state.changed_unseen(None);
+            watched.stale.set(true);
+        } else if is_ok {
             look.taken = at;
             look.stop = Some(Stop::Changed { length });
+        } else if let &[EOF, low, high, flags, more] = start.payload {
+            // A legacy EOF cannot say what has changed, and only who asked for it may hear that something has.
+            watched.state.changed_unseen(errand);
+            watched.stale.set(true);
+            let flags = Status(u16::from_le_bytes([flags, more])) - Status::SESSION_STATE_CHANGED;
+            let [flags, more] = flags.0.to_le_bytes();
+            look.patches.push(Patch { at: at + HEADER + 1, bytes: [low, high, flags, more] });
+        }
+    }
+
+    /// What the reply that ends here leaves behind for the client to ask for.
+    #[inline]
+    fn weigh_leftovers(&mut self, start: &Start<'_>) {
+        let alone = self.in_flight() == 1;
+        let Watch::On(watched) = &mut self.watch else { return };
+        if self.failed || watched.leaves || warnings(start) != Some(0) {
+            watched.leftovers = true;
+        } else if alone && watched.clears {
+            watched.leftovers = false;
         }
     }
 
@@ -347,6 +400,9 @@ impl Quiet<'_> {
     /// The session goes on with another CN, whose last status was `status`.
     pub fn settle(self, status: Status) {
         self.dialog.status = status;
+        if let Watch::On(watched) = &mut self.dialog.watch {
+            watched.leftovers = false;
+        }
     }
 }
 
@@ -356,6 +412,18 @@ fn insert_id(ok: &[u8]) -> u64 {
     let mut cursor = Cursor::new(&ok[1..]);
     let _affected = cursor.lenenc("affected rows");
     cursor.lenenc("last insert id").unwrap_or_default()
+}
+
+/// Warnings of an OK or EOF.
+#[inline]
+fn warnings(start: &Start<'_>) -> Option<u16> {
+    let mut cursor = Cursor::new(start.payload.get(1..)?);
+    if start.length >= OK_MIN {
+        cursor.lenenc("affected rows").ok()?;
+        cursor.lenenc("last insert id").ok()?;
+        cursor.u16("status flags").ok()?;
+    }
+    cursor.u16("warnings").ok()
 }
 
 const EXECUTE: u8 = 0x17;

@@ -125,8 +125,8 @@ fn what_was_not_told_is_asked() {
         let script = restore(&state, Some(results)).unwrap();
         let expected = [
             "03 SET @@session.wait_timeout=7, @@session.time_zone='+01:00'",
-            "03 SET @`a`=CAST(1 AS SIGNED), @`b`=_utf8mb4 X'78' COLLATE utf8mb4_bin, @`c`=2.5",
             "03 SET last_insert_id=41",
+            "03 SET @`a`=CAST(1 AS SIGNED), @`b`=_utf8mb4 X'78' COLLATE utf8mb4_bin, @`c`=2.5",
         ];
         assert_eq!(lines(&script), expected.map(|line| line.replace('\'', "\\'")));
         assert_eq!(restore(&state, None), Err(Hold::Variable), "nobody to ask");
