@@ -73,7 +73,7 @@ pub struct Counters {
 /// The moves of one worker's sessions from CN to CN since it started.
 #[derive(Debug, Default)]
 pub struct Moves {
-    /// Sessions that were told to move.
+    /// Sessions that were told to move. Those that end meanwhile are counted nowhere below.
     pub ordered: Count,
     /// Of them, those that are on the new CN.
     pub done: Count,

@@ -222,6 +222,8 @@ fn conclude(worker: &Rc<Worker>, order: &Move, outcome: Outcome) {
             card.last_move.replace(None);
             card.moved_at.set(Some(Instant::now()));
         }
+        // It has not stayed either.
+        Err(_) if !card.is_alive() => {}
         Err(why) => {
             if !order.held_back.get() {
                 worker.counters.moves.failed.add(1);
