@@ -147,12 +147,8 @@ impl Movers {
             worker.movers.stranded.borrow_mut().push_back(waiting);
         }
         Self::begin(worker);
-        loop {
-            place.called.raised().await;
-            if let Some(turn) = place.turn.take() {
-                return turn;
-            }
-        }
+        place.called.raised().await;
+        place.turn.take().unwrap_or_else(|| Turn::take(worker))
     }
 }
 
