@@ -2,6 +2,8 @@
 //! show, because the server at hand does not do it or because it would be too large.
 
 use super::*;
+use crate::session::restore;
+use crate::session::state::tests::state;
 
 const NONE: Capabilities = Capabilities(0);
 const MODERN: Capabilities = Capabilities::DEPRECATE_EOF;
@@ -372,4 +374,24 @@ fn quit_is_told_and_final() {
     assert_eq!(news, ClientNews { commands: 2, quit: true });
     assert_eq!(dialog.cn_bytes(&frame(1, OK)).replies, 1);
     assert!(!dialog.idle());
+}
+
+/// Every command that names a statement reaches the one that the new CN has, the last one of all too.
+#[test]
+fn after_a_move_a_statement_is_closed_where_it_is() {
+    let prepared = |id: u8| vec![0, id, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut dialog = dialog(MODERN);
+    dialog.watch(Watch::On(Box::new(Watched::new(state(), MODERN, MODERN))));
+    dialog.client_bytes(&frame(0, b"\x16SELECT c FROM t"));
+    dialog.cn_bytes(&frame(1, &prepared(1)));
+    let mut quiet = dialog.quiet().unwrap();
+    let mut answers = restore::restore(quiet.state(), None).unwrap().answers(MODERN);
+    assert_eq!(answers.packet(&prepared(7)), Ok(true));
+    restore::settle(quiet.state_mut(), answers.finish().unwrap()).unwrap();
+    quiet.settle(Status::AUTOCOMMIT);
+    for command in [0x1a, 0x18, 0x19] {
+        let mut look = Look::default();
+        dialog.look_at_client(&frame(0, &[command, 1, 0, 0, 0, 0, 0, b'x']), &mut look);
+        assert_eq!(look.patches, [Patch { at: 5, bytes: [7, 0, 0, 0] }], "{command:#x}");
+    }
 }

@@ -243,10 +243,6 @@ impl Dialog {
     #[inline]
     pub(super) fn watch_command(&mut self, command: Command, payload: &[u8], at: usize, look: &mut Look) {
         let Watch::On(watched) = &mut self.watch else { return };
-        self.overheard = watched.state.begin(command, payload);
-        if !matches!(command, Command::Query | Command::StmtExecute | Command::Ping) {
-            watched.stale.set(true);
-        }
         let statement = match command {
             Command::StmtExecute
             | Command::StmtSendLongData
@@ -256,7 +252,12 @@ impl Dialog {
             | Command::StmtBulkExecute => payload.get(1..5).and_then(|id| id.first_chunk()),
             _ => None,
         };
+        // Before the state hears of it: it forgets a statement that is closed.
         let id = statement.and_then(|id| watched.state.cn_statement(u32::from_le_bytes(*id)));
+        self.overheard = watched.state.begin(command, payload);
+        if !matches!(command, Command::Query | Command::StmtExecute | Command::Ping) {
+            watched.stale.set(true);
+        }
         if let Some(id) = id {
             look.patches.push(Patch { at: at + HEADER + 1, bytes: id.to_le_bytes() });
         }
