@@ -26,6 +26,7 @@ use crate::reactor::{Received, Socket};
 use crate::route::{self, Cn, CnState};
 use crate::session::dialog::Dialog;
 use crate::session::hold::Hold;
+use crate::wire::command::Command;
 use crate::wire::frame::{HEADER, Header};
 
 /// How long a session whose CN closed on it waits to hear whether the CN is down.
@@ -132,36 +133,41 @@ impl Stranded<'_> {
     async fn turn(&self) -> Result<Turn, Lost> {
         let now = Instant::now();
         let silence = self.card.silent_since(now).unwrap_or(now) + self.worker.migration().idle;
-        if let Some(command) = self.worker.reactor.until(silence, self.next_command()).await {
+        let command = async {
+            // One that has been silent for long already may say what it likes.
+            if silence > now { self.worker.reactor.until(silence, self.next_command()).await } else { None }
+        };
+        if let Some(command) = command.await {
             command?;
-        } else {
-            let calm = async { Some(Movers::turn(self.worker, false).await) };
-            let spoken = async {
-                self.client.received().await;
-                None
-            };
-            if let Some(turn) = calm.or(spoken).await {
-                return Ok(turn);
-            }
+            return Ok(Movers::turn(self.worker, true).await);
         }
-        Ok(Movers::turn(self.worker, true).await)
+        let calm = async { Some(Movers::turn(self.worker, false).await) };
+        let spoken = async {
+            self.client.received().await;
+            None
+        };
+        match spoken.or(calm).await {
+            Some(turn) => Ok(turn),
+            None => Ok(Movers::turn(self.worker, true).await),
+        }
     }
 
-    /// Waits for the next command, or for as much of it as tells that it does not ask about the one before.
+    /// Waits for the next command, or for as much of it as tells that it does not ask about the one before. One that does not
+    /// ask itself but may have such a question behind it is left to wait for silence.
     async fn next_command(&self) -> Result<(), Lost> {
         let mut known = 0;
         while poll_fn(|cx| self.client.poll_beyond(cx, known)).await == Received::Data {
             let mut bytes = Vec::new();
             self.client
                 .look(|chunk| bytes.extend_from_slice(&chunk[..chunk.len().min(PEEK_MAX - bytes.len())]));
-            if !self.dialog.asks_about_last(&bytes) {
+            let asks = self.dialog.has_leftovers() || self.dialog.asks_about_last(&bytes);
+            if !asks {
                 return Ok(());
             }
-            let header = bytes.first_chunk::<HEADER>();
-            if header.is_some_and(|header| Header::read(*header).length as usize <= bytes.len() - HEADER) {
+            if is_whole_statement(&bytes) {
                 return Err(Lost::Asks);
             }
-            known = bytes.len();
+            known = self.client.unread();
         }
         Err(Lost::ClientGone)
     }
@@ -187,4 +193,16 @@ impl Stranded<'_> {
             }
         }
     }
+}
+
+/// Whether `unread` begins with a statement that is all there, or so much of one as is looked at.
+fn is_whole_statement(unread: &[u8]) -> bool {
+    let Some((header, payload)) = unread.split_first_chunk::<HEADER>() else { return false };
+    let whole = unread.len() >= PEEK_MAX || Header::read(*header).length as usize <= payload.len();
+    let command = Command::from_byte(payload.first().copied().unwrap_or_default());
+    whole
+        && matches!(
+            command,
+            Command::Query | Command::StmtExecute | Command::StmtBulkExecute | Command::StmtFetch
+        )
 }

@@ -204,6 +204,7 @@ fn idle_sessions_of_a_dead_cn_are_opened_anew() {
         client.packet();
     }
     let mut slow: Vec<_> = (0..2).map(|_| RawClient::login(proxy.port, &APP).unwrap()).collect();
+    let mut pinged: Vec<_> = (0..2).map(|_| connect(proxy.port, "app", "secret")).collect();
     mortal.kill();
     for client in &mut slow {
         // The head of a command, which does not tell yet whether it asks about the one before.
@@ -216,6 +217,11 @@ fn idle_sessions_of_a_dead_cn_are_opened_anew() {
     for client in &mut slow {
         client.send_bytes(&frames(0, b"\x03SELECT 6")[4..]).unwrap();
         assert_eq!(short_text(&client.rows().unwrap()[0]), "6");
+    }
+    // What may have such a question behind it waits for silence.
+    for client in &mut pinged {
+        client.ping().unwrap();
+        assert_eq!(client.query_first("SELECT 7").unwrap(), Some(7));
     }
     wait_until("it has no session left", Duration::from_secs(5), || proxy.seats("mortal") == 0);
     let (lost, kept): (Vec<_>, Vec<_>) = busy.into_iter().partition(|client| client.has_ended());
