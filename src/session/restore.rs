@@ -37,6 +37,9 @@ const NEVER_SET: u32 = 1 << 24;
 /// ER_UNKNOWN_SYSTEM_VARIABLE, ER_INCORRECT_GLOBAL_LOCAL_VAR: a name of a SET that was refused, or of a global variable.
 const NO_SESSION_VARIABLE: [u16; 2] = [1193, 1238];
 
+/// A session that may not write cannot prepare a statement that does.
+const READ_ONLY: [&[u8]; 2] = [b"tx_read_only", b"transaction_read_only"];
+
 /// Answers for each user variable: length, text, bytes in hexadecimal, collation.
 const USER_COLUMNS: usize = 4;
 
@@ -187,7 +190,7 @@ pub fn restore(state: &State, asked: Option<Results>) -> Result<Script, Hold> {
     if abroad {
         script.statement("system variables as at login", &enter(&state.login).ok_or(Hold::Variable)?);
     }
-    restore_variables(state, &asked, &mut script)?;
+    let late = restore_variables(state, &asked, &mut script)?;
     restore_schema(state, abroad, &mut script)?;
     if asked.last_insert_id != 0 {
         let sql = format!("SET last_insert_id={}", asked.last_insert_id);
@@ -202,6 +205,9 @@ pub fn restore(state: &State, asked: Option<Results>) -> Result<Script, Hold> {
     // A text that assigns a variable makes it NULL when it is prepared.
     if !asked.user_variables.is_empty() {
         script.statement("user variables", &set(asked.user_variables.iter().cloned()));
+    }
+    if !late.is_empty() {
+        script.statement("read-only transactions", &set(late));
     }
     Ok(script)
 }
@@ -313,11 +319,12 @@ fn enter(context: &Context) -> Option<Vec<u8>> {
     Some(set(assignments.collect::<Option<Vec<_>>>()?))
 }
 
-fn restore_variables(state: &State, asked: &Asked, script: &mut Script) -> Result<(), Hold> {
+/// Gives the assignments that have to wait until all is prepared.
+fn restore_variables(state: &State, asked: &Asked, script: &mut Script) -> Result<Vec<Vec<u8>>, Hold> {
     let mut variables: Vec<&Variable> = state.variables.iter().collect();
     // A connection's character set brings its own collation, so the collation comes after it.
     variables.sort_by_key(|variable| *variable.name == *COLLATION);
-    let mut assignments = Vec::new();
+    let (mut assignments, mut late) = (Vec::new(), Vec::new());
     let mut names: Vec<Vec<u8>> = Vec::new();
     for variable in variables {
         let literal = match &variable.value {
@@ -329,17 +336,19 @@ fn restore_variables(state: &State, asked: &Asked, script: &mut Script) -> Resul
             names.push(literal.clone());
         }
         let all_alike = names.len() == CHARACTER_SETS.len() && names.iter().all(|name| *name == names[0]);
-        assignments.push(match &*variable.name {
+        let assignment = match &*variable.name {
             COLLATION if state.names_collate && all_alike => {
                 [b"NAMES ", &names[0][..], b" COLLATE ", &literal].concat()
             }
             name => [&session_variable(name)[..], b"=", &literal].concat(),
-        });
+        };
+        let waits = READ_ONLY.contains(&&*variable.name);
+        if waits { &mut late } else { &mut assignments }.push(assignment);
     }
     if !assignments.is_empty() {
         script.statement("system variables", &set(assignments));
     }
-    Ok(())
+    Ok(late)
 }
 
 fn restore_schema(state: &State, abroad: bool, script: &mut Script) -> Result<(), Hold> {
@@ -392,6 +401,15 @@ fn user_literal(column: Column, values: &[Option<&[u8]>]) -> Option<Vec<u8>> {
     }
 }
 
+/// Whether hexadecimal digits spell UTF-8: a server takes no other bytes for a literal of such a character set, though a session may hold
+/// them.
+fn is_utf8(hex: &[u8]) -> bool {
+    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or_default() as u8;
+    let bytes: Vec<u8> =
+        hex.chunks(2).map(|pair| pair.iter().fold(0, |sum, byte| sum << 4 | digit(*byte))).collect();
+    std::str::from_utf8(&bytes).is_ok()
+}
+
 fn string_literal(null: bool, hex: Option<&[u8]>, collation: &[u8]) -> Option<Vec<u8>> {
     let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     let charset = collation.split(|byte| *byte == b'_').next()?;
@@ -401,6 +419,7 @@ fn string_literal(null: bool, hex: Option<&[u8]>, collation: &[u8]) -> Option<Ve
     let value = match hex {
         None if null => None,
         None => return None,
+        Some(hex) if charset.starts_with(b"utf8") && !is_utf8(hex) => return None,
         Some(hex) if hex.iter().all(u8::is_ascii_hexdigit) => Some([b"X'", hex, b"'"].concat()),
         Some(_) => return None,
     };

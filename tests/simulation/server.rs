@@ -540,13 +540,8 @@ impl Server {
         let statement = Prepared { text, context, types: None, long_data: None, cursor: false };
         let columns = u16::from(statement.text.starts_with("SELECT"));
         let parameters = statement.parameters() as u16;
-        let ok = PrepareOk {
-            statement: self.last_id,
-            columns,
-            parameters,
-            warnings: 0,
-            metadata_follows: true,
-        };
+        let ok =
+            PrepareOk { statement: self.last_id, columns, parameters, warnings: 0, metadata_follows: true };
         let mut payload = Vec::new();
         ok.write(&mut payload, self.capabilities);
         write_packet(out, seq, &payload);

@@ -131,7 +131,13 @@ impl Talk {
     }
 
     /// Sends the head of an execution with the types put in.
-    fn replace(&mut self, mut head: usize, unread: &mut Vec<u8>, rest: &mut &[u8], sent: &mut Vec<u8>) -> usize {
+    fn replace(
+        &mut self,
+        mut head: usize,
+        unread: &mut Vec<u8>,
+        rest: &mut &[u8],
+        sent: &mut Vec<u8>,
+    ) -> usize {
         loop {
             while unread.len() < head {
                 let (byte, after) = rest.split_first().expect("the rest of an execution");
