@@ -59,7 +59,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd) {
     worker.counters.logins.add(1);
     let Seated { cn, cn_socket, seat, capabilities, dialog } = seated;
     let flow = Flow::default();
-    let tunnel = Tunnel {
+    let tunnel = Box::new(Tunnel {
         worker,
         card: session.card(),
         client: client.socket,
@@ -69,7 +69,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd) {
         capabilities,
         dialog,
         flow,
-    };
+    });
     if let Some(luggage) = tunnel.run().await {
         handover::depart(session, luggage);
     }
@@ -79,7 +79,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd) {
 pub(super) async fn resume(session: SessionGuard, luggage: Box<Luggage>) {
     let worker = &session.worker;
     let Luggage { client, cn_leg, cn, capabilities, dialog, flow, transit } = *luggage;
-    let tunnel = Tunnel {
+    let tunnel = Box::new(Tunnel {
         worker,
         card: session.card(),
         client: client.unpack(worker),
@@ -89,7 +89,7 @@ pub(super) async fn resume(session: SessionGuard, luggage: Box<Luggage>) {
         capabilities,
         dialog,
         flow,
-    };
+    });
     drop(transit);
     if let Some(luggage) = tunnel.run().await {
         handover::depart(session, luggage);
@@ -122,13 +122,22 @@ struct Tunnel<'a> {
 
 impl Tunnel<'_> {
     /// To its end here, which is that of the session unless there is something to take along to another worker.
-    async fn run(mut self) -> Option<Box<Luggage>> {
-        let ending = match self.live().await {
-            Left::Ended(ending) => ending,
-            Left::Detached { client, cn } => return Some(self.pack(client, cn)),
-        };
+    ///
+    /// The tunnel is boxed, as a future has room for every place that a value is moved to, and so is the parting.
+    async fn run(mut self: Box<Self>) -> Option<Box<Luggage>> {
+        match self.live().await {
+            Left::Ended(ending) => {
+                Box::pin(self.part(ending)).await;
+                None
+            }
+            Left::Detached { client, cn } => Some(self.pack(client, cn)),
+        }
+    }
+
+    /// Ends the session.
+    async fn part(self: Box<Self>, ending: Ending) {
         self.card.retire(&self.worker.reactor);
-        let Self { worker, card, client, cn, cn_socket, seat, capabilities, dialog, .. } = self;
+        let Self { worker, card, client, cn, cn_socket, seat, capabilities, dialog, .. } = *self;
         debug!(session = card.id.0, cn = &*cn.id, ?ending, "session ends");
         drop(cn_socket);
         let parting = Parting { worker, client: &client, capabilities };
@@ -145,7 +154,6 @@ impl Tunnel<'_> {
             }
             Ending::ShutDown => parting.tell(&dialog, &Refusal::ShuttingDown).await,
         }
-        None
     }
 
     /// Relays to the end, with the pauses that are asked for.
@@ -207,7 +215,7 @@ impl Tunnel<'_> {
     }
 
     /// All that the session is, by the new descriptors of its legs. Its seat here is given back.
-    fn pack(self, client: OwnedFd, cn_leg: OwnedFd) -> Box<Luggage> {
+    fn pack(self: Box<Self>, client: OwnedFd, cn_leg: OwnedFd) -> Box<Luggage> {
         Box::new(Luggage {
             client: PackedLeg { fd: client, unread: self.client.into_unread() },
             cn_leg: PackedLeg { fd: cn_leg, unread: self.cn_socket.into_unread() },
