@@ -395,3 +395,18 @@ fn after_a_move_a_statement_is_closed_where_it_is() {
         assert_eq!(look.patches, [Patch { at: 5, bytes: [7, 0, 0, 0] }], "{command:#x}");
     }
 }
+
+/// An INSERT that fails by a duplicate key has begun a transaction and keeps its locks.
+#[test]
+fn without_autocommit_an_error_leaves_the_transaction_in_doubt() {
+    for (flags, held) in [(Status::AUTOCOMMIT, None), (Status(0), Some(Hold::Transaction))] {
+        let mut dialog = Dialog::new(MODERN, flags);
+        dialog.watch(Watch::On(Box::new(Watched::new(state(), MODERN, MODERN))));
+        dialog.client_bytes(&frame(0, QUERY));
+        dialog.cn_bytes(&frame(1, ERR));
+        assert_eq!(dialog.hold(), held);
+        dialog.client_bytes(&frame(0, QUERY));
+        dialog.cn_bytes(&frame(1, &[0, 0, 0, flags.0 as u8, 0, 0, 0]));
+        assert_eq!(dialog.hold(), None);
+    }
+}

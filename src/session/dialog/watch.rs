@@ -119,11 +119,16 @@ impl Dialog {
             Some(Hold::LongData)
         } else if !self.idle() || watched.untracked {
             Some(Hold::Reply)
-        } else if self.in_transaction() {
+        } else if self.may_be_in_transaction() {
             Some(Hold::Transaction)
         } else {
             watched.hold()
         }
+    }
+
+    /// Without autocommit a statement that fails may have begun a transaction, and an ERR carries no status flags to tell.
+    fn may_be_in_transaction(&self) -> bool {
+        self.in_transaction() || (self.failed && !self.status.has(Status::AUTOCOMMIT))
     }
 
     /// Whether the CN has to be asked to track the session again before anything else is said.
