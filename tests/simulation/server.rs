@@ -221,22 +221,16 @@ impl Server {
         }
     }
 
-    fn end_transaction(&mut self) {
-        if std::mem::take(&mut self.memory.pins.transaction) {
-            self.memory.pins.next_transaction = false;
-        }
-    }
-
     /// What makes a session stay, and what ends that.
     fn pin(&mut self, text: &str) -> Option<Answer> {
         let name = text.split(' ').nth(2).unwrap_or_default().to_owned();
         match text.split(' ').next()? {
             "BEGIN" => {
-                self.end_transaction();
+                self.memory.end_transaction();
                 self.memory.pins.locked_tables = false;
                 self.memory.pins.transaction = true;
             }
-            "COMMIT" | "ROLLBACK" => self.end_transaction(),
+            "COMMIT" | "ROLLBACK" => self.memory.end_transaction(),
             "CREATE" => {
                 let table = format!("{}.{}", self.memory.schema, text.split(' ').nth(3)?);
                 self.told.state = true;
@@ -252,7 +246,7 @@ impl Server {
                 }
             }
             "LOCK" => {
-                self.end_transaction();
+                self.memory.end_transaction();
                 self.memory.pins.locked_tables = true;
             }
             "UNLOCK" => self.memory.pins.locked_tables = false,
@@ -511,7 +505,8 @@ impl Server {
             "session_track_schema" => {}
             name => {
                 let (name, kind) = variable(name)?;
-                self.assign(name, kind, text);
+                let number = matches!(value, Value::Integer(_) | Value::Decimal(_));
+                (kind != Kind::Number || number).then(|| self.assign(name, kind, text))?;
             }
         }
         Some(())
@@ -540,13 +535,8 @@ impl Server {
         let statement = Prepared { text, context, types: None, long_data: None, cursor: false };
         let columns = u16::from(statement.text.starts_with("SELECT"));
         let parameters = statement.parameters() as u16;
-        let ok = PrepareOk {
-            statement: self.last_id,
-            columns,
-            parameters,
-            warnings: 0,
-            metadata_follows: true,
-        };
+        let ok =
+            PrepareOk { statement: self.last_id, columns, parameters, warnings: 0, metadata_follows: true };
         let mut payload = Vec::new();
         ok.write(&mut payload, self.capabilities);
         write_packet(out, seq, &payload);
