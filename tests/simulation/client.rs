@@ -183,7 +183,7 @@ impl Client {
             for kind in kinds {
                 match kind {
                     8 => body.extend(rng.i64(1..1000).to_le_bytes()),
-                    _ => body.extend([3, b'a', rng.u8(b'a'..b'z'), b'c']),
+                    _ => body.extend([3, b'a', rng.u8(b'a'..=b'z'), b'c']),
                 }
             }
         }

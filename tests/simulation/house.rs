@@ -20,6 +20,7 @@ use corelane::route::moves::{moves, refuges};
 use corelane::route::{Cn, Flavour, Group, Identity, View, WorkState, route};
 
 use super::place::{BACK_OFF_MAX, DWELL, Moved, Session};
+use super::session::Stay;
 
 pub const TICK: Duration = Duration::from_millis(200);
 pub const TOLERANCE: f64 = 0.2;
@@ -32,14 +33,15 @@ const TENANTS: [&str; 9] =
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     pub sessions: u32,
-    pub steps: u32,
+    /// Commands that clients said.
+    pub commands: u32,
     pub moves: u32,
     pub failed: u32,
     pub refuges: u32,
     pub evicted: u32,
     pub disturbances: u32,
     /// Why moves came to nothing, by reason.
-    pub stays: BTreeMap<String, u32>,
+    pub stays: BTreeMap<&'static str, u32>,
 }
 
 pub struct House {
@@ -184,7 +186,7 @@ impl House {
     pub fn pass(&mut self) {
         self.now += TICK;
         self.known = self.view.clone();
-        self.obey();
+        self.obey(false);
         self.probe();
         if !self.calm {
             self.disturb();
@@ -233,6 +235,7 @@ impl House {
         let (now, calm) = (self.now, self.calm);
         for at in 0..self.sessions.len() {
             let session = &mut self.sessions[at];
+            self.figures.commands += session.talk.take_commands();
             let to = session.order.as_ref().map(|order| order.to.slot);
             let dark = to.is_some_and(|slot| self.dark.contains_key(&slot));
             let fails = dark || (!calm && to.is_some() && self.rng.usize(..40) == 0);
@@ -246,7 +249,7 @@ impl House {
                 }
                 Moved::Failed => {
                     self.figures.failed += 1;
-                    let why = format!("{:?}", session.stays);
+                    let why = session.stays.map_or("", Stay::name);
                     *self.figures.stays.entry(why).or_default() += 1;
                 }
             }
@@ -295,8 +298,12 @@ impl House {
         let counted: u32 =
             self.census.rows.iter().map(|(_, row)| row.sessions - row.leaving + row.arriving).sum();
         assert_eq!(counted as usize, self.sessions.len(), "every session counts once");
+        let evicted = self.figures.evicted;
         self.judge_drains();
         self.plan();
+        if self.calm {
+            self.obey(evicted == self.figures.evicted);
+        }
     }
 
     fn judge_drains(&mut self) {
@@ -323,9 +330,6 @@ impl House {
             self.check_step(step);
         }
         self.posted = plan.steps;
-        if self.calm {
-            self.obey();
-        }
     }
 
     fn check_step(&self, step: &Step) {
@@ -335,8 +339,9 @@ impl House {
         assert_eq!(step.dwelling_too, drains, "{step:?}");
     }
 
-    /// The workers do what they were ordered, which comes a moment later unless all is calm.
-    fn obey(&mut self) {
+    /// The workers do what they were ordered, which comes a moment later unless all is calm. `exact`: nobody has come or gone
+    /// since they counted, so they find as many as they shall move.
+    fn obey(&mut self, exact: bool) {
         for step in std::mem::take(&mut self.posted) {
             let Some(to) = self.view.cn(step.to).cloned() else { continue };
             let now = self.now;
@@ -351,7 +356,7 @@ impl House {
                         && (step.dwelling_too || !session.dwells(now))
                 })
                 .collect();
-            assert!(!self.calm || able.len() >= step.count as usize, "more than can move: {step:?}");
+            assert!(!exact || able.len() >= step.count as usize, "more than can move: {step:?}");
             able.sort_by_key(|session| session.reluctance());
             for session in able.into_iter().take(step.count as usize) {
                 let seat = self.books[session.worker.index()].take(to.slot);

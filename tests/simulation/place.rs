@@ -1,5 +1,6 @@
 //! A session in its place: on one CN, at one worker, with what the worker's card says of it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub const BACK_OFF_MAX: Duration = Duration::from_secs(8);
 /// Without a command for so long a session moves without waiting for the next.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// Lines of a session's story.
+const STORY: usize = 30;
+
 /// A move that was ordered.
 pub struct Order {
     pub to: Arc<Cn>,
@@ -28,7 +32,6 @@ pub struct Order {
     until: Duration,
     /// The seat that the new leg takes.
     seat: Seat,
-    pub dwelling_too: bool,
 }
 
 pub struct Session {
@@ -48,6 +51,8 @@ pub struct Session {
     spoke: Duration,
     next: Duration,
     pending: Vec<Say>,
+    /// What it went through lately, for whoever has to find a fault.
+    story: VecDeque<String>,
     /// Where it has been since the disturbances ended.
     pub been: Vec<CnSlot>,
     /// Why its last move came to nothing, if it did.
@@ -85,9 +90,17 @@ impl Session {
             spoke: now,
             next: now + Duration::from_millis(rng.u64(..4000)),
             pending: Vec::new(),
+            story: VecDeque::new(),
             been: Vec::new(),
             stays: None,
         }
+    }
+
+    fn note(&mut self, line: String) {
+        if self.story.len() == STORY {
+            self.story.pop_front();
+        }
+        self.story.push_back(line);
     }
 
     pub fn dwells(&self, now: Duration) -> bool {
@@ -109,18 +122,19 @@ impl Session {
     pub fn order(&mut self, to: Arc<Cn>, seat: Seat, dwelling_too: bool, now: Duration, rng: &mut Rng) {
         assert!(dwelling_too || !self.dwells(now), "ordered to move on within the dwell time");
         let opened = now + Duration::from_millis(rng.u64(..600));
-        self.order = Some(Order { to, opened, until: now + PATIENCE, seat, dwelling_too });
+        self.order = Some(Order { to, opened, until: now + PATIENCE, seat });
     }
 
-    /// Lets the client speak if it is time, and the session move if it may. `fails`: the move comes to nothing.
-    pub fn live(&mut self, now: Duration, calm: bool, fails: bool, rng: &mut Rng) -> Moved {
+    /// Lets the client speak if it is time, and the session move if it may. `breaks`: the new leg does.
+    pub fn live(&mut self, now: Duration, calm: bool, breaks: bool, rng: &mut Rng) -> Moved {
         let speaks = now >= self.next;
         if speaks && self.pending.is_empty() {
             self.pending = self.words(calm, rng);
         }
-        let moved = self.heed_order(now, speaks, fails, rng);
+        let moved = self.heed_order(now, speaks, breaks, rng);
         if speaks {
             let burst = std::mem::take(&mut self.pending);
+            self.note(format!("{now:?} {burst:?}"));
             self.talk.exchange(&burst, rng);
             self.spoke = now;
             let most = if self.talk.leg.has_pins() { 2500 } else { 9000 };
@@ -141,24 +155,21 @@ impl Session {
         self.talk.client.burst(rng)
     }
 
-    fn heed_order(&mut self, now: Duration, speaks: bool, fails: bool, rng: &mut Rng) -> Moved {
-        let Some(order) = self.order.as_ref().filter(|order| now >= order.opened) else {
+    fn heed_order(&mut self, now: Duration, speaks: bool, breaks: bool, rng: &mut Rng) -> Moved {
+        let Some(until) = self.order.as_ref().filter(|order| now >= order.opened).map(|order| order.until)
+        else {
             return Moved::Not;
         };
         let silent = !speaks && now >= self.spoke + SILENCE;
-        let stay = if fails {
-            self.carry(rng, true)
-        } else if speaks || silent {
-            match self.talk.allows(speaks.then_some(&self.pending[..])) {
-                Ok(()) => self.carry(rng, false),
-                Err(_) if now < order.until => return Moved::Not,
-                Err(hold) => Some(hold.map_or(Stay::Never, Stay::Held)),
-            }
-        } else if now < order.until {
-            return Moved::Not;
-        } else {
-            Some(Stay::Never)
+        let stay = match self.allows(speaks, silent) {
+            Ok(()) => self.talk.carry_over(rng.u32(..100), false, breaks).err(),
+            Err(_) if now < until => return Moved::Not,
+            Err(hold) => Some(hold.or(self.talk.dialog.hold()).map_or(Stay::Never, Stay::Held)),
         };
+        if !speaks && silent {
+            // The old CN was asked, or left.
+            self.talk.forget_diagnostics();
+        }
         let order = self.order.take().expect("it was looked at");
         if stay.is_some() {
             (self.stays, self.failures) = (stay, self.failures + 1);
@@ -166,19 +177,21 @@ impl Session {
             self.rests_until = now + rest.min(BACK_OFF_MAX);
             return Moved::Failed;
         }
-        if !speaks {
-            self.talk.forget_diagnostics();
-        }
         self.settle(order.to, order.seat, now)
     }
 
-    /// Carries the session over; why it stays, if it does.
-    fn carry(&mut self, rng: &mut Rng, breaks: bool) -> Option<Stay> {
-        self.talk.carry_over(rng.u32(..100), false, breaks).err()
+    /// Whether it may move before the client's next words, or in a long silence.
+    fn allows(&mut self, speaks: bool, silent: bool) -> Result<(), Option<Hold>> {
+        match (speaks, silent) {
+            (true, _) => self.talk.allows(Some(&self.pending)),
+            (_, true) => self.talk.allows(None),
+            _ => Err(None),
+        }
     }
 
     fn settle(&mut self, to: Arc<Cn>, seat: Seat, now: Duration) -> Moved {
         (self.failures, self.moved, self.stays) = (0, Some(now), None);
+        self.note(format!("{now:?} moved from {} to {}", self.cn.id, to.id));
         self.been.push(self.cn.slot);
         self.seat = seat;
         Moved::From(std::mem::replace(&mut self.cn, to))
@@ -195,5 +208,14 @@ impl Session {
         self.talk.forget_diagnostics();
         self.settle(to, seat, now);
         true
+    }
+}
+
+impl Drop for Session {
+    /// A session at which a check fails tells its story.
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.talk.failing {
+            self.story.iter().for_each(|line| println!("  {line}"));
+        }
     }
 }

@@ -225,6 +225,9 @@ impl Server {
     fn pin(&mut self, text: &str) -> Option<Answer> {
         let name = text.split(' ').nth(2).unwrap_or_default().to_owned();
         match text.split(' ').next()? {
+            "CREATE" | "DROP" if self.memory.schema.is_empty() => {
+                return Some(failed(1046, "no database selected"));
+            }
             "BEGIN" => {
                 self.memory.end_transaction();
                 self.memory.pins.locked_tables = false;
@@ -466,7 +469,7 @@ impl Server {
                 || system_name(name).starts_with("session_track_")
                 || variable(system_name(name)).is_some()
         };
-        if !items.iter().all(|item| known(item)) {
+        if !items.iter().all(known) {
             return failed(1193, "unknown system variable");
         }
         for item in items {

@@ -40,7 +40,8 @@ pub fn check_settled(house: &House) {
 fn check_one(house: &House, session: &Session) {
     let Some(opened) = moves(&house.view, &session.group, session.cn.slot) else { return };
     let here = house.view.cn(session.cn.slot).expect("it has moves");
-    let left = (&here.id, here.work, &session.stays, session.talk.dialog.hold());
+    let left =
+        (&here.id, here.work, &session.stays, session.talk.dialog.hold(), &session.talk.twin.memory.pins);
     assert!(!opened.must_leave || opened.to.is_empty(), "one was left: {left:?}");
     if opened.to.is_empty() || !here.takes_moves() {
         return;
