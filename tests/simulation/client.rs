@@ -35,10 +35,11 @@ pub enum Say {
 }
 
 /// Statements without more to them, by how often they are said.
-const TEXTS: [(&str, usize); 46] = [
+const TEXTS: [(&str, usize); 47] = [
     ("SELECT 1", 20),
     ("SELECT c FROM t", 20),
     ("INSERT INTO t VALUES (#)", 6),
+    ("INSERT INTO t VALUES ('no number')", 2),
     ("SELECT LAST_INSERT_ID()", 2),
     ("SELECT 1/0", 2),
     ("SHOW WARNINGS", 2),
@@ -183,22 +184,26 @@ impl Client {
             for kind in kinds {
                 match kind {
                     8 => body.extend(rng.i64(1..1000).to_le_bytes()),
-                    _ => body.extend([3, b'a', rng.u8(b'a'..b'z'), b'c']),
+                    _ => body.extend([3, b'a', rng.u8(b'a'..=b'z'), b'c']),
                 }
             }
         }
         Say::Execute { at, body, cursor: rng.usize(..10) == 0 }
     }
 
-    /// What makes it free to move again; none where only COM_RESET_CONNECTION does.
-    pub fn release(server: &Server, handles: &[Handle]) -> Option<Say> {
-        let pins = &server.memory.pins;
+    /// What makes it free to move again, as far as its twin knows; COM_RESET_CONNECTION where nothing else does.
+    pub fn release(&self, twin: &Server) -> Say {
+        self.unpin(twin).unwrap_or(Say::ResetConnection)
+    }
+
+    fn unpin(&self, twin: &Server) -> Option<Say> {
+        let pins = &twin.memory.pins;
         let query = |text: &str| Some(Say::Query(text.to_owned()));
         let busy = |handle: &Handle| {
-            let statement = server.statements.get(&handle.twin);
+            let statement = twin.statements.get(&handle.twin);
             statement.is_some_and(|statement| statement.cursor || statement.long_data.is_some())
         };
-        if let Some(at) = handles.iter().position(busy) {
+        if let Some(at) = self.handles.iter().position(busy) {
             return Some(Say::Reset(at));
         }
         if pins.locked_tables {
@@ -210,8 +215,9 @@ impl Client {
         if pins.transaction {
             return query("COMMIT");
         }
-        if let Some(table) = pins.temporary.first() {
-            return Some(Say::Query(format!("DROP TABLE {table}")));
+        if let Some((schema, table)) = pins.temporary.first().and_then(|table| table.split_once('.')) {
+            let elsewhere = SCHEMAS.into_iter().find(|name| *name == schema && schema != twin.memory.schema);
+            return Some(elsewhere.map_or(Say::Query(format!("DROP TABLE {table}")), Say::InitDb));
         }
         if !pins.user_locks.is_empty() {
             return query("SELECT RELEASE_ALL_LOCKS()");
@@ -248,7 +254,11 @@ impl Say {
             Self::Prepare(text) => [b"\x16", text.as_bytes()].concat(),
             Self::Execute { at, body, cursor } => execute(id(*at), u8::from(*cursor), body),
             // Without parameter types: only one that has none, or was told them before, runs.
-            Self::ExecuteLast => execute(LAST_PREPARED, 0, &[0, 0, 3, b'x', b'y', b'z', 3, b'x', b'y', b'z']),
+            Self::ExecuteLast => execute(
+                LAST_PREPARED,
+                0,
+                &[0, 0, 3, b'x', b'y', b'z', 3, b'x', b'y', b'z', 3, b'x', b'y', b'z', 3, b'x', b'y', b'z'],
+            ),
             Self::Fetch(at) => with_id(0x1c, id(*at), &10_u32.to_le_bytes()),
             Self::Reset(at) => with_id(0x1a, id(*at), b""),
             Self::Close(at) => with_id(0x19, id(*at), b""),

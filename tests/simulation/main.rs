@@ -1,34 +1,86 @@
-//! tmp
+//! The pure parts together under a seeded simulation, in one thread and virtual time: thousands of sessions with real dialogs and
+//! states, whose clients talk while CNs come, go, drain, crash and change, and whom the real placement and balance move about.
+//!
+//! At every moment: each session is counted once, what its client hears is what it would hear without moving, and what its CN
+//! remembers is what the client made it remember. When the disturbances are over the balance settles within a bound and then
+//! rests.
+//!
+//! A failure prints its seed. These variables rule a run:
+//!
+//! - `CORELANE_SIM_SEED=n`: this seed only;
+//! - `CORELANE_SIM_SEEDS=n`: so many seeds, from the first one;
+//! - `CORELANE_SIM_SESSIONS=n`: so many sessions in each.
+
 mod client;
+mod house;
 mod memory;
+mod place;
 mod server;
 mod session;
 mod sql;
-use fastrand::Rng;
-use session::*;
+mod verdict;
 
-#[test]
-fn talk_only() {
-    let seed: u64 = std::env::var("CORELANE_SIM_SEED").map_or(1, |s| s.parse().unwrap());
-    let mut moved = 0;
-    let mut stays = std::collections::BTreeMap::<String, u32>::new();
-    for n in 0..300 {
-        println!("session {n}");
-        let mut rng = Rng::with_seed(seed * 1000 + n);
-        let mut talk = Talk::new(&mut rng, n % 20 != 0);
-        for _ in 0..80 {
-            let burst = talk.client.burst(&mut rng);
-            if rng.usize(..4) == 0 && talk.allows(Some(&burst)).is_ok() {
-                assert_eq!(talk.twin.diagnostics.warnings, 0);
-                match talk.carry_over(rng.u32(..100), false, rng.usize(..10) == 0) {
-                    Ok(()) => moved += 1,
-                    Err(why) => *stays.entry(format!("{why:?}")).or_default() += 1,
-                }
-            }
-            println!("{burst:?}");
-            talk.exchange(&burst, &mut rng);
-            talk.check();
+use std::time::Duration;
+
+use house::{Figures, House, TICK};
+
+/// Seeds of the usual run, and sessions of each.
+const SEEDS: u64 = 3;
+const SESSIONS: u64 = 1000;
+/// How long the disturbances last.
+const TROUBLE: Duration = Duration::from_secs(40);
+/// Within this time after them the last session has moved.
+const SETTLED: Duration = Duration::from_secs(60);
+/// How long nothing moves then.
+const REST: Duration = Duration::from_secs(20);
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(format!("CORELANE_SIM_{name}")).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("CORELANE_SIM_{name}={text}: not a number")))
+}
+
+/// Prints the seed when the run does not come to its end.
+struct Told(u64);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("again: CORELANE_SIM_SEED={} cargo test --test simulation", self.0);
         }
     }
-    println!("{moved} {stays:#?}");
+}
+
+fn run(seed: u64, sessions: u64) -> (Figures, Duration) {
+    let _told = Told(seed);
+    let mut house = House::new(seed, sessions as usize);
+    let pass = |house: &mut House, time: Duration| {
+        for _ in 0..time.as_millis() / TICK.as_millis() {
+            house.pass();
+        }
+    };
+    pass(&mut house, TROUBLE);
+    house.calm = true;
+    house.sessions.iter_mut().for_each(|session| session.been.clear());
+    let calm_since = house.now;
+    pass(&mut house, SETTLED);
+    let settled = house.last_move.saturating_sub(calm_since);
+    let moves = house.figures.moves;
+    pass(&mut house, REST);
+    assert_eq!(house.figures.moves, moves, "it moves on and on");
+    verdict::check_settled(&house);
+    (house.figures, settled)
+}
+
+#[test]
+fn sessions_stay_themselves_and_the_balance_settles() {
+    let sessions = number("SESSIONS").unwrap_or(SESSIONS);
+    let seeds = match number("SEED") {
+        Some(seed) => seed..=seed,
+        None => 1..=number("SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        let (figures, settled) = run(seed, sessions);
+        println!("seed {seed}, settled after {settled:?}: {figures:?}");
+        assert!(figures.moves > figures.sessions / 10, "too few moves at seed {seed}: {}", figures.moves);
+    }
 }

@@ -151,6 +151,13 @@ impl Memory {
         }
     }
 
+    /// What was meant for the next transaction was meant for this one.
+    pub fn end_transaction(&mut self) {
+        if std::mem::take(&mut self.pins.transaction) {
+            self.pins.next_transaction = false;
+        }
+    }
+
     /// Sets a system variable, with what it brings along.
     pub fn set(&mut self, name: &'static str, kind: Kind, value: Option<String>) {
         let value = match (kind, value.as_deref()) {
@@ -166,7 +173,7 @@ impl Memory {
                 let charset = collation.split('_').next().unwrap_or_default();
                 self.variables.insert("character_set_connection", Some(charset.to_owned()));
             }
-            ("autocommit", Some(on)) if on == "ON" => self.pins.transaction = false,
+            ("autocommit", Some(on)) if on == "ON" => self.end_transaction(),
             _ => {}
         }
         self.variables.insert(name, value);

@@ -221,22 +221,19 @@ impl Server {
         }
     }
 
-    fn end_transaction(&mut self) {
-        if std::mem::take(&mut self.memory.pins.transaction) {
-            self.memory.pins.next_transaction = false;
-        }
-    }
-
     /// What makes a session stay, and what ends that.
     fn pin(&mut self, text: &str) -> Option<Answer> {
         let name = text.split(' ').nth(2).unwrap_or_default().to_owned();
         match text.split(' ').next()? {
+            "CREATE" | "DROP" if self.memory.schema.is_empty() => {
+                return Some(failed(1046, "no database selected"));
+            }
             "BEGIN" => {
-                self.end_transaction();
+                self.memory.end_transaction();
                 self.memory.pins.locked_tables = false;
                 self.memory.pins.transaction = true;
             }
-            "COMMIT" | "ROLLBACK" => self.end_transaction(),
+            "COMMIT" | "ROLLBACK" => self.memory.end_transaction(),
             "CREATE" => {
                 let table = format!("{}.{}", self.memory.schema, text.split(' ').nth(3)?);
                 self.told.state = true;
@@ -252,7 +249,7 @@ impl Server {
                 }
             }
             "LOCK" => {
-                self.end_transaction();
+                self.memory.end_transaction();
                 self.memory.pins.locked_tables = true;
             }
             "UNLOCK" => self.memory.pins.locked_tables = false,
@@ -472,7 +469,7 @@ impl Server {
                 || system_name(name).starts_with("session_track_")
                 || variable(system_name(name)).is_some()
         };
-        if !items.iter().all(|item| known(item)) {
+        if !items.iter().all(known) {
             return failed(1193, "unknown system variable");
         }
         for item in items {
@@ -511,7 +508,8 @@ impl Server {
             "session_track_schema" => {}
             name => {
                 let (name, kind) = variable(name)?;
-                self.assign(name, kind, text);
+                let number = matches!(value, Value::Integer(_) | Value::Decimal(_));
+                (kind != Kind::Number || number).then(|| self.assign(name, kind, text))?;
             }
         }
         Some(())

@@ -20,14 +20,27 @@ use super::client::{Client, Say};
 use super::memory::Prepared;
 use super::server::Server;
 
-/// Why a session stays where it is.
-#[derive(Debug)]
+/// Why a session stays where it is. That the new CN refuses what a restore says is no reason, but a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stay {
     /// Known before anything was asked.
     Held(Hold),
     /// Found out when the restore was written.
     HeldLate(Hold),
-    Refused(ScriptError),
+    /// The new leg was lost before it was settled.
+    Broken,
+    /// Nobody was silent, or asked about the last answer, for too long.
+    Never,
+}
+
+impl Stay {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Held(hold) | Self::HeldLate(hold) => hold.name(),
+            Self::Broken => "broken",
+            Self::Never => "never silent",
+        }
+    }
 }
 
 pub struct Talk {
@@ -37,6 +50,10 @@ pub struct Talk {
     pub client: Client,
     cn: Capabilities,
     schema: &'static str,
+    /// Commands said, until they are taken account of.
+    commands: u32,
+    /// It is being checked.
+    pub failing: bool,
 }
 
 /// Those that change what packets look like.
@@ -76,11 +93,13 @@ impl Talk {
         } else {
             dialog.watch(Watch::Off(Hold::RelayLogin));
         }
-        Self { dialog, leg, twin, client: Client::default(), cn, schema }
+        Self { dialog, leg, twin, client: Client::default(), cn, schema, commands: 0, failing: false }
     }
 
     /// The client says all of `burst` at once, and hears all answers.
     pub fn exchange(&mut self, burst: &[Say], rng: &mut Rng) {
+        self.failing = true;
+        self.commands += burst.len() as u32;
         let (mut bytes, mut expected) = (Vec::new(), Vec::new());
         for say in burst {
             write_packet(&mut bytes, &mut 0, &say.payload(|at| self.client.handles[at].id));
@@ -99,6 +118,12 @@ impl Talk {
         assert!(seen.is_empty(), "more than was asked for: {seen:?}");
         assert_eq!(self.dialog.opaque(), None, "{burst:?}");
         self.retrack();
+        self.failing = false;
+    }
+
+    /// How many commands it has said since the last time.
+    pub fn take_commands(&mut self) -> u32 {
+        std::mem::take(&mut self.commands)
     }
 
     /// What the client said as the CN hears it.
@@ -239,22 +264,30 @@ impl Talk {
     /// Makes a fresh leg the same session, as a worker does it. `lost`: the old CN cannot be asked. `breaks`: the new one
     /// loses the connection before its last answer.
     pub fn carry_over(&mut self, ids: u32, lost: bool, breaks: bool) -> Result<(), Stay> {
+        self.failing = true;
+        let carried = self.carry(ids, lost, breaks);
+        self.failing = false;
+        carried
+    }
+
+    fn carry(&mut self, ids: u32, lost: bool, breaks: bool) -> Result<(), Stay> {
         let mut fresh = Server::new(self.cn, self.schema, ids);
-        converse(&mut fresh, tracking::script(), self.cn).map_err(Stay::Refused)?;
+        converse(&mut fresh, tracking::script(), self.cn).expect("a fresh leg answers");
         let mut quiet = self.dialog.quiet().map_err(Stay::Held)?;
-        let asked = match restore::questions(quiet.state()).filter(|_| !lost) {
-            Some(questions) => Some(converse(&mut self.leg, questions, self.cn).map_err(Stay::Refused)?),
-            None => None,
-        };
+        let questions = restore::questions(quiet.state()).filter(|_| !lost);
+        let asked = questions.map(|questions| {
+            converse(&mut self.leg, questions, self.cn).expect("the old leg answers all that is asked")
+        });
         let script = restore::restore(quiet.state(), asked).map_err(Stay::HeldLate)?;
         let mut status = fresh.flags();
-        if !script.is_empty() {
-            let results = converse(&mut fresh, script, self.cn).map_err(Stay::Refused)?;
-            if breaks {
-                return Err(Stay::Refused(ScriptError::Mismatch));
-            }
+        let restores = !script.is_empty();
+        let results = converse(&mut fresh, script, self.cn).expect("a restore is never refused");
+        if breaks {
+            return Err(Stay::Broken);
+        }
+        if restores {
             status = results.status;
-            restore::settle(quiet.state_mut(), results).map_err(Stay::Refused)?;
+            restore::settle(quiet.state_mut(), results).expect("the answers are those to the restore");
         }
         quiet.settle(status);
         let old = std::mem::replace(&mut self.leg, fresh);
@@ -283,7 +316,9 @@ impl Talk {
             assert_eq!(at_cn, twin, "the client's {} is {id} at the CN", handle.id);
         }
         assert!(own.is_empty(), "statements that the client does not have: {own:?}");
-        assert_eq!(self.dialog.in_transaction(), self.leg.memory.pins.transaction);
+        if self.leg.has_pins() {
+            assert!(self.dialog.hold().is_some(), "{:?} would be left behind", self.leg.memory.pins);
+        }
     }
 }
 
