@@ -24,6 +24,8 @@ use super::session::Stay;
 
 pub const TICK: Duration = Duration::from_millis(200);
 pub const TOLERANCE: f64 = 0.2;
+/// How long a probe takes.
+const PROBE_TOOK: Duration = Duration::from_millis(1);
 const INTERVAL: Duration = Duration::from_secs(1);
 const WORKERS: u16 = 3;
 const TENANTS: [&str; 9] =
@@ -226,7 +228,7 @@ impl House {
                 true => Outcome::Failed { cause: "connection refused".into() },
                 false => Outcome::Well,
             };
-            let decision = self.placement.probe_result(slot, self.view.epoch, &outcome, now);
+            let decision = self.placement.probe_result(slot, self.view.epoch, &outcome, PROBE_TOOK, now);
             self.follow(decision);
         }
     }
