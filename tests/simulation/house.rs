@@ -63,7 +63,7 @@ pub struct House {
     /// CNs that nobody answers at, and until when.
     dark: BTreeMap<CnSlot, Duration>,
     /// No more disturbances.
-    pub calm: bool,
+    calm: bool,
     pub figures: Figures,
     /// When a session moved last.
     pub last_move: Duration,
@@ -198,6 +198,12 @@ impl House {
         self.check();
     }
 
+    /// The disturbances are over: CNs answer again, and stay as they are.
+    pub fn calm_down(&mut self) {
+        self.calm = true;
+        self.dark.clear();
+    }
+
     fn follow(&mut self, decision: Decision) {
         if decision.changed {
             let view = self.placement.view();
@@ -326,7 +332,8 @@ impl House {
         self.unfinished = plan.unfinished;
         let is_moving = self.census.rows.iter().any(|(_, row)| row.leaving > 0);
         if !plan.steps.is_empty() || is_moving {
-            self.watch_until = self.now + BACK_OFF_MAX;
+            // A move may fail until the next census, and another one has to see the end of the back-off.
+            self.watch_until = self.now + BACK_OFF_MAX + 2 * INTERVAL;
         }
         for step in &plan.steps {
             self.check_step(step);

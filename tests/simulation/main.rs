@@ -31,6 +31,8 @@ const SESSIONS: u64 = 1000;
 const TROUBLE: Duration = Duration::from_secs(40);
 /// Within this time after them the last session has moved.
 const SETTLED: Duration = Duration::from_secs(60);
+/// How long orders are still carried out that were given before.
+const AFTERMATH: Duration = Duration::from_secs(4);
 /// How long nothing moves then.
 const REST: Duration = Duration::from_secs(20);
 
@@ -59,10 +61,12 @@ fn run(seed: u64, sessions: u64) -> (Figures, Duration) {
         }
     };
     pass(&mut house, TROUBLE);
-    house.calm = true;
-    house.sessions.iter_mut().for_each(|session| session.been.clear());
+    house.calm_down();
     let calm_since = house.now;
-    pass(&mut house, SETTLED);
+    // Orders of before are over by then; one may have been to a CN that was drained meanwhile.
+    pass(&mut house, AFTERMATH);
+    house.sessions.iter_mut().for_each(|session| session.been.clear());
+    pass(&mut house, SETTLED - AFTERMATH);
     let settled = house.last_move.saturating_sub(calm_since);
     let moves = house.figures.moves;
     pass(&mut house, REST);
