@@ -129,7 +129,9 @@ impl Coordinator {
             debug!("{sessions} sessions are told to move, in {} orders", plan.steps.len());
         }
         if !plan.steps.is_empty() || self.helm.census.is_moving() {
-            self.helm.watch_until = Instant::now() + self.settings.migration.back_off_max;
+            // A move may fail until the next census, and another one has to see the end of the back-off.
+            let watch = self.settings.migration.back_off_max + 2 * self.settings.balance.interval;
+            self.helm.watch_until = Instant::now() + watch;
         }
         for step in plan.steps {
             self.order_step(step);
