@@ -85,8 +85,7 @@ struct Core {
     buffers: Buffers,
     files: Files,
     timers: Wheel,
-    /// Sockets whose receive found no buffer; armed again when there is one.
-    starved: Vec<(usize, Op)>,
+    /// Receives that found no buffer so far.
     starvations: u64,
     /// Blocks for reuse. Boxed, because the kernel reads one where it lies while it is in flight.
     #[expect(clippy::vec_box)]
@@ -112,6 +111,8 @@ enum Op {
     ReceiveLarge,
     /// One receive into a small buffer, for want of a large one.
     ReceiveOne,
+    /// One receive into memory of the socket's own, for want of any buffer.
+    ReceiveOwn,
     Send,
     Connect,
     Shutdown,
@@ -127,11 +128,12 @@ impl Op {
     }
 
     fn of(user_data: u64) -> (Self, usize) {
-        const ALL: [Op; 10] = [
+        const ALL: [Op; 11] = [
             Op::Forget,
             Op::Receive,
             Op::ReceiveLarge,
             Op::ReceiveOne,
+            Op::ReceiveOwn,
             Op::Send,
             Op::Connect,
             Op::Shutdown,
@@ -164,7 +166,6 @@ impl Reactor {
             buffers,
             files,
             timers: Wheel::new(Instant::now()),
-            starved: Vec::new(),
             starvations: 0,
             gathers: Vec::new(),
         };
@@ -189,7 +190,7 @@ impl Reactor {
     fn turn(&self) {
         self.turns.set(self.turns.get() + 1);
         let mut core = self.core.borrow_mut();
-        core.restock();
+        core.buffers.lend();
         let timeout = core.next_timer();
         core.ring.wait(self.spin, timeout);
         core.dispatch(&self.wakers);
@@ -289,20 +290,6 @@ impl Drop for Timer<'_> {
 }
 
 impl Core {
-    /// Lends the kernel the buffers that have come back, and arms those receives again that had none.
-    #[inline]
-    fn restock(&mut self) {
-        self.buffers.lend();
-        if self.starved.is_empty() {
-            return;
-        }
-        for (slot, op) in std::mem::take(&mut self.starved) {
-            if !self.rearm(slot, op) {
-                self.starved.push((slot, op));
-            }
-        }
-    }
-
     fn next_timer(&self) -> Option<Duration> {
         if self.timers.is_empty() { None } else { self.timers.next(Instant::now()) }
     }
@@ -335,7 +322,9 @@ impl Core {
         let (op, slot) = Op::of(completion.user_data());
         match op {
             Op::Forget => {}
-            Op::Receive | Op::ReceiveLarge | Op::ReceiveOne => self.received(slot, op, completion, wakers),
+            Op::Receive | Op::ReceiveLarge | Op::ReceiveOne | Op::ReceiveOwn => {
+                self.received(slot, op, completion, wakers);
+            }
             Op::Send => self.sent(slot, completion, wakers),
             Op::Shutdown => self.shut_down(slot),
             Op::Connect => self.connected(slot, completion, wakers),

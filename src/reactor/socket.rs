@@ -6,7 +6,12 @@
 //! asks for bytes. So a peer that does not read stops its sender through TCP, and a session that is stalled
 //! in bulk holds what is in its one large buffer. A short receive ends the bulk. The kernel may bring some 30
 //! buffers more before it hears of the cancellation. When small buffers are scarce the bulk begins at
-//! [`SCARCE_BUFFERS`]; when no large buffer is left, a receive takes a small one.
+//! [`SCARCE_BUFFERS`].
+//!
+//! **Starving.** A receive that finds no buffer of its kind takes one of the other kind, and when there is none of either,
+//! memory of its own, of the size of a small buffer. So a session never waits for what others hold: they might hold it
+//! until they are answered, and the answer might be what finds no buffer. A leg holds one such piece at most for each time that
+//! it asked for bytes, and only legs that have bytes to receive ever come to it.
 //!
 //! **Sending.** The kernel does not order two sends on one socket, so there is never more than one. What is
 //! sent is a chain of received buffers, forwarded without a copy, or bytes of our own; either belongs to the
@@ -84,6 +89,8 @@ pub(super) struct State {
     /// Which receive was armed last.
     receive: Op,
     bulk: bool,
+    /// Where the kernel puts bytes when no lent buffer is left.
+    own: Option<Vec<u8>>,
     /// Why nothing more will be received.
     ended: Option<Received>,
     sending: Sending,
@@ -103,7 +110,6 @@ pub(super) struct State {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Receiving {
     Idle,
-    /// Armed, or waiting to be armed again because there was no buffer.
     Armed,
     /// Cancelled, its last completion is awaited.
     Stopping,
@@ -344,6 +350,7 @@ impl State {
             receiving: Receiving::Idle,
             receive: Op::Receive,
             bulk: false,
+            own: None,
             ended: None,
             sending: Sending::Nothing,
             send_error: None,
@@ -410,43 +417,36 @@ impl Core {
 
     /// Arms the receive that fits the socket's mode.
     fn arm(&mut self, slot: usize) {
+        let receive = if self.socket(slot).bulk { Op::ReceiveLarge } else { Op::Receive };
+        self.arm_with(slot, receive);
+    }
+
+    fn arm_with(&mut self, slot: usize, receive: Op) {
         let state = self.socket(slot);
         state.receiving = Receiving::Armed;
         state.in_flight += 1;
-        let receive = if state.bulk { Op::ReceiveLarge } else { Op::Receive };
         self.push_receive(slot, receive);
-    }
-
-    /// Arms a receive again that found no buffer, if there is one now. A bulk receive makes do with a small
-    /// one, so that sessions that hold all the large ones do not stop the others.
-    pub(super) fn rearm(&mut self, slot: usize, receive: Op) -> bool {
-        let receive = match receive {
-            Op::ReceiveLarge if self.buffers.has_lent(Group::Large) => Op::ReceiveLarge,
-            Op::ReceiveLarge | Op::ReceiveOne => Op::ReceiveOne,
-            other => other,
-        };
-        let ready = self.buffers.has_lent(receive.group());
-        if ready {
-            self.push_receive(slot, receive);
-        }
-        ready
     }
 
     #[inline]
     fn push_receive(&mut self, slot: usize, receive: Op) {
         let state = self.socket(slot);
         state.receive = receive;
-        let file = &state.file;
-        let (fd, group) = (file.fd(), receive.group() as u16);
+        let (fd, group) = (state.file.fd(), receive.group() as u16);
         let entry = match receive {
             Op::Receive => opcode::RecvMulti::new(fd, group).build(),
+            Op::ReceiveOwn => {
+                let own = state.own.insert(vec![0; SMALL_BYTES]);
+                opcode::Recv::new(fd, own.as_mut_ptr(), SMALL_BYTES as u32).build()
+            }
             _ => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
                 .buf_group(group)
                 .build()
                 .flags(io_uring::squeue::Flags::BUFFER_SELECT),
         };
-        let entry = file.aim(entry).user_data(receive.tag(slot));
-        // SAFETY: the kernel picks lent buffers; the operation refers to no other memory.
+        let entry = state.file.aim(entry).user_data(receive.tag(slot));
+        // SAFETY: the kernel picks lent buffers, or writes to the socket's own memory, which its slot keeps where it is
+        // until the completion.
         unsafe { self.ring.push(&entry) };
     }
 
@@ -455,8 +455,12 @@ impl Core {
         let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
         let (result, more) = (completion.result(), cqueue::more(completion.flags()));
         if result > 0 {
-            let number = cqueue::buffer_select(completion.flags()).expect("a receive has taken a buffer");
-            self.buffers.received(&mut state.received, op.group(), number, result as u32);
+            if let Some(number) = cqueue::buffer_select(completion.flags()) {
+                self.buffers.received(&mut state.received, op.group(), number, result as u32);
+            } else if let Some(mut own) = state.own.take() {
+                own.truncate(result as usize);
+                self.buffers.bring(&mut state.received, own.into());
+            }
             if op != Op::Receive {
                 state.bulk = result as usize >= SMALL_BYTES;
             }
@@ -484,11 +488,24 @@ impl Core {
         }
     }
 
-    /// No buffer was there: the receive waits for one.
+    /// No buffer was there. Who does not wait for bytes will ask for them in time; who does gets them some other way.
+    #[cold]
     fn starve(&mut self, slot: usize, op: Op) {
         self.starvations += 1;
         self.buffers.exhausted(op.group());
-        self.starved.push((slot, op));
+        let state = self.socket(slot);
+        state.receiving = Receiving::Idle;
+        state.in_flight -= 1;
+        if !state.wants_receive {
+            return;
+        }
+        let receive = match op {
+            Op::Receive if self.buffers.has_lent(Group::Small) => Op::Receive,
+            _ if self.buffers.has_lent(Group::Large) => Op::ReceiveLarge,
+            _ if self.buffers.has_lent(Group::Small) => Op::ReceiveOne,
+            _ => Op::ReceiveOwn,
+        };
+        self.arm_with(slot, receive);
     }
 
     #[inline]
@@ -640,18 +657,7 @@ impl Core {
         for op in [receiving, sending, connecting.map(|_| Op::Connect)].into_iter().flatten() {
             self.cancel(slot, op);
         }
-        self.forget_starved(slot);
         self.free_if_closed(slot);
-    }
-
-    /// Takes back a receive that waits for a buffer; whether there was one.
-    fn forget_starved(&mut self, slot: usize) -> bool {
-        let Some(at) = self.starved.iter().position(|(starved, _)| *starved == slot) else { return false };
-        self.starved.swap_remove(at);
-        let state = self.socket(slot);
-        state.receiving = Receiving::Idle;
-        state.in_flight -= 1;
-        true
     }
 
     /// Cancels one operation by its tag, which the kernel finds at once; by file it would look at every operation

@@ -202,3 +202,30 @@ fn pipelines_that_wait_leave_buffers_for_another() {
         }
     }
 }
+
+#[test]
+fn pipelines_that_take_all_buffers_at_once_are_answered_and_so_is_another() {
+    let proxy = one_worker(1);
+    let mut other = raw(&proxy);
+    other.set_read_limit(Duration::from_secs(20));
+    let mut waiting: Vec<RawClient> = (0..40).map(|_| raw(&proxy)).collect();
+    let pings = |count: usize| frames(0, &[Com::PING]).repeat(count);
+    for client in &mut waiting {
+        client.send_bytes(&[frames(0, b"\x03SELECT SLEEP(2)"), pings(70)].concat()).unwrap();
+    }
+    thread::sleep(Duration::from_millis(300));
+    // Nothing is read while the proxy stands still, so all of it is there when it goes on: more than there are buffers.
+    proxy.signal("STOP");
+    for client in &mut waiting {
+        client.send_bytes(&pings(12_930)).unwrap();
+    }
+    proxy.signal("CONT");
+    assert_eq!(other.value("SELECT 'served'").unwrap(), "served");
+    for client in &mut waiting {
+        client.set_read_limit(Duration::from_secs(20));
+        assert_eq!(client.rows().unwrap().len(), 1);
+        for n in 0..13_000 {
+            assert_eq!((client.packet()[0], client.sequence), (0, 1), "the ping {n}");
+        }
+    }
+}

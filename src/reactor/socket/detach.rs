@@ -58,7 +58,6 @@ impl Socket {
 impl Core {
     /// Takes back the receive, and is ready after its last completion.
     fn poll_resting(&mut self, slot: usize, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        self.forget_starved(slot);
         let state = self.socket(slot);
         if !matches!(state.sending, Sending::Nothing) || state.rest_is_away {
             return Poll::Ready(Err(io::ErrorKind::ResourceBusy.into()));
