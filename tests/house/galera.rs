@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::client::{LoginAs, RawClient};
+use mysql::Conn;
+use mysql::prelude::Queryable;
+
+use super::cluster::driver_opts;
 use super::mariadb::{Mariadb, Origin, server_version};
 use super::place::{cache, free_port, wait_until};
 
@@ -67,11 +70,12 @@ fn start_node(name: &str, data: &Path, channels: &[u16], own: usize) -> Mariadb 
     Mariadb::start_from(name, &Origin { data: data.into(), init: false, scripts: Some(scripts) }, options)
 }
 
+/// Waits until it is level with the others. A node that joins may close any connection before it has answered.
 fn wait_synced(node: &Mariadb) {
-    let root = LoginAs { user: "root", password: "", database: "" };
     wait_until(&format!("{} is synced", node.name), JOIN_LIMIT, || {
-        let state = RawClient::login(node.port, &root).and_then(|mut client| client.value(ASK_STATE));
-        state.is_ok_and(|state| state == "Synced")
+        let state =
+            Conn::new(driver_opts(node.port, "root", "")).and_then(|mut node| node.query_first(ASK_STATE));
+        state.is_ok_and(|state: Option<String>| state.as_deref() == Some("Synced"))
     });
 }
 

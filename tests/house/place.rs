@@ -37,10 +37,23 @@ impl Drop for Workplace {
     }
 }
 
-/// A TCP port of 127.0.0.1 that nobody listens on now.
+/// A TCP port of 127.0.0.1 that nobody listens on now, and that this run does not give again.
+///
+/// It lies below the ports which the kernel gives to connections, so that none of those takes it before its server starts.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a free port");
-    listener.local_addr().expect("the bound address").port()
+    const FIRST: u32 = 10_000;
+    static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(std::process::id() * 61));
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let ports = u32::from(first_of_connections()) - FIRST;
+    let candidates = (0..ports).map(|_| FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % ports);
+    candidates.map(|port| port as u16).find(free).expect("a free port")
+}
+
+/// The first port that the kernel takes for a connection's own end.
+fn first_of_connections() -> u16 {
+    let range =
+        fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("read the range of ports");
+    range.split_whitespace().next().and_then(|first| first.parse().ok()).expect("a number")
 }
 
 /// Whether somebody listens on a TCP port of 127.0.0.1, by the kernel's own list: no connection is made.
