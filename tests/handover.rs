@@ -20,6 +20,7 @@ use corelane::mailbox::message::{Event, MoveOrder, Order, Parcel, Picture, Sessi
 use corelane::mailbox::{self, CoordinatorEnd, Unsent, pair};
 use corelane::metrics::{Counters, Tally};
 use corelane::placement::Placement;
+use corelane::placement::duty::Terms;
 use corelane::session::face::Face;
 use corelane::session::user::{KnownUser, Users};
 use corelane::worker::{self, WorkerError};
@@ -84,7 +85,8 @@ impl Workers {
     fn start_with(text: &str, users: Users) -> Self {
         let settings = config::read(text, "handover.toml").unwrap();
         let mut placement = Placement::new(&settings.probe);
-        let _ = placement.reload(&settings.cns, |_| 0);
+        let terms = Terms { deadline: None, at_deadline: settings.drain.at_deadline, then_remove: false };
+        let _ = placement.reload(&settings.cns, |_| 0, terms, Duration::ZERO);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let counters: Vec<Arc<Counters>> = vec![Arc::default(), Arc::default()];

@@ -42,7 +42,7 @@ use crate::placement::{self, Decision, Placement};
 use crate::route::View;
 use crate::session::face::Face;
 use accounts::{Reading, Tables};
-use desk::{CnRow, Desk, Question, Roll, WorkerFacts};
+use desk::{CnRow, Desk, DrainTerms, Question, Roll, WorkerFacts};
 use errand::Errands;
 use inbox::{Inbox, Wake};
 use post::Post;
@@ -311,7 +311,9 @@ impl Coordinator {
 
     /// Takes over the CNs of the settings, and looks their names up from now on.
     fn take_cns(&mut self) {
-        let decision = self.placement.reload(&self.settings.cns, |slot| self.tally.seats(slot));
+        let (terms, now) = (self.terms(DrainTerms::default(), true), self.epoch.elapsed());
+        let seats = |slot| self.tally.seats(slot);
+        let decision = self.placement.reload(&self.settings.cns, seats, terms, now);
         self.follow(decision);
         self.compose_face();
         self.names = None;

@@ -54,7 +54,7 @@ impl Coordinator {
         Ok(if said.is_empty() { "nothing changes".to_owned() } else { said })
     }
 
-    fn terms(&self, asked: DrainTerms, then_remove: bool) -> Terms {
+    pub(super) fn terms(&self, asked: DrainTerms, then_remove: bool) -> Terms {
         let rules = &self.settings.drain;
         let deadline = match asked.deadline_s {
             None => rules.deadline,

@@ -3,7 +3,7 @@
 //! A CN is working until a drain begins. It is drained when nobody sits on it and no worker can send a session
 //! there any more, which is sure once every worker has counted its sessions by a view in which the CN drains. A
 //! drain may have a deadline; then the sessions that are left are ended, or waited for. What is to be left out of
-//! the table when it is drained is known here too.
+//! the table when it is drained is known here too: what an operator removes, and what the configuration no longer lists.
 //!
 //! It orders nothing: [`Duty::look`] says what there is to do.
 
@@ -33,6 +33,8 @@ pub struct Duty {
     since: Duration,
     /// The first epoch in which workers know that it drains.
     epoch: Epoch,
+    /// It drains only because the configuration does not list it any more.
+    unlisted: bool,
     drained: bool,
     deadline_said: bool,
     evicted: Option<Duration>,
@@ -61,15 +63,42 @@ pub enum Action {
 }
 
 impl Duty {
+    /// An operator wants it to be drained.
     pub fn begin(terms: Terms, epoch: Epoch, now: Duration) -> Self {
-        Self { terms, since: now, epoch, drained: false, deadline_said: false, evicted: None }
+        Self {
+            terms,
+            since: now,
+            epoch,
+            unlisted: false,
+            drained: false,
+            deadline_said: false,
+            evicted: None,
+        }
     }
 
-    /// Takes over other terms; a deadline counts from now on.
+    /// The configuration does not list it any more.
+    pub fn begin_unlisted(terms: Terms, epoch: Epoch, now: Duration) -> Self {
+        Self { unlisted: true, ..Self::begin(Terms { then_remove: true, ..terms }, epoch, now) }
+    }
+
+    /// Takes over other terms of an operator; a deadline counts from now on.
     pub fn change(&mut self, terms: Terms, now: Duration) {
         let then_remove = terms.then_remove || self.terms.then_remove;
         self.terms = Terms { then_remove, ..terms };
-        (self.since, self.deadline_said, self.evicted) = (now, false, None);
+        (self.since, self.deadline_said, self.evicted, self.unlisted) = (now, false, None, false);
+        self.drained &= !then_remove;
+    }
+
+    /// The configuration does not list it any more: it is to be removed as well.
+    pub fn unlist(&mut self) {
+        self.terms.then_remove = true;
+        self.drained = false;
+    }
+
+    /// The configuration lists it, so it stays in the table. True if nothing else wants it to be drained.
+    pub fn relist(&mut self) -> bool {
+        self.terms.then_remove = false;
+        self.unlisted
     }
 
     pub fn state(&self) -> WorkState {
@@ -170,5 +199,26 @@ mod tests {
         assert_eq!(duty.due(), Some(s(101)));
         duty.change(Terms { deadline: None, at_deadline: AtDeadline::Close, then_remove: false }, s(100));
         assert!(duty.terms.then_remove, "what shall be removed is not forgotten");
+    }
+
+    #[test]
+    fn what_is_drained_already_is_drained_once_more_before_it_is_removed() {
+        let mut duty = duty(None, AtDeadline::Close);
+        assert_eq!(duty.look(seen(0, 5), s(11)), Some(Action::Drained { after: s(1) }));
+        duty.change(Terms { deadline: None, at_deadline: AtDeadline::Close, then_remove: true }, s(20));
+        assert_eq!(duty.look(seen(0, 5), s(21)), Some(Action::Drained { after: s(1) }));
+        duty.unlist();
+        assert_eq!(duty.look(seen(0, 5), s(22)), Some(Action::Drained { after: s(2) }));
+    }
+
+    #[test]
+    fn what_is_listed_again_goes_on_draining_only_where_an_operator_wanted_it() {
+        let terms = Terms { deadline: None, at_deadline: AtDeadline::Close, then_remove: false };
+        let mut unlisted = Duty::begin_unlisted(terms, Epoch(5), s(10));
+        assert!(unlisted.terms.then_remove);
+        assert!(unlisted.clone().relist());
+        unlisted.change(terms, s(11));
+        assert!(!unlisted.relist());
+        assert!(!unlisted.terms.then_remove);
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! The life of a CN: `reload` adds it, and asks for a probe as soon as its address is known; `resolved` gives the
 //! address of a named host; `probe_result` and `report` take it down and bring it back, `tick` ends cool-downs;
-//! `reload` without it removes it. At another address, or with another flavour, it starts anew.
+//! `reload` without it removes it, at once or, where it has sessions, when it is drained. At another address, or with another
+//! flavour, it starts anew.
 //!
 //! An operator may `add`, `alter`, `drain` and `resume` CNs; that holds until the configuration is read again, but
 //! for a drain, which goes on. `look` says how far the drains have come ([`duty`]).
@@ -96,10 +97,63 @@ impl Placement {
         self.thresholds = thresholds(probe);
     }
 
-    /// Takes over the CN list of a configuration, and says what changed.
+    /// Takes over the CN list of a configuration, and says what changed. A CN that it no longer lists is drained by `terms`
+    /// and then removed; at once where nobody sits on it. One that was to be removed and is listed stays.
     ///
     /// `seats` gives the seats taken on a slot, over all workers; a slot is not given away while there are any.
-    pub fn reload(&mut self, cns: &[CnSetting], seats: impl Fn(CnSlot) -> u32) -> Decision {
+    pub fn reload(
+        &mut self,
+        cns: &[CnSetting],
+        seats: impl Fn(CnSlot) -> u32,
+        terms: Terms,
+        now: Duration,
+    ) -> Decision {
+        let is_listed = |id: &str| cns.iter().any(|cn| cn.id == id);
+        let has_seats = |cn: &&CnSetting| self.table.slot(&cn.id).is_some_and(|slot| seats(slot) > 0);
+        let unlisted = self.table.settings().filter(|cn| !is_listed(&cn.id)).filter(has_seats).cloned();
+        let unlisted: Vec<CnSetting> = unlisted.collect();
+        let all: Vec<CnSetting> = cns.iter().chain(&unlisted).cloned().collect();
+        let mut decision = self.take(&all, seats);
+        for cn in &unlisted {
+            decision.add(self.unlist(&cn.id, terms, now));
+        }
+        for cn in cns {
+            decision.add(self.relist(&cn.id));
+        }
+        decision
+    }
+
+    /// Drains a CN that the configuration does not list any more.
+    fn unlist(&mut self, id: &str, terms: Terms, now: Duration) -> Decision {
+        let Some(slot) = self.table.slot(id) else { return Decision::default() };
+        let removed_already = self.duties.get(&slot).is_some_and(|duty| duty.terms.then_remove);
+        if removed_already {
+            return Decision::default();
+        }
+        self.table.bump();
+        match self.duties.get_mut(&slot) {
+            Some(duty) => duty.unlist(),
+            None => _ = self.duties.insert(slot, Duty::begin_unlisted(terms, self.table.epoch(), now)),
+        }
+        let say =
+            vec![format!("{id} is not listed any more: it drains and is removed then, {}", until(terms))];
+        Decision { changed: true, say, ..Decision::default() }
+    }
+
+    /// Keeps a CN that the configuration lists in the table; an operator's drain goes on.
+    fn relist(&mut self, id: &str) -> Decision {
+        let Some(slot) = self.table.slot(id) else { return Decision::default() };
+        let ends = self.duties.get_mut(&slot).is_some_and(Duty::relist);
+        if !ends {
+            return Decision::default();
+        }
+        self.duties.remove(&slot);
+        self.table.bump();
+        Decision { changed: true, say: vec![format!("{id} is listed again")], ..Decision::default() }
+    }
+
+    /// Makes the table be of these CNs.
+    fn take(&mut self, cns: &[CnSetting], seats: impl Fn(CnSlot) -> u32) -> Decision {
         let changes = self.table.reload(cns, seats);
         for slot in &changes.removed {
             self.health.remove(slot);
@@ -124,7 +178,7 @@ impl Placement {
         }
         let id = setting.id.clone();
         let cns: Vec<_> = self.table.settings().cloned().chain([setting]).collect();
-        let decision = self.reload(&cns, seats);
+        let decision = self.take(&cns, seats);
         self.table.slot(&id).map(|_| decision).ok_or(ChangeError::Full)
     }
 
@@ -140,19 +194,21 @@ impl Placement {
         if let Some(cn) = cns.iter_mut().find(|cn| cn.id == id) {
             change(cn);
         }
-        Ok(self.reload(&cns, seats))
+        Ok(self.take(&cns, seats))
     }
 
     /// Begins to drain a CN, or changes the terms of a drain.
     pub fn drain(&mut self, id: &str, terms: Terms, now: Duration) -> Result<Decision, ChangeError> {
-        let slot = self.slot(id)?;
-        let how = match terms.deadline {
-            None => "without a deadline".to_owned(),
-            Some(limit) => format!("until {limit:?} from now"),
-        };
+        let (slot, how) = (self.slot(id)?, until(terms));
         if let Some(duty) = self.duties.get_mut(&slot) {
+            let before = duty.state();
             duty.change(terms, now);
+            let changed = duty.state() != before;
+            if changed {
+                self.table.bump();
+            }
             return Ok(Decision {
+                changed,
                 say: vec![format!("{id} goes on draining, {how}")],
                 ..Decision::default()
             });
@@ -195,7 +251,7 @@ impl Placement {
         }
         if !gone.is_empty() {
             let rest: Vec<_> = self.table.settings().filter(|cn| !gone.contains(&cn.id)).cloned().collect();
-            all.add(self.reload(&rest, |_| 0));
+            all.add(self.take(&rest, |_| 0));
         }
         all
     }
@@ -305,6 +361,13 @@ impl Placement {
     }
 }
 
+fn until(terms: Terms) -> String {
+    match terms.deadline {
+        None => "without a deadline".to_owned(),
+        Some(limit) => format!("until {limit:?} from now"),
+    }
+}
+
 /// What an operator should hear of a drain.
 fn said(id: &str, action: Action, sessions: u32) -> Option<String> {
     match action {
@@ -348,9 +411,13 @@ mod tests {
         Outcome::Failed { cause: "connection refused".into() }
     }
 
+    fn reload(placement: &mut Placement, cns: &[CnSetting], seats: fn(CnSlot) -> u32) -> Decision {
+        placement.reload(cns, seats, terms(None, false), ms(0))
+    }
+
     fn placement(cns: &[CnSetting]) -> Placement {
         let mut placement = Placement::new(&PROBE);
-        let _ = placement.reload(cns, nobody);
+        let _ = reload(&mut placement, cns, nobody);
         placement
     }
 
@@ -362,13 +429,13 @@ mod tests {
     #[test]
     fn new_cns_are_probed_as_soon_as_their_address_is_known() {
         let mut placement = Placement::new(&PROBE);
-        let first = placement.reload(&[setting("cn1", A), setting("cn2", "db:3306")], nobody);
+        let first = reload(&mut placement, &[setting("cn1", A), setting("cn2", "db:3306")], nobody);
         assert_eq!((first.changed, first.probe_now), (true, vec![CnSlot(0)]));
         let second = placement.resolved("cn2", &[B.parse().unwrap()]);
         assert_eq!(second.say, [format!("cn2 is at {B}")]);
         assert_eq!((second.changed, second.probe_now), (true, vec![CnSlot(1)]));
         assert_eq!(
-            placement.reload(&[setting("cn1", A), setting("cn2", "db:3306")], nobody),
+            reload(&mut placement, &[setting("cn1", A), setting("cn2", "db:3306")], nobody),
             Decision::default()
         );
     }
@@ -403,7 +470,7 @@ mod tests {
         let old = placement.epoch();
         let _ = placement.probe_result(CnSlot(0), old, &refused(), ms(0), ms(0));
         assert_eq!(states(&placement), "cn1 down");
-        let moved = placement.reload(&[setting("cn1", B)], nobody);
+        let moved = reload(&mut placement, &[setting("cn1", B)], nobody);
         assert_eq!(moved.say, [format!("cn1 address changed from {A} to {B}")]);
         assert_eq!((moved.probe_now, states(&placement)), (vec![CnSlot(0)], "cn1 working".into()));
         assert_eq!(placement.report(CnSlot(0), old, CnFailure::Refused, ms(1)), Decision::default());
@@ -417,7 +484,7 @@ mod tests {
         let mut placement = placement(&[setting("cn1", A)]);
         let _ = placement.report(CnSlot(0), placement.epoch(), CnFailure::Refused, ms(0));
         let heavier = CnSetting { weight: 2, ..setting("cn1", A) };
-        let decision = placement.reload(&[heavier], nobody);
+        let decision = reload(&mut placement, &[heavier], nobody);
         assert_eq!((decision.changed, decision.probe_now), (true, vec![]));
         assert_eq!(states(&placement), "cn1 down");
     }
@@ -439,7 +506,7 @@ mod tests {
             (decision.changed, decision.say),
             (true, vec!["cn2 drains, until 5s from now".to_owned()])
         );
-        let _ = placement.reload(&cns, nobody);
+        let _ = reload(&mut placement, &cns, nobody);
         assert_eq!(works(&placement), "cn1 working, cn2 draining");
         assert!(placement.is_draining());
         assert_eq!(placement.due(), Some(ms(5000)));
@@ -467,6 +534,52 @@ mod tests {
     }
 
     #[test]
+    fn a_cn_that_is_drained_already_can_be_removed() {
+        let mut placement = placement(&[setting("cn1", A), setting("cn2", B)]);
+        let _ = placement.drain("cn1", terms(None, false), ms(0)).unwrap();
+        let epoch = placement.epoch();
+        let drained = placement.look(|_| Seen { sessions: 0, counted_in: Some(epoch) }, ms(1000));
+        assert_eq!(drained.say, ["cn1 is drained after 1.0 s"]);
+        assert!(placement.drain("cn1", terms(None, true), ms(2000)).unwrap().changed);
+        let removed = placement.look(|_| Seen { sessions: 0, counted_in: Some(epoch) }, ms(2000));
+        assert_eq!(removed.say, ["cn1 is drained after 0.0 s", "cn1 removed"]);
+    }
+
+    #[test]
+    fn a_cn_with_sessions_that_is_not_listed_any_more_drains_first() {
+        let both = [setting("cn1", A), setting("cn2", B)];
+        let mut placement = placement(&both);
+        let seats = |slot: CnSlot| u32::from(slot == CnSlot(1));
+        let said = reload(&mut placement, &both[..1], seats).say;
+        assert_eq!(said, ["cn2 is not listed any more: it drains and is removed then, without a deadline"]);
+        assert_eq!(works(&placement), "cn1 working, cn2 draining");
+        assert_eq!(reload(&mut placement, &both[..1], seats), Decision::default());
+        assert_eq!(reload(&mut placement, &both, seats).say, ["cn2 is listed again"]);
+        assert_eq!(works(&placement), "cn1 working, cn2 working");
+        let _ = reload(&mut placement, &both[..1], seats);
+        let epoch = placement.epoch();
+        let gone = placement.look(|_| Seen { sessions: 0, counted_in: Some(epoch) }, ms(500));
+        assert_eq!(gone.say, ["cn2 is drained after 0.5 s", "cn2 removed"]);
+    }
+
+    #[test]
+    fn an_operators_drain_goes_on_whatever_the_file_lists() {
+        let both = [setting("cn1", A), setting("cn2", B)];
+        let mut placement = placement(&both);
+        let seats = |_| 1;
+        let _ = placement.drain("cn2", terms(Some(9000), true), ms(0)).unwrap();
+        assert_eq!(reload(&mut placement, &both, seats), Decision::default());
+        let epoch = placement.epoch();
+        let drained = placement.look(|_| Seen { sessions: 0, counted_in: Some(epoch) }, ms(500));
+        assert_eq!(drained.say, ["cn2 is drained after 0.5 s"], "the file has put it back");
+        let _ = reload(&mut placement, &both[..1], seats);
+        assert_eq!(
+            (works(&placement), placement.due()),
+            ("cn1 working, cn2 draining".into(), Some(ms(9000)))
+        );
+    }
+
+    #[test]
     fn an_operator_changes_the_table_and_a_reload_puts_the_file_back() {
         let cns = [setting("cn1", A)];
         let mut placement = placement(&cns);
@@ -476,13 +589,16 @@ mod tests {
         assert_eq!(error.to_string(), "there is no CN 'cn11'; did you mean 'cn1'?");
         let decision = placement.alter("cn1", |cn| cn.weight = 3, nobody).unwrap();
         assert_eq!(decision.say, ["cn1 weight changed from 1 to 3"]);
-        assert_eq!(placement.reload(&cns, nobody).say, ["cn2 removed", "cn1 weight changed from 3 to 1"]);
+        assert_eq!(
+            reload(&mut placement, &cns, nobody).say,
+            ["cn2 removed", "cn1 weight changed from 3 to 1"]
+        );
     }
 
     #[test]
     fn reports_about_removed_cns_are_ignored() {
         let mut placement = placement(&[setting("cn1", A), setting("cn2", B)]);
-        let _ = placement.reload(&[setting("cn1", A)], nobody);
+        let _ = reload(&mut placement, &[setting("cn1", A)], nobody);
         let epoch = placement.epoch();
         assert_eq!(placement.report(CnSlot(1), epoch, CnFailure::Lost, ms(0)), Decision::default());
         assert_eq!(placement.report(CnSlot(900), epoch, CnFailure::Lost, ms(0)), Decision::default());
@@ -574,7 +690,7 @@ mod tests {
                             .map(|(id, host)| setting(&format!("cn{id}"), &format!("10.0.0.{host}:3306")))
                             .collect();
                         cns.sort_by(|a, b| a.id.cmp(&b.id));
-                        placement.reload(&cns, nobody)
+                        reload(&mut placement, &cns, nobody)
                     }
                     Step::Probe(slot, outcome) => placement.probe_result(CnSlot(slot), epoch, &outcome, ms(0), now),
                     Step::Report(slot, failure) => placement.report(CnSlot(slot), epoch, failure, now),

@@ -120,7 +120,8 @@ impl House {
         (settings.balance.interval, settings.balance.moves_per_second) = (INTERVAL, 500);
         let mut placement = Placement::new(&settings.probe);
         let tally = Tally::new(WORKERS.into());
-        let _ = placement.reload(&cns(), |_| 0);
+        let terms = Terms { deadline: None, at_deadline: AtDeadline::Leave, then_remove: false };
+        let _ = placement.reload(&cns(), |_| 0, terms, Duration::ZERO);
         let groups = TENANTS.map(|name| {
             let identity = Identity::read(name.as_bytes(), [("", ""); 0], &View::default()).expect("a name");
             Arc::new(Group::of(&identity))
