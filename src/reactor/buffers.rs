@@ -69,7 +69,7 @@ impl BufferId {
     }
 
     fn of_brought(key: usize) -> Self {
-        // A key is a count of sessions at most, and those are far fewer.
+        // There are as many as bytes that were asked for at once, which memory bounds far below this bit.
         Self(key as u32 | BROUGHT_BIT)
     }
 

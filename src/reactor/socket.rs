@@ -250,6 +250,13 @@ impl Socket {
         }
     }
 
+    /// A copy of the first unread bytes.
+    pub fn peek(&self, most: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.look(|chunk| bytes.extend_from_slice(&chunk[..chunk.len().min(most - bytes.len())]));
+        bytes
+    }
+
     /// Bytes received and not read.
     #[inline]
     pub fn unread(&self) -> usize {
@@ -457,9 +464,9 @@ impl Core {
         if result > 0 {
             if let Some(number) = cqueue::buffer_select(completion.flags()) {
                 self.buffers.received(&mut state.received, op.group(), number, result as u32);
-            } else if let Some(mut own) = state.own.take() {
+            } else if let Some(own) = &mut state.own {
                 own.truncate(result as usize);
-                self.buffers.bring(&mut state.received, own.into());
+                self.buffers.bring(&mut state.received, std::mem::take(own).into());
             }
             if op != Op::Receive {
                 state.bulk = result as usize >= SMALL_BYTES;
@@ -477,6 +484,7 @@ impl Core {
         if !more {
             state.receiving = Receiving::Idle;
             state.in_flight -= 1;
+            state.own = None;
         }
         if std::mem::take(&mut state.wants_receive) || (!more && state.ended.is_some()) {
             state.wake(wakers);
@@ -622,15 +630,17 @@ impl Core {
 
     /// What was not to be sent is unread again, unless the socket that received it is gone.
     #[cold]
-    fn give_back(&mut self, chain: Chain, rest: Rest, wakers: &Wakers) {
+    fn give_back(&mut self, mut chain: Chain, rest: Rest, wakers: &Wakers) {
         let Some(owner) = self.owner(rest) else { return self.buffers.release(chain) };
         owner.rest_is_away = false;
         owner.wake(wakers);
-        if owner.closing || chain.bytes() > rest.bytes {
-            // Either nobody reads it any more, or what goes before it could not be sent.
+        if owner.closing {
             return self.buffers.release(chain);
         }
         let mut later = owner.received.take();
+        // What goes before it may not have been sent; it counts as read all the same.
+        let unsent = chain.bytes() - rest.bytes;
+        self.buffers.consume(&mut chain, unsent);
         self.buffers.prepend(chain, &mut later);
         if let Some(owner) = self.owner(rest) {
             owner.received = later;
