@@ -32,7 +32,7 @@ impl Turns {
 
 /// The candidate with the fewest seats for its weight; of several, the `turn`-th, counted round and round.
 pub fn pick<'v>(candidates: &Candidates<'v, '_>, seats: impl Fn(CnSlot) -> u32, turn: u64) -> &'v Arc<Cn> {
-    let load = |cn: &Cn| Load { seats: u64::from(seats(cn.slot)) + 1, weight: u64::from(cn.weight.max(1)) };
+    let load = |cn: &Cn| Load::with_one_more(cn, seats(cn.slot));
     let mut best = candidates.first();
     let mut best_load = load(best);
     let mut equals = 0;
@@ -54,9 +54,16 @@ pub fn pick<'v>(candidates: &Candidates<'v, '_>, seats: impl Fn(CnSlot) -> u32, 
 
 /// Seats over weight, as a fraction.
 #[derive(Clone, Copy, Debug)]
-struct Load {
+pub struct Load {
     seats: u64,
     weight: u64,
+}
+
+impl Load {
+    /// That of a CN with `seats` taken, if one more were.
+    pub fn with_one_more(cn: &Cn, seats: u32) -> Self {
+        Self { seats: u64::from(seats) + 1, weight: u64::from(cn.weight.max(1)) }
+    }
 }
 
 impl Ord for Load {

@@ -471,19 +471,13 @@ impl State {
         holds
     }
 
-    /// Commands that a restore would take.
+    /// About how many commands a restore would take, by what can be told at a glance.
     pub fn cost(&self) -> u32 {
         let held = self.held();
         let sql_prepared = held.map_or(0, |held| held.sql_prepared.len());
-        let one = [
-            !self.variables.is_empty(),
-            self.context.schema != self.login.schema,
-            held.is_some_and(|held| !held.user_variables.is_empty()),
-            self.inserted,
-            self.option.is_some(),
-        ];
-        let one = one.into_iter().filter(|needed| *needed).count();
-        (self.statements.len() + sql_prepared + one) as u32
+        let asks = self.inserted || held.is_some_and(|held| !held.user_variables.is_empty());
+        let sets = !self.variables.is_empty() || asks;
+        (self.statements.len() + sql_prepared) as u32 + u32::from(asks) + u32::from(sets)
     }
 
     /// All that a restore needs is known without asking the CN.

@@ -11,7 +11,7 @@ use super::leg::{Leg, LegError};
 use crate::config::settings::Login;
 use crate::mailbox::message::CnFailure;
 use crate::net::dial::{dial, is_about_the_cn};
-use crate::reactor::Reactor;
+use crate::reactor::{Reactor, Socket};
 use crate::route::Cn;
 use crate::session::login::{CnAuth, CnLogin, CnLoginError};
 use crate::session::refusal::Refusal;
@@ -66,12 +66,12 @@ pub(super) async fn approach(
     }
 }
 
-/// Says goodbye on a leg that has been let in, for a client that has gone meanwhile.
-pub(super) fn leave(reactor: &Reactor, leg: Leg) {
+/// Says goodbye on a connection that has been let in and that its session has left, or never took.
+pub(super) fn leave(reactor: &Reactor, socket: Socket) {
     let clock = reactor.clone();
     reactor.spawn(async move {
         // Whatever the outcome, nobody waits for it.
-        let _ = clock.until(Instant::now() + ABANDON_LIMIT, leg.socket.send(QUIT)).await;
+        let _ = clock.until(Instant::now() + ABANDON_LIMIT, socket.send(QUIT)).await;
     });
 }
 

@@ -13,7 +13,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use super::Worker;
-use super::roster::{Activity, Call, Card};
+use super::roster::{Call, Card};
 use crate::reactor::{Received, Socket};
 use crate::session::dialog::{Dialog, Look, Stop};
 
@@ -35,6 +35,8 @@ pub(super) enum Ending {
     Unreadable,
     /// An operator ends the session.
     Killed,
+    /// Its CN is drained, and the time for that is over.
+    Evicted,
     /// The worker stops, and the session is idle or out of time.
     ShutDown,
 }
@@ -58,6 +60,13 @@ pub(super) struct Flow {
     quit: bool,
     client: Waiting,
     cn: Waiting,
+}
+
+impl Flow {
+    /// Another CN's leg has taken the place of the present one: nothing of that one is waited for.
+    pub fn change_cn(&mut self) {
+        self.cn = Waiting::default();
+    }
 }
 
 /// What one leg waits for.
@@ -108,7 +117,7 @@ impl Relay<'_> {
         if step.is_none() {
             step = self.poll_client(cx);
         }
-        self.card.show(Activity::of(self.dialog), self.dialog.hold());
+        self.card.show(self.dialog);
         match step {
             Some(step) => Poll::Ready(step),
             None if self.worker.is_stopping() && self.may_stop() => Poll::Ready(Step::End(Ending::ShutDown)),
@@ -218,7 +227,7 @@ impl Relay<'_> {
     #[cold]
     fn replace_head(&mut self) -> Option<()> {
         let Some(Stop::Execute { head }) = std::mem::take(&mut self.flow.client).stop else { return None };
-        let mut bytes = self.peek_client(head);
+        let mut bytes = self.client.peek(head);
         let needed = self.dialog.execute_needs(&bytes);
         if needed > head {
             self.flow.client = Waiting { known: needed - 1, stop: Some(Stop::Execute { head: needed }) };
@@ -256,6 +265,12 @@ impl Relay<'_> {
         match self.card.call.get() {
             Call::None => None,
             Call::Kill => Some(Step::End(Ending::Killed)),
+            Call::Evict { from } if self.card.slot() == Some(from) => Some(Step::End(Ending::Evicted)),
+            // It has moved meanwhile.
+            Call::Evict { .. } => {
+                self.card.call.set(Call::None);
+                None
+            }
             Call::HandOver => {
                 let resting = self.client.poll_sent(cx).is_ready() && self.cn.poll_sent(cx).is_ready();
                 (resting && self.dialog.idle() && self.flow.client.stop.is_none()).then_some(Step::HandOver)
@@ -275,17 +290,10 @@ impl Relay<'_> {
             Poll::Pending => at_once,
             Poll::Ready(Received::Data) => {
                 let left = !at_once && self.dialog.has_leftovers();
-                !left && !self.dialog.asks_about_last(&self.peek_client(PEEK_MAX))
+                !left && !self.dialog.asks_about_last(&self.client.peek(PEEK_MAX))
             }
             Poll::Ready(Received::End | Received::Broken(_)) => false,
         }
-    }
-
-    /// A copy of the first unread bytes of the client.
-    fn peek_client(&self, most: usize) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.client.look(|chunk| bytes.extend_from_slice(&chunk[..chunk.len().min(most - bytes.len())]));
-        bytes
     }
 
     /// A stopping worker waits for statements and transactions, until it is out of patience.

@@ -84,7 +84,7 @@ pub(super) fn give(worker: &Rc<Worker>, to: WorkerId, count: u32) {
     worker.reactor.spawn(async move {
         host.reactor.until(Instant::now() + HANDOVER_PATIENCE, host.finished.raised()).await;
         for card in called.iter().filter(|card| card.call.get() == Call::HandOver) {
-            card.call.set(Call::None);
+            card.call_off();
         }
     });
 }

@@ -21,7 +21,7 @@ use crate::ident::CnSlot;
 use crate::mailbox::message::{CnFailure, Picture};
 use crate::metrics::Seat;
 use crate::reactor::Socket;
-use crate::route::{self, Cn, Flavour, Group, Identity};
+use crate::route::{self, Cn, Flavour, Group, Identity, View};
 use crate::session::dialog::{Dialog, Watch, Watched};
 use crate::session::face;
 use crate::session::hold::Hold;
@@ -172,7 +172,7 @@ impl Driver<'_> {
                         self.worker.report_failure(cn.slot, failure);
                     }
                     tried.push(cn.slot);
-                    let others = route::candidates(&self.picture.view, &group, &tried).is_ok();
+                    let others = route::candidates(&self.view(), &group, &tried).is_ok();
                     if !others || tried.len() >= self.picture.login.attempts as usize {
                         return Err(refusal.into());
                     }
@@ -190,14 +190,21 @@ impl Driver<'_> {
         (cn.data.is_none() && cn.flavour != Flavour::Matrixone).then_some(Hold::NoDataSet)
     }
 
+    /// The CNs as they are now: those of the login's beginning may be drained by now, or gone.
+    fn view(&self) -> Arc<View> {
+        self.worker.view().unwrap_or_else(|| self.picture.view.clone())
+    }
+
     /// The CN for this session, with a seat taken on it before anything is waited for.
     fn choose(&self, group: &Group, tried: &[CnSlot]) -> Result<(Arc<Cn>, Seat), Refusal> {
         let worker = self.worker;
         let turn = worker.turns.borrow_mut().take();
         let seats = |slot| worker.tally.seats(slot);
-        let cn = route::route(&self.picture.view, group, seats, tried, turn)
-            .map_err(|error| Refusal::Route { cause: error.to_string() })?;
-        Ok((cn.clone(), worker.seats.take(cn.slot)))
+        let cn = route::route(&self.view(), group, seats, tried, turn)
+            .map_err(|error| Refusal::Route { cause: error.to_string() })?
+            .clone();
+        let seat = worker.seats.take(cn.slot);
+        Ok((cn, seat))
     }
 
     /// Carries the authentication to its end; one that does not get there is abandoned in order.
@@ -233,14 +240,14 @@ impl Driver<'_> {
                     shown
                 }
                 Err(cause) => {
-                    leave(&self.worker.reactor, leg);
+                    leave(&self.worker.reactor, leg.socket);
                     return Err(Refusal::CnTracking { cn: cn.id.to_string(), cause }.into());
                 }
             },
         };
         self.allow_more_time();
         if let Err(gone) = self.write_client(&ok).await {
-            leave(&self.worker.reactor, leg);
+            leave(&self.worker.reactor, leg.socket);
             return Err(gone);
         }
         self.card.standing.replace(auth.standing());
@@ -257,7 +264,8 @@ impl Driver<'_> {
         schema: Option<&[u8]>,
     ) -> Result<(Watched, Vec<u8>), String> {
         let (cn, client) = (auth.capabilities, self.capabilities);
-        let asked = converse(self.worker, &leg.socket, tracking::script(), cn).await;
+        let limit = self.picture.login.cn_timeout;
+        let asked = converse(self.worker, &leg.socket, tracking::script(), cn, limit).await;
         let asked = asked.map_err(|cause| cause.to_string())?;
         let beginning = tracking::learn(asked).map_err(|cause| cause.to_string())?;
         let shown =

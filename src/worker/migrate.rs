@@ -2,8 +2,8 @@
 //!
 //! The life of a move:
 //!
-//! 1. [`Movers::order`] takes it down, and [`open`] logs a fresh leg in at the other CN, a bounded number at a time. The session
-//!    goes on meanwhile and knows nothing of it.
+//! 1. [`Movers::order`] takes it down, and [`open`] logs a fresh leg in at the other CN, a bounded number at a time, if what it
+//!    was ordered for is still so. The session goes on meanwhile and knows nothing of it.
 //! 2. The leg is put on the session's card as an [`Offer`]. The session's relay takes it up at its first quiet moment, when its next
 //!    command is here, or else after it has been silent for some time.
 //! 3. [`carry_over`] asks the old CN for what only it knows, restores the session at the new one in one burst and checks
@@ -15,22 +15,25 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tracing::debug;
+use futures_lite::FutureExt;
+use tracing::{debug, error};
 
 use super::Worker;
 use super::approach::{Approached, abandon, approach, leave};
 use super::flag::Flag;
 use super::leg::Leg;
 use super::login::Passport;
-use super::offer::{Candidate, Offer, Outcome};
+use super::offer::{Candidate, Offer, Outcome, Stays};
 use super::roster::{Call, Card};
 use crate::mailbox::message::Event;
 use crate::reactor::{Received, Socket};
-use crate::route::Cn;
+use crate::route::{Cn, WorkState};
 use crate::session::dialog::Dialog;
 use crate::session::hold::Hold;
 use crate::session::login::{CnLogin, CnStep, Credential, Proof};
@@ -44,8 +47,14 @@ use crate::wire::status::Status;
 
 /// Moves that wait for their turn to open a leg; as many as a worker may have sessions, or more.
 const ORDERS_MAX: usize = 1 << 17;
+/// Legs that are logged in and wait for sessions, when another is opened for a session that is held at that moment. One that is
+/// not held takes its leg soon, and is not counted against it.
+const OFFERS_MAX: u32 = 256;
 /// Bytes of the longest answer to a question of ours.
 const ANSWER_MAX: usize = 16 << 20;
+/// How long a CN that a session shall leave may take to answer before the session counts as lost with it. A move is given up
+/// long before, but the answers must be taken, as the client's next one comes behind them.
+const OLD_CN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Moves under way and waiting.
 #[derive(Default)]
@@ -55,6 +64,10 @@ pub(super) struct Movers {
     /// Sessions whose CN is lost: they go before those that have one.
     stranded: RefCell<VecDeque<Weak<Place>>>,
     waiting: RefCell<VecDeque<Move>>,
+    /// Those whose turn had come while they were held and too many offers waited.
+    held: RefCell<VecDeque<Move>>,
+    /// Legs that are being opened or wait for their sessions.
+    offers: Cell<u32>,
 }
 
 /// A turn to open a leg. There are `[migration] at_once`; it is given back when dropped.
@@ -88,32 +101,73 @@ struct Move {
     card: Rc<Card>,
     to: Arc<Cn>,
     patience: Duration,
-    /// Who wants to hear of it.
-    ticket: Option<u64>,
-    /// It was held for longer than the patience.
-    held_back: Cell<bool>,
+    reason: Reason,
+}
+
+/// Why a session was told to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// An operator wants it, and to hear of it.
+    Asked { ticket: u64 },
+    /// Its CN is being drained.
+    Drain,
+    /// It belongs elsewhere, or its CN has too many.
+    Balance,
+}
+
+impl Reason {
+    fn ticket(self) -> Option<u64> {
+        match self {
+            Self::Asked { ticket } => Some(ticket),
+            Self::Drain | Self::Balance => None,
+        }
+    }
+}
+
+impl Move {
+    /// Why it is not worth while any more; none if it is.
+    fn is_over(&self, worker: &Worker) -> Option<Stays> {
+        if !self.card.is_alive() {
+            return Some(Stays::ended());
+        }
+        let view = worker.view();
+        let from = self.card.slot().and_then(|slot| view.as_ref()?.cn(slot).cloned());
+        if self.reason == Reason::Drain && from.is_some_and(|from| from.work == WorkState::Working) {
+            return Some(Stays::CalledOff("its CN is not being drained any more".to_owned()));
+        }
+        let why = || format!("{} takes no sessions any more", self.to.id);
+        (!worker.still_takes(&self.to)).then(|| Stays::CalledOff(why()))
+    }
 }
 
 impl Movers {
     /// Takes down that `card`'s session shall move.
-    pub fn order(worker: &Rc<Worker>, card: Rc<Card>, to: Arc<Cn>, patience: Duration, ticket: Option<u64>) {
+    pub fn order(worker: &Rc<Worker>, card: Rc<Card>, to: Arc<Cn>, patience: Duration, reason: Reason) {
         let refused = card.hold().filter(|hold| hold.is_lasting()).map(|hold| hold.why().to_owned());
         let refused = refused.or_else(|| card.leaving.get().map(|_| "it is on its way already".to_owned()));
-        let full = worker.movers.waiting.borrow().len() >= ORDERS_MAX;
+        let movers = &worker.movers;
+        let full = movers.waiting.borrow().len() + movers.held.borrow().len() >= ORDERS_MAX;
         let refused = refused.or_else(|| full.then(|| format!("{ORDERS_MAX} moves wait already")));
         if let Some(why) = refused {
-            return answer(worker, ticket, Err(why));
+            return answer(worker, reason.ticket(), Err(why));
         }
         worker.counters.moves.ordered.add(1);
         card.leaving.set(Some(to.slot));
-        worker.movers.waiting.borrow_mut().push_back(Move {
-            card,
-            to,
-            patience,
-            ticket,
-            held_back: Cell::new(false),
-        });
+        movers.waiting.borrow_mut().push_back(Move { card, to, patience, reason });
         Self::begin(worker);
+    }
+
+    /// The next order to be begun.
+    fn next(&self) -> Option<Move> {
+        let full = self.offers.get() >= OFFERS_MAX;
+        let mut held = self.held.borrow_mut();
+        while let Some(next) = self.waiting.borrow_mut().pop_front() {
+            if !full || next.card.hold().is_none() {
+                return Some(next);
+            }
+            held.push_back(next);
+        }
+        if full { None } else { held.pop_front() }
     }
 
     /// Begins as many moves as may be begun.
@@ -128,11 +182,23 @@ impl Movers {
                 }
                 continue;
             }
-            let Some(next) = movers.waiting.borrow_mut().pop_front() else { return };
+            let Some(next) = movers.next() else { return };
             let (worker, turn) = (worker.clone(), Turn::take(worker));
+            movers.offers.set(movers.offers.get() + 1);
             worker.reactor.clone().spawn(async move {
-                let outcome = conduct(&worker, &next, turn).await;
+                let conducted = AssertUnwindSafe(conduct(&worker, &next, turn)).catch_unwind().await;
+                let outcome = conducted.unwrap_or_else(|_| {
+                    worker.counters.panics.add(1);
+                    error!(
+                        worker = worker.id.0,
+                        session = next.card.id.0,
+                        "a move ended by a bug of corelane"
+                    );
+                    Err(Stays::Failed("a bug of corelane".to_owned()))
+                });
+                worker.movers.offers.set(worker.movers.offers.get() - 1);
                 conclude(&worker, &next, outcome);
+                Self::begin(&worker);
             });
         }
     }
@@ -148,24 +214,24 @@ impl Movers {
         }
         Self::begin(worker);
         place.called.raised().await;
-        place.turn.take().unwrap_or_else(|| Turn::take(worker))
+        let turn = place.turn.take();
+        turn.expect("whoever is called has got a turn")
     }
 }
 
 /// A move from its turn to its end.
 async fn conduct(worker: &Rc<Worker>, order: &Move, turn: Turn) -> Outcome {
+    if let Some(over) = order.is_over(worker) {
+        return Err(over);
+    }
     let passport = order.card.passport.borrow().clone().zip(order.card.proof());
-    let opened = match passport {
-        Some((passport, proof)) if order.card.is_alive() => {
-            open(worker, &passport, proof, order.to.clone()).await
-        }
-        _ => Err("the session has ended".to_owned()),
-    };
+    let (passport, proof) = passport.ok_or_else(Stays::ended)?;
+    let opened = open(worker, &passport, proof, order.to.clone()).await;
     drop(turn);
-    let offer = Rc::new(Offer::new(opened?));
-    if !order.card.is_alive() {
+    let offer = Rc::new(Offer::new(opened.map_err(Stays::Failed)?));
+    if let Some(over) = order.is_over(worker) {
         withdraw(worker, &offer);
-        return Err("the session has ended".to_owned());
+        return Err(over);
     }
     order.card.offer.replace(Some(offer.clone()));
     let outcome = wait_for_session(worker, order, &offer).await;
@@ -178,31 +244,30 @@ async fn conduct(worker: &Rc<Worker>, order: &Move, turn: Turn) -> Outcome {
 async fn wait_for_session(worker: &Rc<Worker>, order: &Move, offer: &Offer) -> Outcome {
     let silence = worker.migration().idle;
     let patience = Instant::now() + order.patience;
-    loop {
+    // One that has taken the offer will settle it.
+    while !offer.is_taken() {
         let now = Instant::now();
+        if patience <= now {
+            order.card.call_off();
+            let why = order.card.hold().map_or("it was never silent", Hold::why);
+            return Err(Stays::Held(why));
+        }
         let silent_at = order.card.silent_since(now).map_or(now + silence, |since| since + silence);
         let at_once = silent_at <= now;
-        if !offer.is_taken() {
-            let silent_after = at_once.then(|| order.card.commands.get());
-            order.card.call(&worker.reactor, Call::Move { silent_after });
-        }
+        let silent_after = at_once.then(|| order.card.commands.get());
+        order.card.call(&worker.reactor, Call::Move { silent_after });
         let again = if at_once { now + silence } else { silent_at };
         if let Some(outcome) = worker.reactor.until(again.min(patience), offer.settled()).await {
             return outcome;
         }
-        if !offer.is_taken() && Instant::now() >= patience {
-            order.card.call.set(Call::None);
-            worker.counters.moves.held_back.add(1);
-            order.held_back.set(true);
-            return Err(order.card.hold().map_or("it was never silent", Hold::why).to_owned());
-        }
     }
+    offer.settled().await
 }
 
 /// Closes a leg that nobody took.
 fn withdraw(worker: &Worker, offer: &Offer) {
     if let Some(candidate) = offer.take() {
-        leave(&worker.reactor, candidate.leg);
+        leave(&worker.reactor, candidate.socket);
     }
 }
 
@@ -221,19 +286,32 @@ fn conclude(worker: &Rc<Worker>, order: &Move, outcome: Outcome) {
         // It has not stayed either.
         Err(_) if !card.is_alive() => {}
         Err(why) => {
-            if !order.held_back.get() {
-                worker.counters.moves.failed.add(1);
-            }
             debug!(session = card.id.0, to = &*order.to.id, "a session stays: {why}");
-            let migration = worker.migration();
-            let rest = migration.back_off * 2u32.saturating_pow(card.failures.get().min(16));
-            card.failures.set(card.failures.get() + 1);
-            card.last_move.replace(Some(why.as_str().into()));
-            card.rests_until.set(Some(Instant::now() + rest.min(migration.back_off_max)));
+            card.last_move.replace(Some(why.to_string().into()));
+            card.rests_until.set(rest(worker, card, why).map(|rest| Instant::now() + rest));
         }
     }
     let said = outcome.map(|pause| format!("moved to {} in {} us", order.to.id, pause.as_micros()));
-    answer(worker, order.ticket, said);
+    answer(worker, order.reason.ticket(), said.map_err(|why| why.to_string()));
+}
+
+/// How long a session is left alone that stays, and what is counted of it. What holds a session may end at any moment; what failed
+/// may fail again.
+fn rest(worker: &Worker, card: &Card, why: &Stays) -> Option<Duration> {
+    let migration = worker.migration();
+    match why {
+        Stays::CalledOff(_) => None,
+        Stays::Held(_) => {
+            worker.counters.moves.held_back.add(1);
+            Some(migration.back_off)
+        }
+        Stays::Failed(_) => {
+            worker.counters.moves.failed.add(1);
+            let rest = migration.back_off * 2u32.saturating_pow(card.failures.get().min(16));
+            card.failures.set(card.failures.get() + 1);
+            Some(rest.min(migration.back_off_max))
+        }
+    }
 }
 
 pub(super) fn answer(worker: &Worker, ticket: Option<u64>, outcome: Result<String, String>) {
@@ -286,11 +364,13 @@ pub(super) async fn open(
         answer = answered.ok_or("the login took too long")?.map_err(|cause| cause.to_string())?;
     };
     let capabilities = auth.capabilities;
-    let asked = tracking::script();
-    if let Err(cause) = converse(worker, &leg.socket, asked, capabilities).await {
+    let Leg { socket, .. } = leg;
+    let limit = worker.migration().restore_timeout;
+    if let Err(cause) = converse(worker, &socket, tracking::script(), capabilities, limit).await {
+        leave(&worker.reactor, socket);
         return Err(format!("CN {} does not track sessions: {cause}", cn.id));
     }
-    Ok(Candidate { cn, leg, seat, capabilities, status })
+    Ok(Candidate { cn, socket, seat, capabilities, status })
 }
 
 /// The words of an ERR.
@@ -318,6 +398,7 @@ pub(super) async fn converse(
     socket: &Socket,
     script: Script,
     capabilities: Capabilities,
+    limit: Duration,
 ) -> Result<Results, TalkError> {
     let mut bytes = Vec::new();
     script.write(&mut bytes);
@@ -345,7 +426,6 @@ pub(super) async fn converse(
             }
         }
     };
-    let limit = worker.migration().restore_timeout;
     let talked = worker.reactor.until(Instant::now() + limit, talk).await;
     talked.unwrap_or_else(|| Err(TalkError::Broken(format!("no answer within {limit:?}"))))?;
     answers.finish().map_err(|cause| TalkError::Wrong(cause.to_string()))
@@ -366,6 +446,8 @@ pub(super) enum CarryError {
     New(TalkError),
     #[error("the CN where it should go speaks differently")]
     Differs,
+    #[error("the CN where it is took {0:?} to tell what only it knows")]
+    Slow(Duration),
 }
 
 /// Makes the candidate's leg the same session as that on `old`, which is none where the old CN is lost. The dialog then goes on with it.
@@ -379,19 +461,29 @@ pub(super) async fn carry_over(
     if spoken != Some(candidate.capabilities) {
         return Err(CarryError::Differs);
     }
+    if let Some(ended) = ended(&candidate.socket).await {
+        return Err(CarryError::New(ended));
+    }
     let capabilities = candidate.capabilities;
+    let limit = worker.migration().restore_timeout;
     let mut quiet = dialog.quiet().map_err(CarryError::Held)?;
     let asked = match (old, restore::questions(quiet.state())) {
         (Some(old), Some(questions)) => {
-            Some(converse(worker, old, questions, capabilities).await.map_err(CarryError::Old)?)
+            let began = Instant::now();
+            let asked = converse(worker, old, questions, capabilities, OLD_CN_LIMIT).await;
+            let asked = asked.map_err(CarryError::Old)?;
+            if began.elapsed() > limit {
+                return Err(CarryError::Slow(began.elapsed()));
+            }
+            Some(asked)
         }
         _ => None,
     };
     let script = restore::restore(quiet.state(), asked).map_err(CarryError::Held)?;
     let mut status = candidate.status;
     if !script.is_empty() {
-        let results =
-            converse(worker, &candidate.leg.socket, script, capabilities).await.map_err(CarryError::New)?;
+        let restored = converse(worker, &candidate.socket, script, capabilities, limit).await;
+        let results = restored.map_err(CarryError::New)?;
         status = results.status;
         let settled = restore::settle(quiet.state_mut(), results);
         settled.map_err(|cause| CarryError::New(TalkError::Wrong(cause.to_string())))?;
@@ -400,7 +492,14 @@ pub(super) async fn carry_over(
     Ok(())
 }
 
-/// Says goodbye on a leg that a session has left.
-pub(super) fn part(worker: &Worker, socket: Socket) {
-    leave(&worker.reactor, Leg::new(socket));
+/// How a leg that should be silent has ended while nobody used it.
+async fn ended(socket: &Socket) -> Option<TalkError> {
+    let heard = std::future::poll_fn(|cx| Poll::Ready(socket.poll_received(cx))).await;
+    match heard {
+        Poll::Pending => None,
+        Poll::Ready(Received::Broken(errno)) => Some(broken(errno)),
+        Poll::Ready(Received::Data | Received::End) => {
+            Some(TalkError::Broken("it has closed the connection".to_owned()))
+        }
+    }
 }

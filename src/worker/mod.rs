@@ -41,7 +41,7 @@ use crate::route::pick::Turns;
 use crate::route::{self, Cn, View};
 use crate::session::hold::Hold;
 use flag::Flag;
-use migrate::{Movers, answer};
+use migrate::{Movers, Reason, answer};
 use roster::{Call, Card, Entry, Facts, Roster};
 
 /// What a worker is made of. Built by `boot`, used on the worker's own thread.
@@ -146,7 +146,12 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
     let mut waiting = Some(listeners);
     while !worker.finished.is_raised() {
         let orders: Vec<Order> = worker.mailbox.orders().collect();
+        let mut moves = Vec::new();
         for order in orders {
+            // Moves that come together need one look at the sessions only.
+            if !matches!(order, Order::Move(_)) {
+                worker.order_moves(moves.drain(..));
+            }
             match order {
                 Order::Publish(picture) => {
                     let users = picture.users.clone();
@@ -168,7 +173,7 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
                         rows: worker.roster.census(Instant::now(), worker.dwell()),
                     });
                 }
-                Order::Move(order) => worker.order_move(order),
+                Order::Move(order) => moves.push(order),
                 Order::Evict { from, why } => worker.evict(from, &why),
                 Order::Kill { ticket, session } => worker.kill(ticket, session),
                 Order::Handover { to, count } => handover::give(&worker, to, count),
@@ -176,6 +181,7 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
                 Order::Stop { grace } => worker.stop(Instant::now() + grace),
             }
         }
+        worker.order_moves(moves.drain(..));
         worker.finished.raised().or(bell.rung()).await;
     }
 }
@@ -217,27 +223,44 @@ impl Worker {
         });
     }
 
-    /// Orders sessions to move, those first that are cheap to move and have not moved lately.
-    fn order_move(self: &Rc<Self>, order: MoveOrder) {
-        let to = self.view().and_then(|view| view.cn(order.to).cloned());
-        match order.whom {
-            Whom::Session { ticket, session } => {
-                let Some(card) = self.roster.card(session) else {
-                    return self.report(Event::NotHere { ticket });
-                };
-                match self.may_move(&card, order.to) {
-                    Ok(to) => Movers::order(self, card, to, order.patience, Some(ticket)),
-                    Err(why) => answer(self, Some(ticket), Err(why)),
-                }
-            }
-            Whom::Some { group, from, count } => {
-                let Some(to) = to else { return };
-                let dwell = if order.dwelling_too { Duration::ZERO } else { self.dwell() };
-                for card in self.roster.choose(&group, from, count, Instant::now(), dwell) {
-                    Movers::order(self, card, to.clone(), order.patience, None);
+    /// Orders sessions to move.
+    fn order_moves(self: &Rc<Self>, orders: impl Iterator<Item = MoveOrder>) {
+        let (mut movable, now) = (None, Instant::now());
+        for MoveOrder { whom, to, patience, dwelling_too } in orders {
+            match whom {
+                Whom::Session { ticket, session } => self.order_move(ticket, session, to, patience),
+                Whom::Some { group, from, count } => {
+                    let Some(to) = self.view().and_then(|view| view.cn(to).cloned()) else { continue };
+                    let movable = movable.get_or_insert_with(|| self.roster.movable(now));
+                    let Some(lot) = movable.get_mut(&(group, from)) else { continue };
+                    let reason = if dwelling_too { Reason::Drain } else { Reason::Balance };
+                    let mut left = count;
+                    lot.retain(|card| {
+                        let goes = left > 0 && (dwelling_too || !card.dwells(now, self.dwell()));
+                        if goes {
+                            left -= 1;
+                            Movers::order(self, card.clone(), to.clone(), patience, reason);
+                        }
+                        !goes
+                    });
                 }
             }
         }
+    }
+
+    fn order_move(self: &Rc<Self>, ticket: u64, session: SessionId, to: CnSlot, patience: Duration) {
+        let Some(card) = self.roster.card(session) else { return self.report(Event::NotHere { ticket }) };
+        match self.may_move(&card, to) {
+            Ok(to) => Movers::order(self, card, to, patience, Reason::Asked { ticket }),
+            Err(why) => answer(self, Some(ticket), Err(why)),
+        }
+    }
+
+    /// Whether sessions may still be moved to a CN of an earlier view.
+    fn still_takes(&self, cn: &Cn) -> bool {
+        let view = self.view();
+        let now = view.as_ref().and_then(|view| view.cn(cn.slot));
+        now.is_some_and(|now| now.id == cn.id && now.target == cn.target && now.takes_moves())
     }
 
     /// The CN that a session is to move to, if it may go there.
@@ -256,8 +279,8 @@ impl Worker {
     /// Ends all sessions on a CN.
     fn evict(&self, from: CnSlot, why: &Arc<str>) {
         for card in self.roster.cards(|card| card.slot() == Some(from)) {
-            card.killed.replace(Some(why.clone()));
-            card.call(&self.reactor, Call::Kill);
+            card.evicted.replace(why.clone());
+            card.call(&self.reactor, Call::Evict { from });
         }
     }
 

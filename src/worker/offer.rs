@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::flag::Flag;
-use super::leg::Leg;
 use crate::metrics::Seat;
-use crate::reactor::Reactor;
+use crate::reactor::{Reactor, Socket};
 use crate::route::Cn;
 use crate::wire::capability::Capabilities;
 use crate::wire::status::Status;
@@ -16,7 +15,7 @@ use crate::wire::status::Status;
 /// A leg to a CN that is logged in and tracks the session, but serves nobody yet.
 pub struct Candidate {
     pub cn: Arc<Cn>,
-    pub leg: Leg,
+    pub socket: Socket,
     pub seat: Seat,
     pub capabilities: Capabilities,
     pub status: Status,
@@ -29,7 +28,26 @@ impl fmt::Debug for Candidate {
 }
 
 /// How a move ended: what the session's client may have felt of it, or why it stays.
-pub type Outcome = Result<Duration, String>;
+pub type Outcome = Result<Duration, Stays>;
+
+/// Why a session stays that was ordered to move.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stays {
+    /// It was held, or never silent, for longer than it is waited for.
+    #[error("{0}")]
+    Held(&'static str),
+    /// What the order was for is no longer so.
+    #[error("{0}")]
+    CalledOff(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Stays {
+    pub fn ended() -> Self {
+        Self::Failed("the session has ended".to_owned())
+    }
+}
 
 /// An offer, shared by the session and whoever makes it. The session takes the candidate and leaves the outcome.
 #[derive(Debug, Default)]
@@ -64,6 +82,6 @@ impl Offer {
     /// Waits for the outcome.
     pub async fn settled(&self) -> Outcome {
         self.settled.raised().await;
-        self.outcome.take().unwrap_or_else(|| Err("the session has ended".to_owned()))
+        self.outcome.take().unwrap_or_else(|| Err(Stays::ended()))
     }
 }

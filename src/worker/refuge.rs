@@ -7,9 +7,10 @@
 //!
 //! It does not tell the client anything: that is for [`tunnel`](super::tunnel).
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
@@ -20,9 +21,10 @@ use super::approach::leave;
 use super::forward::PEEK_MAX;
 use super::migrate::{Movers, Turn, carry_over, open};
 use super::offer::Candidate;
-use super::roster::Card;
+use super::roster::{Call, Card};
 use crate::ident::CnSlot;
 use crate::reactor::{Received, Socket};
+use crate::route::pick::Load;
 use crate::route::{self, Cn, CnState};
 use crate::session::dialog::Dialog;
 use crate::session::hold::Hold;
@@ -51,6 +53,8 @@ pub(super) enum Lost {
     Failed(String),
     #[error("the worker stops")]
     Stopping,
+    #[error("an operator ends it")]
+    Killed,
 }
 
 /// A session without a CN.
@@ -71,14 +75,20 @@ impl Stranded<'_> {
             worker.stopping.raised().await;
             Err(Lost::Stopping)
         };
-        let reopened = stopped.or(self.find_refuge()).await;
+        let call = &self.card.call;
+        // A call wakes the session's task.
+        let killed = poll_fn(|_| match call.get() {
+            Call::Kill => Poll::Ready(Err(Lost::Killed)),
+            _ => Poll::Pending,
+        });
+        let reopened = stopped.or(killed).or(self.find_refuge()).await;
         let (session, from) = (self.card.id.0, &*self.lost.id);
         match &reopened {
             Ok(candidate) => {
                 self.worker.counters.moves.reopened.add(1);
                 debug!(session, from, to = &*candidate.cn.id, "opened anew");
             }
-            Err(why @ (Lost::Held(_) | Lost::ClientGone | Lost::Stopping)) => {
+            Err(why @ (Lost::Held(_) | Lost::ClientGone | Lost::Stopping | Lost::Killed)) => {
                 debug!(session, from, "ends with its CN: {why}");
             }
             Err(why) => info!(session, from, "ends with its CN: {why}"),
@@ -146,10 +156,13 @@ impl Stranded<'_> {
             self.client.received().await;
             None
         };
-        match spoken.or(calm).await {
-            Some(turn) => Ok(turn),
-            None => Ok(Movers::turn(self.worker, true).await),
+        if let Some(turn) = spoken.or(calm).await {
+            return Ok(turn);
         }
+        if self.client.received().await != Received::Data {
+            return Err(Lost::ClientGone);
+        }
+        Ok(Movers::turn(self.worker, true).await)
     }
 
     /// Waits for the next command, or for as much of it as tells that it does not ask about the one before. One that does not
@@ -157,9 +170,7 @@ impl Stranded<'_> {
     async fn next_command(&self) -> Result<(), Lost> {
         let mut known = 0;
         while poll_fn(|cx| self.client.poll_beyond(cx, known)).await == Received::Data {
-            let mut bytes = Vec::new();
-            self.client
-                .look(|chunk| bytes.extend_from_slice(&chunk[..chunk.len().min(PEEK_MAX - bytes.len())]));
+            let bytes = self.client.peek(PEEK_MAX);
             let asks = self.dialog.has_leftovers() || self.dialog.asks_about_last(&bytes);
             if !asks {
                 return Ok(());
@@ -167,7 +178,11 @@ impl Stranded<'_> {
             if is_whole_statement(&bytes) {
                 return Err(Lost::Asks);
             }
-            known = self.client.unread();
+            if bytes.len() == PEEK_MAX {
+                // What follows is not looked at, so it is not received either.
+                return pending().await;
+            }
+            known = bytes.len();
         }
         Err(Lost::ClientGone)
     }
@@ -177,7 +192,7 @@ impl Stranded<'_> {
         let view = self.worker.view()?;
         let group = self.card.group.borrow().clone()?;
         let refuges = route::moves::refuges(&view, &group, self.lost, tried);
-        let load = |cn: &&&Arc<Cn>| self.worker.tally.seats(cn.slot) / cn.weight;
+        let load = |cn: &&&Arc<Cn>| Load::with_one_more(cn, self.worker.tally.seats(cn.slot));
         refuges.iter().min_by_key(load).map(|cn| (*cn).clone())
     }
 
@@ -188,7 +203,7 @@ impl Stranded<'_> {
         match carry_over(self.worker, self.dialog, None, &candidate).await {
             Ok(()) => Ok(candidate),
             Err(cause) => {
-                leave(&self.worker.reactor, candidate.leg);
+                leave(&self.worker.reactor, candidate.socket);
                 Err(cause.to_string())
             }
         }

@@ -13,7 +13,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::login::Passport;
-use super::offer::Offer;
+use super::offer::{Offer, Stays};
 use crate::ident::{CnSlot, SessionId, WorkerId};
 use crate::mailbox::message::{CensusRow, SessionRow};
 use crate::net::Peer;
@@ -75,12 +75,28 @@ pub enum Call {
     None,
     /// The card holds an offer of another CN. `silent_after`: without waiting for the client's next command, as long as it has
     /// sent no more than these.
-    Move {
-        silent_after: Option<u64>,
-    },
+    Move { silent_after: Option<u64> },
     /// To the worker that the card names.
     HandOver,
+    /// To end, as its CN shall have no sessions any more; not if it has left that CN meanwhile.
+    Evict { from: CnSlot },
+    /// To end.
     Kill,
+}
+
+impl Call {
+    /// A call takes the place of one of no higher rank.
+    fn rank(self) -> u8 {
+        match self {
+            Self::None | Self::Move { .. } | Self::HandOver => 0,
+            Self::Evict { .. } => 1,
+            Self::Kill => 2,
+        }
+    }
+
+    pub fn is_to_end(self) -> bool {
+        self.rank() > 0
+    }
 }
 
 /// One session's card: what it shows of itself, and where it is called.
@@ -106,8 +122,8 @@ pub struct Card {
     pub leaving: Cell<Option<CnSlot>>,
     pub offer: RefCell<Option<Rc<Offer>>>,
     pub hand_to: Cell<WorkerId>,
-    /// Why an operator ended it.
-    pub killed: RefCell<Option<Arc<str>>>,
+    /// Why it was called to end with its CN's drain.
+    pub evicted: RefCell<Arc<str>>,
     pub moves: Cell<u32>,
     pub moved_at: Cell<Option<Instant>>,
     /// Before then it is left alone, as its last move came to nothing.
@@ -115,8 +131,8 @@ pub struct Card {
     /// Moves in a row that came to nothing.
     pub failures: Cell<u32>,
     pub last_move: RefCell<Option<Box<str>>>,
-    /// Commands that a restore would take.
-    pub cost: Cell<u32>,
+    /// About how many commands a restore would take.
+    cost: Cell<u32>,
     /// Who logs in again, with what the standing has for a proof; none where the session can never move.
     pub passport: RefCell<Option<Arc<Passport>>>,
     /// None for a session that lives where it got its id.
@@ -168,7 +184,7 @@ impl Card {
             leaving: Cell::default(),
             offer: RefCell::default(),
             hand_to: Cell::new(WorkerId(0)),
-            killed: RefCell::default(),
+            evicted: RefCell::new("".into()),
             moves: Cell::new(0),
             moved_at: Cell::default(),
             rests_until: Cell::default(),
@@ -222,9 +238,10 @@ impl Card {
     }
 
     #[inline]
-    pub fn show(&self, activity: Activity, hold: Option<Hold>) {
-        self.activity.set(activity);
-        self.hold.set(hold);
+    pub fn show(&self, dialog: &Dialog) {
+        self.activity.set(Activity::of(dialog));
+        self.hold.set(dialog.hold());
+        self.cost.set(dialog.watched().map_or(0, |watched| watched.state.cost()));
     }
 
     /// Why it may not move now. Without a proof it cannot at any time.
@@ -269,7 +286,7 @@ impl Card {
     pub fn retire(&self, reactor: &Reactor) {
         self.waker.replace(None);
         if let Some(offer) = self.offer.take() {
-            offer.settle(reactor, Err("the session has ended".to_owned()));
+            offer.settle(reactor, Err(Stays::ended()));
         }
     }
 
@@ -285,7 +302,7 @@ impl Card {
 
     /// Calls the session, unless it has been called to end.
     pub fn call(&self, reactor: &Reactor, call: Call) {
-        if self.call.get() != Call::Kill {
+        if call.rank() >= self.call.get().rank() {
             self.call.set(call);
         }
         if let Some(waker) = &*self.waker.borrow() {
@@ -293,8 +310,15 @@ impl Card {
         }
     }
 
+    /// Takes a call back that is no longer meant; not one to end.
+    pub fn call_off(&self) {
+        if !self.call.get().is_to_end() {
+            self.call.set(Call::None);
+        }
+    }
+
     /// Whether it has moved within `dwell`.
-    fn dwells(&self, now: Instant, dwell: Duration) -> bool {
+    pub fn dwells(&self, now: Instant, dwell: Duration) -> bool {
         self.moved_at.get().is_some_and(|at| now < at + dwell)
     }
 
@@ -399,22 +423,19 @@ impl Roster {
         self.cards.borrow().values().filter(|card| fits(card)).cloned().collect()
     }
 
-    /// Up to `count` sessions of a group that could move and have not moved within `dwell`: those first whose last move is
-    /// long ago and that are cheap to move.
-    pub fn choose(
-        &self,
-        group: &Group,
-        from: CnSlot,
-        count: u32,
-        now: Instant,
-        dwell: Duration,
-    ) -> Vec<Rc<Card>> {
-        let here = |card: &Card| card.slot() == Some(from) && card.group.borrow().as_deref() == Some(group);
-        let may = |card: &Card| card.is_movable(now) && !card.dwells(now, dwell);
-        let mut cards = self.cards(|card| here(card) && may(card));
-        cards.sort_by_key(|card| (card.moved_at.get(), card.hold().is_some(), card.cost.get()));
-        cards.truncate(count as usize);
-        cards
+    /// The sessions that could move, by group and CN: in each lot those first that nothing holds at the moment, that are cheap to
+    /// move, and whose last move is long ago.
+    pub fn movable(&self, now: Instant) -> HashMap<(Arc<Group>, CnSlot), Vec<Rc<Card>>> {
+        let mut lots: HashMap<_, Vec<Rc<Card>>> = HashMap::new();
+        for card in self.cards(|card| card.is_movable(now)) {
+            if let (Some(group), Some(cn)) = (card.group.borrow().clone(), card.slot()) {
+                lots.entry((group, cn)).or_default().push(card.clone());
+            }
+        }
+        for cards in lots.values_mut() {
+            cards.sort_by_key(|card| (card.hold().is_some(), card.cost.get(), card.moved_at.get()));
+        }
+        lots
     }
 
     /// How many sessions of which group are where, and how many of them are on their way. It looks, too, which are silent.
@@ -539,13 +560,13 @@ mod tests {
     fn silence_is_known_from_one_look_to_the_next() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let card = Card::new(SessionId(1), Peer::Unix, now);
-        card.show(Activity::Idle, None);
+        card.activity.set(Activity::Idle);
         assert_eq!(card.silent_since(now), Some(now));
         assert_eq!(card.silent_since(now + second), Some(now));
         card.commands.set(1);
-        card.show(Activity::Busy, None);
+        card.activity.set(Activity::Busy);
         assert_eq!(card.silent_since(now + 2 * second), None, "a statement runs");
-        card.show(Activity::Idle, None);
+        card.activity.set(Activity::Idle);
         assert_eq!(card.silent_since(now + 3 * second), Some(now + 3 * second), "it may have ended just now");
         card.commands.set(2);
         assert_eq!(card.silent_since(now + 4 * second), Some(now + 4 * second));

@@ -25,8 +25,8 @@ use super::forward::{Ending, Flow, Relay, Step};
 use super::handover::{self, Luggage, PackedLeg};
 use super::leg::Leg;
 use super::login::{self, Seated};
-use super::migrate::{CarryError, TalkError, carry_over, converse, part};
-use super::offer::Candidate;
+use super::migrate::{CarryError, TalkError, carry_over, converse};
+use super::offer::{Candidate, Stays};
 use super::refuge::{Lost, Stranded};
 use super::roster::{Call, Card};
 use super::{SessionGuard, Worker};
@@ -149,7 +149,10 @@ impl Tunnel<'_> {
                 parting.cn_lost(&dialog, &cn, ending).await;
             }
             Ending::Killed => {
-                let why = card.killed.borrow().as_deref().unwrap_or("by an operator").to_owned();
+                parting.tell(&dialog, &Refusal::Killed { why: "by an operator".to_owned() }).await
+            }
+            Ending::Evicted => {
+                let why = card.evicted.borrow().to_string();
                 parting.tell(&dialog, &Refusal::Killed { why }).await;
             }
             Ending::ShutDown => parting.tell(&dialog, &Refusal::ShuttingDown).await,
@@ -199,9 +202,7 @@ impl Tunnel<'_> {
             async { Ok::<_, std::io::Error>((self.client.detach().await?, self.cn_socket.detach().await?)) };
         let detached = detached.await;
         let wanted = self.card.call.get() == Call::HandOver;
-        if wanted {
-            self.card.call.set(Call::None);
-        }
+        self.card.call_off();
         match detached {
             Ok((client, cn)) if wanted && handover::may_leave(self.worker, self.card) => {
                 Some(Left::Detached { client, cn })
@@ -229,11 +230,17 @@ impl Tunnel<'_> {
 
     /// Moves to the CN that the card offers. A move that fails leaves the session where it is, unless its own CN failed.
     async fn take_offer(&mut self) -> Result<(), Ending> {
-        self.card.call.set(Call::None);
+        self.card.call_off();
         let offer = self.card.offer.borrow().clone();
         let Some((offer, candidate)) = offer.and_then(|offer| Some((offer.clone(), offer.take()?))) else {
             return Ok(());
         };
+        if candidate.cn.slot == self.cn.slot || !self.worker.still_takes(&candidate.cn) {
+            let why = Stays::CalledOff(format!("{} is not where it should go any more", candidate.cn.id));
+            leave(&self.worker.reactor, candidate.socket);
+            offer.settle(&self.worker.reactor, Err(why));
+            return Ok(());
+        }
         let began = Instant::now();
         let carried = carry_over(self.worker, &mut self.dialog, Some(&self.cn_socket), &candidate).await;
         let outcome = match &carried {
@@ -242,8 +249,8 @@ impl Tunnel<'_> {
                 Ok(began.elapsed())
             }
             Err(cause) => {
-                leave(&self.worker.reactor, candidate.leg);
-                Err(cause.to_string())
+                leave(&self.worker.reactor, candidate.socket);
+                Err(Stays::Failed(cause.to_string()))
             }
         };
         offer.settle(&self.worker.reactor, outcome);
@@ -255,8 +262,9 @@ impl Tunnel<'_> {
 
     /// Puts the candidate's leg in the place of the present one.
     fn go_on_with(&mut self, candidate: Candidate) {
-        let Candidate { cn, leg, seat, .. } = candidate;
-        part(self.worker, std::mem::replace(&mut self.cn_socket, leg.socket));
+        let Candidate { cn, socket, seat, .. } = candidate;
+        leave(&self.worker.reactor, std::mem::replace(&mut self.cn_socket, socket));
+        self.flow.change_cn();
         self.seat = seat;
         self.card.cn.replace(Some(cn.clone()));
         self.cn = cn;
@@ -265,7 +273,8 @@ impl Tunnel<'_> {
     /// Has the CN track the session again after COM_RESET_CONNECTION.
     async fn retrack(&mut self) -> Result<(), Ending> {
         let spoken = self.dialog.watched().map(|watched| watched.cn).unwrap_or_default();
-        let asked = converse(self.worker, &self.cn_socket, tracking::script(), spoken).await;
+        let limit = self.worker.migration().restore_timeout;
+        let asked = converse(self.worker, &self.cn_socket, tracking::script(), spoken, limit).await;
         let learnt = asked
             .map_err(|cause| cause.to_string())
             .and_then(|asked| tracking::learn(asked).map_err(|cause| cause.to_string()));
@@ -296,6 +305,7 @@ impl Tunnel<'_> {
                 Ok(())
             }
             Err(Lost::Stopping) => Err(Ending::ShutDown),
+            Err(Lost::Killed) => Err(Ending::Killed),
             Err(_) => Err(ending),
         }
     }

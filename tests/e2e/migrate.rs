@@ -2,7 +2,7 @@
 //!
 //! Both CNs of these tests are the same server under two names, so their data agree.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 
@@ -261,4 +261,39 @@ fn a_reset_connection_is_tracked_again() {
     move_on(&proxy, id).expect("nothing holds it");
     assert_eq!(client.value("SELECT @@lock_wait_timeout").unwrap(), "66");
     assert_ne!(client.value("SELECT @@wait_timeout").unwrap(), "55");
+}
+
+#[test]
+fn a_cn_that_stalls_while_a_session_moves_there_holds_up_that_session_only() {
+    let stalled = Mariadb::start("stalled-twin");
+    let twin = |id, address: &str| cn_toml(id, address, "", 1).replace("[[cn]]", "[[cn]]\ndata = \"d1\"");
+    let limits = "[migration]\npatience_ms = 400\nrestore_timeout_ms = 2000\n";
+    let cns = twin("cn1", &cluster()[0].address()) + &twin("cn2", &stalled.address());
+    let proxy = Proxy::start_on_one_worker(&format!("{limits}{USER}{cns}"));
+    let mut clients: Vec<_> = (0..4).map(|_| connect(proxy.port, "app", "secret")).collect();
+    clients.sort_by_key(|client| row(&proxy, client.connection_id())["cn"].to_string());
+    let [moved, other, ..] = &mut clients[..] else { unreachable!() };
+    let id = moved.connection_id();
+    moved.query_drop("SET SESSION wait_timeout = 999").unwrap();
+    moved.query_drop("BEGIN").unwrap();
+    std::thread::scope(|scope| {
+        let order = scope.spawn(|| proxy.try_ctl(&format!("MOVE SESSION {id} TO CN 'cn2'")));
+        std::thread::sleep(Duration::from_millis(200));
+        stalled.signal("STOP");
+        moved.query_drop("COMMIT").unwrap();
+        let waiting = scope.spawn(|| moved.query_first::<u32, _>("SELECT @@wait_timeout").unwrap());
+        let (began, mut slowest) = (Instant::now(), Duration::ZERO);
+        while began.elapsed() < Duration::from_secs(1) {
+            let asked = Instant::now();
+            other.query_drop("DO 1").unwrap();
+            slowest = slowest.max(asked.elapsed());
+        }
+        assert!(slowest < Duration::from_millis(500), "another session waited {slowest:?}");
+        assert!(!waiting.is_finished(), "the new CN cannot have answered");
+        assert_eq!(waiting.join().unwrap(), Some(999));
+        let why = order.join().unwrap().expect_err("it cannot move");
+        assert!(why.contains("no answer within"), "{why}");
+    });
+    assert_eq!(row(&proxy, id)["cn"], "cn1");
+    stalled.signal("CONT");
 }
