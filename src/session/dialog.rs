@@ -456,10 +456,14 @@ impl Dialog {
         }
         self.cn.seq = start.seq;
         self.status = self.status - Status::SESSION_STATE_CHANGED;
-        let (first, was_in_transaction) = (self.reply.is_first(), self.in_transaction());
+        let (first, row) = (self.reply.is_first(), self.reply.in_rows());
+        let was_in_transaction = self.in_transaction();
         self.outcome = self.reply.packet(self.terms, start, &mut self.status);
         self.failed = start.payload.first() == Some(&ERR);
         self.watch_reply(start, first, was_in_transaction, at, look);
+        if row && self.outcome == Outcome::More {
+            self.watch_row(start);
+        }
         self.farewell = self.outcome == Outcome::Ended && self.reply.is_farewell(start);
         if self.outcome == Outcome::Malformed {
             self.give_up(Opaque::MalformedReply);
@@ -517,7 +521,7 @@ impl Dialog {
     /// The fast path of large results: skips the rows that lie whole in `chunk`; the rest of it.
     #[inline]
     fn pass_rows<'c>(&mut self, mut chunk: &'c [u8]) -> &'c [u8] {
-        if self.outcome != Outcome::More || !self.reply.in_rows() {
+        if self.outcome != Outcome::More || !self.reply.in_rows() || self.wants_row() {
             return chunk;
         }
         let mut seq = self.cn.seq;

@@ -34,12 +34,13 @@ pub enum Hold {
     /// SET TRANSACTION without SESSION: it waits for the next transaction.
     NextTransaction,
     Xa,
+    /// A role whose name cannot be carried over.
     Role,
     /// A user variable whose value cannot be carried over.
     UserVariable,
     /// A system variable that cannot be set to the same value again, such as `timestamp`.
     Variable,
-    /// A sequence gave a value, which PREVIOUS VALUE would tell again.
+    /// A sequence gave a value, and the client is one that asks for it again (PREVIOUS VALUE, LASTVAL).
     Sequence,
     /// The client has asked for the CN's own connection id, or changed how it is tracked.
     ConnectionId,
@@ -156,10 +157,10 @@ impl Hold {
             Self::SqlPrepare => "it has prepared a statement by SQL whose text is not known",
             Self::NextTransaction => "SET TRANSACTION waits for its next transaction",
             Self::Xa => "an XA transaction is open",
-            Self::Role => "it has set a role",
+            Self::Role => "it has set a role that cannot be carried over",
             Self::UserVariable => "it has a user variable that cannot be carried over",
             Self::Variable => "it has set a system variable that cannot be set to the same value again",
-            Self::Sequence => "it has taken a value from a sequence",
+            Self::Sequence => "it has taken a value from a sequence, and may ask for it again",
             Self::ConnectionId => "it has asked for the CN's own connection id",
             Self::Tracking => "it has changed how the CN tracks sessions",
             Self::Routine => "stored code ran that may have changed what is not reported",

@@ -38,6 +38,11 @@ pub enum Refusal {
     Killed { why: String },
     #[error("Lost connection to CN {cn} at {address} during {during}: {cause}")]
     CnLost { cn: String, address: String, cause: String, during: &'static str },
+    /// LASTVAL() and the like after a move.
+    #[error(
+        "Lost connection: this session asks CN {cn} for a sequence's value that it took on another CN before it moved"
+    )]
+    ValueLost { cn: String },
     #[error("Server shutdown in progress")]
     ShuttingDown,
     #[error("Login took too long")]
@@ -83,7 +88,7 @@ impl Refusal {
             // MariaDB's ER_CONNECTION_KILLED, which it sends too when it ends a session from its side. Not 1053:
             // a client would take a crash for an orderly shutdown. The SQL state tells drivers that do not know
             // the code that the connection is gone; the text says which CN and why.
-            Self::CnLost { .. } => (1927, *b"08S01"),
+            Self::CnLost { .. } | Self::ValueLost { .. } => (1927, *b"08S01"),
             // The same code as a server gives it to a session that is killed.
             Self::Killed { .. } => (1927, *b"70100"),
             Self::ShuttingDown => (1053, *b"08S01"),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   old leg   questions -> answers             (values that were never told: nothing is asked of a CN that is gone)
-//!   new leg   restore: other contexts and what was prepared there, system variables, schema, user variables,
+//!   new leg   restore: reset, role, other contexts and what was prepared there, system variables, schema, user variables,
 //!             last insert id, statements, SQL's own statements -> answers
 //!   state     settle: the ids of the new CN
 //! ```
@@ -20,6 +20,7 @@ use super::state::{
     write_told,
 };
 use super::statements::Statement;
+use super::tracking;
 use crate::wire::capability::Capabilities;
 
 /// Bytes of a user variable's value that is carried over.
@@ -50,6 +51,7 @@ struct Questions<'s> {
     /// Others, of which some may not exist: one question each.
     unreported: Vec<&'s Variable>,
     last_insert_id: bool,
+    role: bool,
     /// Two questions, and a third about variables that nobody has mentioned.
     user_variables: &'s [Box<[u8]>],
     check_user_variables: bool,
@@ -64,8 +66,8 @@ impl<'s> Questions<'s> {
             .partition(|variable| variable.reported);
         let user_variables = state.held().map_or(&[][..], |held| &held.user_variables);
         let check_user_variables = state.mariadb && !user_variables.is_empty();
-        let last_insert_id = state.inserted;
-        Self { reported, unreported, last_insert_id, user_variables, check_user_variables }
+        let (last_insert_id, role) = (state.inserted, state.role);
+        Self { reported, unreported, last_insert_id, role, user_variables, check_user_variables }
     }
 
     /// `sql_select_limit` may be anything, so each has a limit of its own.
@@ -81,6 +83,9 @@ impl<'s> Questions<'s> {
         }
         if self.last_insert_id {
             script.question("LAST_INSERT_ID()", b"SELECT LAST_INSERT_ID() LIMIT 1");
+        }
+        if self.role {
+            script.question("role", b"SELECT CURRENT_ROLE() LIMIT 1");
         }
         if !self.user_variables.is_empty() {
             let names: Vec<_> = self.user_variables.iter().map(|name| user_variable(name)).collect();
@@ -108,6 +113,8 @@ struct Asked {
     /// Literals by name.
     variables: BTreeMap<Box<[u8]>, Vec<u8>>,
     last_insert_id: u64,
+    /// As SET ROLE takes it.
+    role: Option<Vec<u8>>,
     /// `@name=literal`.
     user_variables: Vec<Vec<u8>>,
 }
@@ -133,6 +140,9 @@ impl Asked {
         if questions.last_insert_id {
             asked.last_insert_id = read_id(answers.next()).ok_or(Hold::Variable)?;
         }
+        if questions.role {
+            asked.role = Some(read_role(answers.next(), state.mariadb).ok_or(Hold::Role)?);
+        }
         if !questions.user_variables.is_empty() {
             let types = table(answers.next()).ok_or(Hold::UserVariable)?.columns;
             let values = one_row(answers.next()).ok_or(Hold::UserVariable)?;
@@ -150,7 +160,7 @@ impl Asked {
             return Err(Hold::Variable);
         }
         for (variable, (column, value)) in variables.iter().zip(row) {
-            let literal = write_asked(&variable.name, *column, value.as_deref()).ok_or(Hold::Variable)?;
+            let literal = write_asked(*column, value.as_deref()).ok_or(Hold::Variable)?;
             self.variables.insert(variable.name.clone(), literal);
         }
         Ok(())
@@ -183,6 +193,14 @@ pub fn restore(state: &State, asked: Option<Results>) -> Result<Script, Hold> {
     }
     let asked = Asked::read(state, asked)?;
     let mut script = Script::default();
+    if state.reset {
+        // Also of what the CN did to the leg by itself (`init_connect`).
+        script.reset("connection reset");
+        tracking::ask(state.mariadb, &mut script);
+    }
+    if let Some(role) = &asked.role {
+        script.statement("role", &[b"SET ROLE ", &role[..]].concat());
+    }
     if let Some(option) = state.option {
         script.option(option);
     }
@@ -226,7 +244,7 @@ pub fn settle(state: &mut State, results: Results) -> Result<(), ScriptError> {
     if pairs.len() != ids.len() || prepared.next().is_some() {
         return Err(ScriptError::Mismatch);
     }
-    state.statements.note_move();
+    state.move_on();
     for (id, at_cn) in pairs {
         state.statements.settle(id, at_cn);
     }
@@ -313,7 +331,7 @@ fn enter(context: &Context) -> Option<Vec<u8>> {
         items.push((COLLATION, collation));
     }
     let assignments = items.into_iter().map(|(name, value)| {
-        let literal = write_told(name, value)?;
+        let literal = write_told(value)?;
         Some([&session_variable(name)[..], b"=", &literal].concat())
     });
     Some(set(assignments.collect::<Option<Vec<_>>>()?))
@@ -328,7 +346,7 @@ fn restore_variables(state: &State, asked: &Asked, script: &mut Script) -> Resul
     let mut names: Vec<Vec<u8>> = Vec::new();
     for variable in variables {
         let literal = match &variable.value {
-            Some(value) => Some(write_told(&variable.name, value).ok_or(Hold::Variable)?),
+            Some(value) => Some(write_told(value).ok_or(Hold::Variable)?),
             None => asked.variables.get(&variable.name).cloned(),
         };
         let Some(literal) = literal else { continue };
@@ -354,7 +372,8 @@ fn restore_variables(state: &State, asked: &Asked, script: &mut Script) -> Resul
 fn restore_schema(state: &State, abroad: bool, script: &mut Script) -> Result<(), Hold> {
     let schema = &state.context.schema;
     let elsewhere = abroad && elsewhere(state).iter().any(|(context, _)| context.schema != *schema);
-    if *schema == state.login.schema && !elsewhere {
+    let entered = state.reset && state.entered && !schema.is_empty();
+    if *schema == state.login.schema && !elsewhere && !entered {
         return Ok(());
     }
     // A leg that has a schema never gets rid of it, but by dropping it.
@@ -464,6 +483,15 @@ fn read_id(answer: Option<Answer>) -> Option<u64> {
     std::str::from_utf8(value.as_ref()?).ok()?.parse().ok()
 }
 
+/// The roles in force: MariaDB tells the name of one or NULL, MySQL a list that is quoted already, or NONE.
+fn read_role(answer: Option<Answer>, mariadb: bool) -> Option<Vec<u8>> {
+    let row = one_row(answer)?;
+    let (_, value) = row.first()?;
+    let Some(role) = value else { return Some(b"NONE".to_vec()) };
+    role.iter().all(|byte| matches!(byte, b' '..=b'~')).then_some(())?;
+    Some(if mariadb { quoted_name(role) } else { role.to_vec() })
+}
+
 /// The name of a system variable; one that is none gives an unknown variable.
 fn session_variable(name: &[u8]) -> Vec<u8> {
     let name: Vec<u8> =
@@ -472,7 +500,11 @@ fn session_variable(name: &[u8]) -> Vec<u8> {
 }
 
 fn user_variable(name: &[u8]) -> Vec<u8> {
-    let mut out = b"@`".to_vec();
+    [b"@", &quoted_name(name)[..]].concat()
+}
+
+fn quoted_name(name: &[u8]) -> Vec<u8> {
+    let mut out = b"`".to_vec();
     for byte in name {
         if *byte == b'`' {
             out.push(b'`');

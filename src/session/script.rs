@@ -27,6 +27,7 @@ const INIT_DB: u8 = 0x02;
 const QUERY: u8 = 0x03;
 const STMT_PREPARE: u8 = 0x16;
 const SET_OPTION: u8 = 0x1b;
+const RESET_CONNECTION: u8 = 0x1f;
 
 /// Why a script came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +103,11 @@ impl Script {
     /// One that may be answered by an ERR as well, which is then the answer.
     pub fn try_question(&mut self, what: impl Into<Cow<'static, str>>, sql: &[u8]) {
         self.push(QUERY, sql, what, Expects::Rows { or_refused: true });
+    }
+
+    /// COM_RESET_CONNECTION.
+    pub fn reset(&mut self, what: impl Into<Cow<'static, str>>) {
+        self.push(RESET_CONNECTION, b"", what, Expects::Done);
     }
 
     /// COM_INIT_DB.

@@ -6,116 +6,59 @@
 //! is kept; anything else is a hold, and so is whatever is not certain.
 //!
 //! What makes a hold counts from the moment the command is sent, also when it fails: of several statements in one text some may have
-//! run. What ends a hold counts only when the reply ended without an ERR, and not when the same text makes the hold as
-//! well. Nothing here judges whether to move, and nothing writes: that is [`restore`](super::restore).
+//! run. What ends a hold counts only when the reply ended without an ERR, and not when the same text makes the hold afterwards.
+//! A text that the CN could not parse has done nothing. Nothing here judges whether to move, and nothing writes: that is
+//! [`restore`](super::restore).
 
+mod command;
 mod context;
 mod errand;
 mod held;
 mod literal;
+mod preamble;
 mod reading;
+mod reply;
+mod report;
+mod sequence;
 mod variables;
+mod weight;
 
-use std::collections::VecDeque;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::hold::{Hold, Holds};
-use super::statements::{HEAD_MAX, Source, Statements, TEXT_MAX, Told, id_of};
-use super::tracking::{Beginning, Wishes};
+use super::statements::{Statements, Told, id_of};
+use super::tracking::{Beginning, Touched, Wishes};
 use crate::sql::{self, Effect, Effects};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
-use crate::wire::statement::{Execute, LAST_PREPARED, PrepareOk};
-use crate::wire::status::Status;
-use crate::wire::track::{Change, Changes};
+use crate::wire::statement::{LAST_PREPARED, PrepareOk};
 pub use context::{Context, Known};
 pub use errand::Errand;
-use errand::{Coming, Pending, Said, Target, What};
+use errand::{Errands, Target, What};
+use held::Kind;
 pub use held::{Held, NAMES_MAX, SQL_PREPARED_MAX, SQL_TEXT_MAX, SqlPrepared, USER_VARIABLES_MAX};
-use held::{Inner, Kind, names};
-use reading::{Keep, Preamble, Reading, Text};
-use variables::{Class, class};
+use preamble::Start;
+use reading::Reading;
+pub use reply::Verdict;
+pub use report::{CHARACTER_SETS, COLLATION};
+use sequence::Sequences;
 pub use variables::{VARIABLES_MAX, Variable, Variables, write_asked, write_told};
+use weight::add_holds;
 
-/// Holds that an effect makes by itself.
-const HOLDING: [(Effect, Hold); 12] = [
-    (Effect::LocksTables, Hold::LockTables),
-    (Effect::NextTransaction, Hold::NextTransaction),
-    (Effect::Role, Hold::Role),
-    (Effect::Password, Hold::ChangedUser),
-    (Effect::UntransferableVariable, Hold::Variable),
-    (Effect::Tracking, Hold::Tracking),
-    (Effect::Xa, Hold::Xa),
-    (Effect::Routine, Hold::Routine),
-    (Effect::Sequence, Hold::Sequence),
-    (Effect::ConnectionId, Hold::ConnectionId),
-    (Effect::Profiling, Hold::Profiling),
-    (Effect::Unreadable, Hold::Unreadable),
-];
-
-/// Those of them that another effect ends.
-const ENDING: [(Effect, Hold); 2] = [(Effect::UnlocksTables, Hold::LockTables), (Effect::XaEnds, Hold::Xa)];
-
-/// Further effects that are settled with the reply.
-const SETTLED: [Effect; 17] = [
-    Effect::UserVariable,
-    Effect::LocksInstance,
-    Effect::PreparesUnknown,
-    Effect::TakesUserLock,
-    Effect::ReleasesUserLock,
-    Effect::ReleasesAllUserLocks,
-    Effect::UnlocksTables,
-    Effect::CreatesTemporaryTable,
-    Effect::DropsTable,
-    Effect::OpensHandler,
-    Effect::ClosesHandler,
-    Effect::Prepares,
-    Effect::Executes,
-    Effect::Deallocates,
-    Effect::XaEnds,
-    Effect::LastInsertId,
-    Effect::Sets,
-];
-
-/// Effects that a report of "other state" may be about.
-const EXPLAINING: [Effect; 14] = [
-    Effect::UserVariable,
-    Effect::CreatesTemporaryTable,
-    Effect::DropsTable,
-    Effect::Prepares,
-    Effect::PreparesUnknown,
-    Effect::Executes,
-    Effect::Deallocates,
-    Effect::Role,
-    Effect::UntransferableVariable,
-    Effect::Tracking,
-    Effect::Routine,
-    Effect::Profiling,
-    Effect::LastInsertId,
-    Effect::Sets,
-];
-
-/// What SET NAMES sets.
-pub const CHARACTER_SETS: [&[u8]; 3] =
-    [b"character_set_client", b"character_set_connection", b"character_set_results"];
-
-/// What COM_RESET_CONNECTION does not end. The client may have kept the CN's connection id; MariaDB keeps the role.
-const LASTING: [Hold; 6] =
-    [Hold::RelayLogin, Hold::ChangedUser, Hold::NoDataSet, Hold::Opaque, Hold::Role, Hold::ConnectionId];
+/// What COM_RESET_CONNECTION does not end. The client may have kept the CN's connection id.
+const LASTING: [Hold; 5] =
+    [Hold::RelayLogin, Hold::ChangedUser, Hold::NoDataSet, Hold::Opaque, Hold::ConnectionId];
 
 /// The session-side record of what a CN holds for one session.
 pub struct State {
     capabilities: Capabilities,
     pub(super) mariadb: bool,
     wishes: Wishes,
-    /// What it was shown before it changed `session_track_*`.
-    first_wishes: Wishes,
     /// The last text read or wrote tables, and so clears what the one before it left behind.
     clears: bool,
     /// The last text asked for the number of all rows that it found.
     leaves: bool,
-    /// As the login left it.
+    /// As the login left it, or the last COM_RESET_CONNECTION.
     pub(super) login: Arc<Context>,
     pub(super) context: Arc<Context>,
     /// Changes to values that were not told.
@@ -123,18 +66,25 @@ pub struct State {
     /// Reads texts; made with the first one.
     reading: Option<Box<Reading>>,
     draft: Draft,
-    errands: VecDeque<Pending>,
-    /// Errands so far.
-    sent: u32,
+    errands: Errands,
     settled: Holds,
-    /// COM_RESET_CONNECTION has ended the CN's tracking.
-    untracked: bool,
+    /// The CN does not report what corelane has asked it to.
+    untracked: Option<Untracked>,
+    /// There was a COM_RESET_CONNECTION, which undoes what the CN does by itself at a login (`init_connect`).
+    pub(super) reset: bool,
+    /// The schema was entered since: till then the character set that goes with it is another one.
+    pub(super) entered: bool,
     /// It holds locks that UNLOCK TABLES does not end.
     instance_locked: bool,
     /// The character sets were last set by SET NAMES with a collation, which the results have since then as well.
     pub(super) names_collate: bool,
     /// LAST_INSERT_ID() may be other than 0.
     pub(super) inserted: bool,
+    /// It has set a role.
+    pub(super) role: bool,
+    sequences: Sequences,
+    /// A text asks for what only a CN knew that the session has left.
+    unanswerable: bool,
     /// The option of COM_SET_OPTION.
     pub(super) option: Option<u16>,
     pub(super) variables: Variables,
@@ -150,8 +100,26 @@ enum Draft {
     Ready(What),
     Query,
     Prepare,
-    /// Its head was not at hand, at most [`HEAD_MAX`] bytes.
+    /// Its head was not at hand, at most [`HEAD_MAX`](super::statements::HEAD_MAX) bytes.
     Gather(Command, Vec<u8>),
+}
+
+/// Since when, and why, the CN does not report what corelane has asked it to.
+#[derive(Clone, Copy, Debug)]
+struct Untracked {
+    by: By,
+    /// The errand that did it.
+    since: u32,
+    /// It has done it for certain.
+    in_force: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// COM_RESET_CONNECTION, COM_CHANGE_USER.
+    Reset,
+    /// The client has set by itself what it wants to be told.
+    Client(Touched),
 }
 
 impl State {
@@ -169,8 +137,7 @@ impl State {
         Self {
             capabilities,
             mariadb,
-            wishes: beginning.wishes.clone(),
-            first_wishes: beginning.wishes,
+            wishes: beginning.wishes,
             clears: false,
             leaves: false,
             context: login.clone(),
@@ -178,13 +145,17 @@ impl State {
             unsure: 0,
             reading: None,
             draft: Draft::Plain,
-            errands: VecDeque::new(),
-            sent: 0,
+            errands: Errands::default(),
             settled: (!tracked).then_some(Hold::Tracking).into_iter().collect(),
-            untracked: false,
+            untracked: None,
+            reset: false,
+            entered: false,
             instance_locked: false,
             names_collate: false,
             inserted: false,
+            role: false,
+            sequences: Sequences::default(),
+            unanswerable: false,
             option: None,
             variables: Variables::default(),
             statements: Statements::default(),
@@ -192,9 +163,17 @@ impl State {
         }
     }
 
+    pub fn is_mariadb(&self) -> bool {
+        self.mariadb
+    }
+
     /// What the client is shown of the change that was noted last.
     pub fn wishes(&self) -> Wishes {
-        self.wishes.clone()
+        match self.untracked {
+            // Of what the client has set by itself the CN tells no more than it wants.
+            Some(Untracked { by: By::Client(touched), in_force: true, .. }) => self.wishes.opened(touched),
+            _ => self.wishes.clone(),
+        }
     }
 
     /// Whether the last command is sure to clear the warnings and errors of the one before, and whether it leaves more than those
@@ -203,90 +182,15 @@ impl State {
         (self.clears, self.leaves)
     }
 
-    /// Something has changed, and the CN could not say what: its reply ended with a legacy EOF.
-    pub fn changed_unseen(&mut self, errand: Option<Errand>) {
-        if !self.explains(errand) {
-            self.settled.add(Hold::Unexplained);
-        }
-    }
-
-    /// A command begins; `payload` is what is at hand of it, from the command byte on. True if it wants all of the payload.
-    pub fn begin(&mut self, command: Command, payload: &[u8]) -> bool {
-        (self.clears, self.leaves) = (false, false);
-        self.draft = match command {
-            Command::Query => {
-                self.read_text(command, Keep::Prepare(SQL_TEXT_MAX));
-                Draft::Query
-            }
-            Command::StmtPrepare => {
-                self.read_text(command, Keep::Any(self.text_left()));
-                Draft::Prepare
-            }
-            Command::StmtExecute
-            | Command::StmtBulkExecute
-            | Command::StmtFetch
-            | Command::StmtReset
-            | Command::StmtClose
-            | Command::SetOption => {
-                self.judge(command, payload, false).unwrap_or_else(|| Draft::Gather(command, Vec::new()))
-            }
-            Command::ChangeUser => {
-                self.settled.add(Hold::ChangedUser);
-                self.untracked = true;
-                Draft::Ready(What::ChangeUser)
-            }
-            Command::ResetConnection => {
-                self.untracked = true;
-                Draft::Ready(What::ResetConnection)
-            }
-            Command::InitDb if self.untracked => Draft::Ready(What::InitDb),
-            Command::RegisterReplica => {
-                self.settled.add(Hold::Unexplained);
-                Draft::Plain
-            }
-            _ => Draft::Plain,
-        };
-        matches!(self.draft, Draft::Query | Draft::Prepare | Draft::Gather(..))
-    }
-
-    /// Payload of a command that wanted it, the command byte included, in any pieces.
-    pub fn payload(&mut self, piece: &[u8]) {
-        match &mut self.draft {
-            Draft::Query | Draft::Prepare => {
-                if let Some(reading) = &mut self.reading {
-                    reading.feed(piece);
-                }
-            }
-            Draft::Gather(_, bytes) => {
-                let room = HEAD_MAX - bytes.len();
-                bytes.extend_from_slice(&piece[..piece.len().min(room)]);
-            }
-            Draft::Plain | Draft::Ready(_) => {}
-        }
-    }
-
-    /// The command's last byte has passed.
-    pub fn end(&mut self) -> Option<Errand> {
-        let draft = match std::mem::replace(&mut self.draft, Draft::Plain) {
-            Draft::Gather(command, bytes) => self.judge(command, &bytes, true).unwrap_or(Draft::Plain),
-            other => other,
-        };
-        let what = match draft {
-            Draft::Plain | Draft::Gather(..) => return None,
-            Draft::Ready(what) => what,
-            Draft::Query => self.end_query()?,
-            Draft::Prepare => self.end_prepare()?,
-        };
-        self.sent = self.sent.checked_add(1).unwrap_or(1);
-        let errand = Errand(NonZeroU32::new(self.sent)?);
-        self.errands.push_back(Pending { errand, what });
-        Some(errand)
+    /// Whether the client asks for what no CN knows any more that the session is on: any answer would be a wrong one.
+    pub fn is_unanswerable(&self) -> bool {
+        self.unanswerable
     }
 
     /// The CN's id for a client's statement id; none: leave it as it is.
     #[inline]
     pub fn cn_statement(&self, client_id: u32) -> Option<u32> {
-        if client_id == LAST_PREPARED && self.coming().is_some() {
+        if client_id == LAST_PREPARED && self.errands.coming().is_some() {
             return None;
         }
         self.statements.at_cn(client_id)
@@ -307,59 +211,26 @@ impl State {
 
     /// COM_STMT_PREPARE_OK; the id that the client must see.
     pub fn prepared(&mut self, errand: Errand, ok: &PrepareOk) -> u32 {
-        let Some(Pending { what: What::Prepare(coming), .. }) =
-            self.errands.iter().find(|pending| pending.errand == errand)
-        else {
-            return ok.statement;
-        };
+        let Some(What::Prepare(coming)) = self.errands.find(Some(errand)) else { return ok.statement };
         let (executed, closed) = (coming.executed, coming.closed);
-        let (id, fits) = self.statements.enter(coming.source.clone(), self.context.clone(), ok);
-        if !fits {
+        let (id, known) = self.statements.enter(coming.source.clone(), self.context.clone(), ok);
+        if !known {
             self.settled.add(Hold::TooMuch);
         }
-        if let Some(statement) = self.statements.get_mut(id).filter(|_| executed) {
-            statement.note_types(Told::Unknown);
+        if executed {
+            self.statements.note_types(id, Told::Unknown);
         }
         if closed {
             self.statements.close(id);
         }
-        for pending in &mut self.errands {
-            if let Some(target @ Target::Coming(_)) = pending.what.target_mut()
+        for what in self.errands.iter_mut() {
+            if let Some(target @ Target::Coming(_)) = what.target_mut()
                 && *target == Target::Coming(errand)
             {
                 *target = Target::Known(id);
             }
         }
         id
-    }
-
-    /// An OK that carries session-state changes; `errand` is that of the command that it answers.
-    pub fn changed(&mut self, errand: Option<Errand>, changes: Changes<'_>) {
-        let (mut told, mut other) = (false, false);
-        for change in changes.iter() {
-            match change {
-                Ok(Change::SystemVariable { name, value }) => {
-                    told = true;
-                    self.variable_reported(errand, &name.to_ascii_lowercase(), value);
-                }
-                Ok(Change::Schema(schema)) => {
-                    told = true;
-                    if *self.context.schema != *schema {
-                        self.context = Arc::new(Context { schema: schema.into(), ..(*self.context).clone() });
-                    }
-                }
-                Ok(Change::State(_)) => other = true,
-                Ok(
-                    Change::Gtids { .. }
-                    | Change::TransactionCharacteristics(_)
-                    | Change::TransactionState(_),
-                ) => {}
-                Ok(Change::Unknown { .. }) | Err(_) => self.settled.add(Hold::Unexplained),
-            }
-        }
-        if other && !told && !self.explains(errand) {
-            self.settled.add(Hold::Unexplained);
-        }
     }
 
     /// An OK with a last insert id other than 0.
@@ -372,40 +243,39 @@ impl State {
         self.settled.remove(Hold::NextTransaction);
     }
 
-    /// The reply is complete. `failed`: it ended with an ERR; `status`: the flags of its last OK or EOF.
-    pub fn replied(&mut self, errand: Errand, failed: bool, status: Status) {
-        let Some(at) = self.errands.iter().position(|pending| pending.errand == errand) else { return };
-        let Some(Pending { what, .. }) = self.errands.remove(at) else { return };
-        if self.untracked && !matches!(what, What::ChangeUser | What::ResetConnection) {
-            // It may have changed what the CN did not report.
-            self.settled.add(Hold::Unexplained);
-        }
-        match what {
-            What::Text(said) => self.said(*said, failed),
-            What::Prepare(_) if failed => self.statements.forget_last(),
-            What::Prepare(_) | What::InitDb => {}
-            What::Execute { source, target, cursor } => {
-                self.note_names(&source.effects);
-                for name in names(&source.effects, Effect::Sets) {
-                    self.variable_set(&name.to_ascii_lowercase());
-                }
-                self.settle(&source.effects, failed);
-                self.cursor(target, cursor && !failed && status.has(Status::CURSOR_EXISTS));
+    /// From the next errand on the CN does not report what it should. What the client sets after a reset changes nothing of that.
+    fn untrack(&mut self, by: By) {
+        let since = self.errands.next();
+        self.untracked = match (self.untracked, by) {
+            (Some(reset @ Untracked { by: By::Reset, .. }), By::Client(_)) => Some(reset),
+            (Some(Untracked { by: By::Client(before), since, .. }), By::Client(touched)) => {
+                Some(Untracked { by: By::Client(before.and(touched)), since, in_force: false })
             }
-            What::Fetch(target) if !failed && status.has(Status::LAST_ROW_SENT) => self.cursor(target, false),
-            What::Reset(target) if !failed => self.cursor(target, false),
-            What::Fetch(_) | What::Reset(_) => {}
-            What::SetOption(option) if !failed => self.option = Some(option),
-            What::SetOption(_) => {}
-            What::ChangeUser | What::ResetConnection if !failed => self.reset(),
-            What::ChangeUser | What::ResetConnection => self.settled.add(Hold::Unexplained),
+            _ => Some(Untracked { by, since, in_force: false }),
+        };
+    }
+
+    /// A command has set, or `failed` to set, what the client wants to be told.
+    fn settle_tracking(&mut self, failed: bool) {
+        if let Some(Untracked { by: By::Client(touched), in_force, .. }) = &mut self.untracked {
+            *in_force = !failed;
+            if failed {
+                *touched = touched.perhaps();
+            }
         }
+    }
+
+    /// Whether the CN has to be asked to track again because of what the client has set.
+    pub fn is_tracked_otherwise(&self) -> bool {
+        matches!(self.untracked, Some(Untracked { by: By::Client(_), .. }))
     }
 
     /// Forgets all that the CN forgets with COM_RESET_CONNECTION: [`replied`](Self::replied) does it. The CN tracks nothing from then
     /// on, which is a hold until [`tracked`](Self::tracked).
-    pub fn reset(&mut self) {
-        self.untracked = true;
+    fn reset(&mut self) {
+        (self.reset, self.entered) = (true, false);
+        // Until it tracks again the CN itself tells no more than the client shall see.
+        self.wishes = Wishes::everything();
         self.settled = self.settled.and(LASTING.into_iter().collect());
         if !self.capabilities.has(Capabilities::SESSION_TRACK) {
             self.settled.add(Hold::Tracking);
@@ -414,29 +284,36 @@ impl State {
         self.variables.clear();
         self.statements.clear();
         self.held = None;
-        self.wishes = self.first_wishes.clone();
         self.instance_locked = false;
         self.names_collate = false;
         self.inserted = false;
+        self.sequences.reset();
     }
 
-    /// The CN has answered [`script`](super::tracking::script) anew. What it was like before may differ from what the login made of it:
-    /// COM_RESET_CONNECTION forgets what the client's capabilities did to `sql_mode`.
+    /// The CN has answered [`script`](super::tracking::script) anew. After a reset all that it tells is what the session begins with
+    /// from now on, which may be other than what the login made of it. After a setting of the client's it is what the client
+    /// wants to be told, and values that were in doubt.
     pub fn tracked(&mut self, beginning: &Beginning) {
-        self.untracked = false;
-        let mode = &beginning.context.sql_mode;
-        if *mode != self.context.sql_mode {
-            self.context = Arc::new(Context { sql_mode: mode.clone(), ..(*self.context).clone() });
-            if !self.variables.change(b"sql_mode", true, mode.value()) {
-                self.settled.add(Hold::TooMuch);
+        match self.untracked.take().map(|untracked| untracked.by) {
+            Some(By::Reset) => {
+                self.wishes = beginning.wishes.clone();
+                let begun =
+                    |schema: &[u8]| Arc::new(Context { schema: schema.into(), ..beginning.context.clone() });
+                self.login = begun(&self.login.schema);
+                self.context = begun(&self.context.schema);
             }
+            Some(By::Client(touched)) => {
+                self.wishes.take(&beginning.wishes, touched, &Wishes::own(self.mariadb));
+                self.learn(&beginning.context);
+            }
+            None => {}
         }
     }
 
     /// Everything that is known here to keep the session; transaction, reply and long data are the dialog's.
     pub fn holds(&self) -> Holds {
         let mut holds = self.settled;
-        if self.untracked {
+        if self.untracked.is_some() {
             holds.add(Hold::Tracking);
         }
         let unqualified = self.capabilities.has(Capabilities::NO_SCHEMA);
@@ -444,15 +321,28 @@ impl State {
             // Such a session cannot ask information_schema which variables it has.
             holds.add(Hold::UserVariable);
         }
-        for pending in &self.errands {
-            pending.what.effects().into_iter().for_each(|effects| add_holds(&mut holds, effects));
-            if pending.what.opens_cursor().is_some() {
+        if self.sequences.hold(self.errands.may(Effect::NextValue)) {
+            holds.add(Hold::Sequence);
+        }
+        self.add_coming(&mut holds);
+        self.add_kept(&mut holds);
+        holds
+    }
+
+    /// What is under way.
+    fn add_coming(&self, holds: &mut Holds) {
+        for what in self.errands.iter() {
+            what.effects().into_iter().for_each(|effects| add_holds(holds, effects));
+            if what.opens_cursor().is_some() {
                 holds.add(Hold::Cursor);
             }
-            if pending.what.prepares_unknown() {
+            if what.prepares_unknown() {
                 holds.add(Hold::SqlPrepare);
             }
         }
+    }
+
+    fn add_kept(&self, holds: &mut Holds) {
         if let Some(held) = &self.held {
             Kind::ALL.iter().filter(|kind| held.has(**kind)).for_each(|kind| holds.add(kind.hold()));
             let stays = |one: &SqlPrepared| one.inner.is_none() || !self.can_enter(&one.context);
@@ -468,14 +358,13 @@ impl State {
                 holds.add(Hold::Statement);
             }
         }
-        holds
     }
 
     /// About how many commands a restore would take, by what can be told at a glance.
     pub fn cost(&self) -> u32 {
         let held = self.held();
         let sql_prepared = held.map_or(0, |held| held.sql_prepared.len());
-        let asks = self.inserted || held.is_some_and(|held| !held.user_variables.is_empty());
+        let asks = self.inserted || self.role || held.is_some_and(|held| !held.user_variables.is_empty());
         let sets = !self.variables.is_empty() || asks;
         (self.statements.len() + sql_prepared) as u32 + u32::from(asks) + u32::from(sets)
     }
@@ -483,33 +372,43 @@ impl State {
     /// All that a restore needs is known without asking the CN.
     pub fn complete(&self) -> bool {
         let user_variables = self.held().is_some_and(|held| !held.user_variables.is_empty());
-        !self.inserted && !user_variables && self.variables.iter().all(|variable| variable.value.is_some())
+        let values = self.variables.iter().all(|variable| variable.value.is_some());
+        !self.inserted && !self.role && !user_variables && values
     }
 
     /// Whether a whole command asks what the command before it left behind, or may do so.
     pub fn asks_about_last(&self, command: Command, payload: &[u8]) -> bool {
-        let asks = |effects: &Effects| {
-            let asking = [
-                Effect::AsksAboutLast,
-                Effect::Executes,
-                Effect::Routine,
-                Effect::PreparesUnknown,
-                Effect::Unreadable,
-            ];
-            asking.into_iter().any(|effect| effects.has(effect))
-        };
         match command {
             Command::Query => {
-                let text = payload.get(if self.attributes() { 3 } else { 1 }..).unwrap_or_default();
-                asks(&sql::effects(text, self.context.modes()))
+                let Start::At(at) = preamble::start(payload, self.attributes()) else { return true };
+                let text = &payload[at..];
+                self.context.doubt().applies(text) || self.asks(&sql::effects(text, self.context.modes()))
             }
             Command::StmtExecute | Command::StmtBulkExecute => id_of(payload)
                 .and_then(|id| self.statements.get(id))
-                .is_none_or(|statement| asks(&statement.source.effects)),
+                .is_none_or(|statement| self.asks(&statement.source.effects)),
             // The client fetches from a cursor of the old CN.
             Command::StmtFetch => true,
             _ => false,
         }
+    }
+
+    fn asks(&self, effects: &Effects) -> bool {
+        let asking = [
+            Effect::AsksAboutLast,
+            Effect::Executes,
+            Effect::Routine,
+            Effect::PreparesUnknown,
+            Effect::Unreadable,
+        ];
+        let value = self.sequences.taken() && effects.has(Effect::LastValue);
+        value || asking.into_iter().any(|effect| effects.has(effect))
+    }
+
+    /// The session is at another CN.
+    pub(super) fn move_on(&mut self) {
+        self.statements.note_move();
+        self.sequences.move_on();
     }
 
     pub(super) fn held(&self) -> Option<&Held> {
@@ -536,419 +435,6 @@ impl State {
     fn attributes(&self) -> bool {
         self.capabilities.has(Capabilities::QUERY_ATTRIBUTES)
     }
-}
-
-/// Reading commands.
-impl State {
-    fn read_text(&mut self, command: Command, keep: Keep) {
-        let doubt = match self.errands.iter().any(|pending| may_change_context(&pending.what)) {
-            true => context::Doubt { quotes: true, letters: true },
-            false => self.context.doubt(),
-        };
-        let attributes = command == Command::Query && self.attributes();
-        let preamble = if attributes { Preamble::Attributes } else { Preamble::Command };
-        let context = &self.context;
-        let reading = self.reading.get_or_insert_with(|| Box::new(Reading::new(context)));
-        reading.begin(context, doubt, preamble, keep);
-    }
-
-    /// Bytes of statement texts for which there is place.
-    fn text_left(&self) -> usize {
-        let coming = self.errands.iter().filter_map(|pending| match &pending.what {
-            What::Prepare(coming) => coming.source.text.as_ref().map(|text| text.len()),
-            _ => None,
-        });
-        TEXT_MAX.saturating_sub(self.statements.text_bytes() + coming.sum::<usize>())
-    }
-
-    fn end_text(&mut self) -> Option<Text> {
-        let text = self.reading.as_mut()?.finish(&self.context);
-        if text.unreadable {
-            self.settled.add(Hold::Unreadable);
-        }
-        let may_insert = [Effect::Inserts, Effect::LastInsertId, Effect::Routine, Effect::Executes];
-        self.inserted |= may_insert.into_iter().any(|effect| text.effects.has(effect));
-        self.mention(&text.effects);
-        Some(text)
-    }
-
-    fn mention(&mut self, effects: &Effects) {
-        if effects.has(Effect::UserVariable) && !self.held_mut().mention(effects) {
-            self.settled.add(Hold::TooMuch);
-        }
-    }
-
-    fn end_query(&mut self) -> Option<What> {
-        let text = self.end_text()?;
-        self.weigh_leftovers(&text.effects);
-        let unreported = self.untracked && !text.effects.is_plain();
-        if !weighs(&text.effects) && !unreported {
-            return None;
-        }
-        let unreported = names(&text.effects, Effect::Sets).map(|name| name.to_ascii_lowercase().into());
-        let unreported = unreported.collect();
-        let inner = match text.effects.has(Effect::Prepares) {
-            true => text.kept.and_then(|text| self.inner(text)),
-            false => None,
-        };
-        let (effects, plain_set) = (text.effects, text.plain_set);
-        Some(What::Text(Box::new(Said { effects, plain_set, unreported, inner })))
-    }
-
-    fn weigh_leftovers(&mut self, effects: &Effects) {
-        self.leaves = effects.has(Effect::FoundRows);
-        self.clears = !self.leaves && (effects.has(Effect::Tables) || effects.has(Effect::Inserts));
-    }
-
-    /// What a lone PREPARE of a literal prepares.
-    fn inner(&mut self, text: Vec<u8>) -> Option<Inner> {
-        let modes = self.context.modes();
-        let effects = sql::effects(&literal::prepared_text(&text, modes)?, modes);
-        self.mention(&effects);
-        Some(Inner { text: text.into(), effects: Arc::new(effects) })
-    }
-
-    fn end_prepare(&mut self) -> Option<What> {
-        let text = self.end_text()?;
-        let source = Source { text: text.kept.map(Vec::into_boxed_slice), effects: text.effects };
-        Some(What::Prepare(Coming { source: Arc::new(source), executed: false, closed: false }))
-    }
-
-    /// Judges a command by its head; none if more of it is needed. `whole`: there is no more.
-    fn judge(&mut self, command: Command, payload: &[u8], whole: bool) -> Option<Draft> {
-        if command == Command::SetOption {
-            let option = payload.get(1..3)?.first_chunk().map(|option| u16::from_le_bytes(*option))?;
-            return Some(Draft::Ready(What::SetOption(option)));
-        }
-        let id = id_of(payload)?;
-        let Some(target) = self.target(id) else { return Some(Draft::Plain) };
-        match command {
-            Command::StmtClose => {
-                match target {
-                    Target::Known(id) => self.statements.close(id),
-                    Target::Coming(_) => {
-                        self.coming_mut().into_iter().for_each(|coming| coming.closed = true)
-                    }
-                }
-                Some(Draft::Plain)
-            }
-            Command::StmtFetch | Command::StmtReset => {
-                let open = match target {
-                    Target::Known(id) => self.statements.get(id).is_some_and(|statement| statement.cursor),
-                    Target::Coming(_) => true,
-                };
-                Some(match (open, command) {
-                    (false, _) => Draft::Plain,
-                    (true, Command::StmtFetch) => Draft::Ready(What::Fetch(target)),
-                    (true, _) => Draft::Ready(What::Reset(target)),
-                })
-            }
-            _ => self.judge_execution(command, payload, target, whole),
-        }
-    }
-
-    fn judge_execution(
-        &mut self,
-        command: Command,
-        payload: &[u8],
-        target: Target,
-        whole: bool,
-    ) -> Option<Draft> {
-        let known = match target {
-            Target::Known(id) => self.statements.get(id).map(|statement| statement.source.clone()),
-            Target::Coming(_) => None,
-        };
-        if let Some(source) = known {
-            self.weigh_leftovers(&source.effects);
-        }
-        let cursors = Execute::CURSOR_READ_ONLY | Execute::CURSOR_FOR_UPDATE | Execute::CURSOR_SCROLLABLE;
-        let cursor = command == Command::StmtExecute && payload.get(5)? & cursors != 0;
-        let (source, open) = match target {
-            Target::Coming(_) => {
-                let coming = self.coming_mut()?;
-                coming.executed = true;
-                (coming.source.clone(), true)
-            }
-            Target::Known(id) => {
-                let attributes = self.attributes();
-                let statement = self.statements.get_mut(id)?;
-                match statement.told_by(payload, attributes) {
-                    Told::Cut if !whole => return None,
-                    Told::Cut => statement.note_types(Told::Unknown),
-                    told => statement.note_types(told),
-                }
-                let open = statement.cursor;
-                statement.cursor |= cursor;
-                if !open && !cursor && !weighs(&statement.source.effects) && !self.untracked {
-                    return Some(Draft::Plain);
-                }
-                (statement.source.clone(), open)
-            }
-        };
-        let matters = open || cursor || weighs(&source.effects) || !source.effects.is_plain();
-        Some(if matters { Draft::Ready(What::Execute { source, target, cursor }) } else { Draft::Plain })
-    }
-
-    /// The statement that an id stands for; none if it is not kept.
-    fn target(&self, id: u32) -> Option<Target> {
-        if id == LAST_PREPARED
-            && let Some(errand) = self.coming()
-        {
-            return Some(Target::Coming(errand));
-        }
-        let id = self.statements.resolve(id)?;
-        self.statements.get(id).map(|_| Target::Known(id))
-    }
-
-    /// The newest preparation that has not been answered.
-    fn coming(&self) -> Option<Errand> {
-        self.errands
-            .iter()
-            .rev()
-            .find(|pending| matches!(pending.what, What::Prepare(_)))
-            .map(|pending| pending.errand)
-    }
-
-    fn coming_mut(&mut self) -> Option<&mut Coming> {
-        self.errands.iter_mut().rev().find_map(|pending| match &mut pending.what {
-            What::Prepare(coming) => Some(coming),
-            _ => None,
-        })
-    }
-}
-
-/// Settling replies.
-impl State {
-    fn said(&mut self, mut said: Said, failed: bool) {
-        // A SET of which any part is refused sets nothing.
-        if !(failed && said.plain_set) {
-            self.note_names(&said.effects);
-            said.unreported.iter().for_each(|name| self.variable_set(name));
-        }
-        self.settle(&said.effects, failed);
-        if said.effects.has(Effect::Executes) {
-            self.executed(&said.effects, failed);
-        }
-        if !failed && let Some(held) = &mut self.held {
-            names(&said.effects, Effect::Deallocates).for_each(|name| held.deallocate(name));
-        }
-        for effect in [Effect::Prepares, Effect::PreparesUnknown] {
-            if said.effects.has(effect) {
-                let inner = said.inner.take();
-                self.sql_prepared(names(&said.effects, effect), inner, failed);
-            }
-        }
-    }
-
-    /// Takes note of whether a text sets the character sets, and how.
-    fn note_names(&mut self, effects: &Effects) {
-        let sets = |wanted: &[u8]| names(effects, Effect::Sets).any(|name| name.eq_ignore_ascii_case(wanted));
-        if CHARACTER_SETS.iter().any(|name| sets(name)) {
-            self.names_collate = CHARACTER_SETS.iter().all(|name| sets(name)) && sets(COLLATION);
-        }
-    }
-
-    fn sql_prepared<'n>(
-        &mut self,
-        named: impl Iterator<Item = &'n [u8]>,
-        mut inner: Option<Inner>,
-        failed: bool,
-    ) {
-        // A lone PREPARE that fails leaves no statement of that name.
-        let gone = failed && inner.is_some();
-        let mut named = named.peekable();
-        if named.peek().is_none() {
-            self.settled.add(Hold::SqlPrepare);
-        }
-        for name in named {
-            let (inner, context) = (inner.take(), self.context.clone());
-            if gone {
-                self.held_mut().deallocate(name);
-            } else if !self.held_mut().prepare(name, inner, context) {
-                self.settled.add(Hold::TooMuch);
-            }
-        }
-    }
-
-    /// EXECUTE: the effects are those of the text inside.
-    fn executed(&mut self, effects: &Effects, failed: bool) {
-        let mut named = names(effects, Effect::Executes).peekable();
-        let unnamed = named.peek().is_none();
-        let find = |name: &[u8]| {
-            let prepared =
-                self.held()?.sql_prepared.iter().find(|one| one.name.eq_ignore_ascii_case(name))?;
-            prepared.inner.as_ref().map(|inner| inner.effects.clone())
-        };
-        let found: Vec<_> = named.map(find).collect();
-        if unnamed || found.iter().any(Option::is_none) {
-            self.settled.add(Hold::Routine);
-        }
-        for inner in found.into_iter().flatten() {
-            for name in names(&inner, Effect::Sets) {
-                self.variable_set(&name.to_ascii_lowercase());
-            }
-            self.settle(&inner, failed);
-        }
-    }
-
-    /// Takes note of what a text let go of, and then of what it took.
-    fn settle(&mut self, effects: &Effects, failed: bool) {
-        let schema = self.context.schema.clone();
-        if !failed {
-            for (effect, hold) in ENDING {
-                if effects.has(effect) && !(hold == Hold::LockTables && self.instance_locked) {
-                    self.settled.remove(hold);
-                }
-            }
-            if let Some(held) = &mut self.held
-                && !effects.has(Effect::Uses)
-            {
-                Kind::ALL.into_iter().for_each(|kind| held.release(kind, effects, &schema));
-            }
-        }
-        for (effect, hold) in HOLDING {
-            if effects.has(effect) {
-                self.settled.add(hold);
-            }
-        }
-        if effects.has(Effect::LocksInstance) {
-            self.instance_locked = true;
-            self.settled.add(Hold::LockTables);
-        }
-        if Kind::ALL.iter().any(|kind| effects.has(kind.taken_by())) {
-            let held = self.held_mut();
-            Kind::ALL.into_iter().for_each(|kind| held.take(kind, effects, &schema));
-        }
-    }
-
-    fn cursor(&mut self, target: Target, open: bool) {
-        let Target::Known(id) = target else { return };
-        let coming = self.errands.iter().any(|pending| pending.what.opens_cursor() == Some(target));
-        if let Some(statement) = self.statements.get_mut(id) {
-            statement.cursor = open || coming;
-        }
-    }
-
-    fn explains(&self, errand: Option<Errand>) -> bool {
-        let pending = self.errands.iter().find(|pending| Some(pending.errand) == errand);
-        pending.is_some_and(|pending| match pending.what.effects() {
-            Some(effects) => EXPLAINING.into_iter().any(|effect| effects.has(effect)),
-            None => matches!(pending.what, What::ChangeUser | What::ResetConnection | What::InitDb),
-        })
-    }
-
-    /// The tracker has told of a variable, by its name in lower case.
-    fn variable_reported(&mut self, errand: Option<Errand>, name: &[u8], value: &[u8]) {
-        self.wishes.note(name, value);
-        let pending = self.errands.iter_mut().find(|pending| Some(pending.errand) == errand);
-        let exact = match pending {
-            Some(Pending { what: What::Text(said), .. }) => {
-                said.explains(name)
-                    && said.plain_set
-                    && !(sets_collation(name) && said.sets_collation_twice())
-            }
-            _ => false,
-        };
-        self.variable(name, true, exact.then_some(value));
-    }
-
-    /// A text sets a variable, by its name in lower case, and the tracker has not told of it.
-    fn variable_set(&mut self, name: &[u8]) {
-        self.variable(name, false, None);
-    }
-
-    fn variable(&mut self, name: &[u8], reported: bool, value: Option<&[u8]>) {
-        match class(name) {
-            Class::Ignored => return,
-            Class::Tracking if name == b"session_track_system_variables" => {
-                return self.wishes.note(name, b"");
-            }
-            Class::Tracking => return,
-            Class::InsertId => return self.inserted = true,
-            Class::Untransferable => return self.settled.add(Hold::Variable),
-            Class::Plain => {}
-        }
-        if !self.variables.change(name, reported, value) {
-            self.settled.add(Hold::TooMuch);
-        }
-        match name {
-            b"sql_mode" | b"character_set_client" => self.change_context(name, value),
-            b"character_set_connection" => {
-                self.change_context(name, value);
-                if value.is_some() {
-                    self.variables.forget(COLLATION);
-                } else if !self.variables.change(COLLATION, true, None) {
-                    self.settled.add(Hold::TooMuch);
-                }
-            }
-            COLLATION => {
-                // It sets the character set that it belongs to.
-                let charset = value.and_then(|value| value.split(|byte| *byte == b'_').next());
-                self.change_context(b"character_set_connection", charset);
-                self.change_context(name, value);
-            }
-            _ => {}
-        }
-    }
-
-    /// Makes one value of the context another; without a value, one that was not told.
-    fn change_context(&mut self, name: &[u8], value: Option<&[u8]>) {
-        let known = value.map_or_else(
-            || {
-                self.unsure += 1;
-                Known::Unsure(self.unsure)
-            },
-            Known::from,
-        );
-        let mut context = (*self.context).clone();
-        match name {
-            b"sql_mode" => context.sql_mode = known,
-            b"character_set_client" => context.client = known,
-            COLLATION => context.collation = known,
-            _ => {
-                // It brings its default collation with it.
-                context.collation =
-                    if value.is_some() { Known::Value(Box::default()) } else { known.clone() };
-                context.connection = known;
-            }
-        }
-        if context != *self.context {
-            self.context = Arc::new(context);
-        }
-    }
-}
-
-/// Whether a variable, by its name in lower case, changes the connection's collation.
-fn sets_collation(name: &[u8]) -> bool {
-    matches!(name, b"character_set_connection" | COLLATION)
-}
-
-pub(super) const COLLATION: &[u8] = b"collation_connection";
-
-/// Whether the reply to a text with these effects matters.
-fn weighs(effects: &Effects) -> bool {
-    let holding = || HOLDING.iter().any(|(effect, _)| effects.has(*effect));
-    !effects.is_plain() && (SETTLED.iter().any(|effect| effects.has(*effect)) || holding())
-}
-
-fn add_holds(holds: &mut Holds, effects: &Effects) {
-    HOLDING.iter().filter(|(effect, _)| effects.has(*effect)).for_each(|(_, hold)| holds.add(*hold));
-    Kind::ALL.iter().filter(|kind| effects.has(kind.taken_by())).for_each(|kind| holds.add(kind.hold()));
-    if effects.has(Effect::Executes) {
-        holds.add(Hold::Routine);
-    }
-}
-
-/// Whether a command may change how the texts behind it are read.
-fn may_change_context(what: &What) -> bool {
-    let Some(effects) = what.effects() else {
-        return matches!(what, What::ChangeUser | What::ResetConnection);
-    };
-    let changes = |name: &[u8]| {
-        let name = name.to_ascii_lowercase();
-        name == b"sql_mode" || name.starts_with(b"character") || name.starts_with(b"names")
-    };
-    effects.has(Effect::Routine) || effects.has(Effect::Executes) || names(effects, Effect::Sets).any(changes)
 }
 
 #[cfg(test)]

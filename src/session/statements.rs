@@ -12,8 +12,11 @@ use crate::sql::Effects;
 use crate::wire::cursor::Cursor;
 use crate::wire::statement::{BulkExecute, Execute, LAST_PREPARED, PrepareOk};
 
-/// Statements of one session.
+/// Statements of one session that another CN could be told.
 pub const STATEMENTS_MAX: usize = 1024;
+
+/// Statements of one session that are known: beyond the others by their ids and effects only, to see when they are closed.
+pub const KNOWN_MAX: usize = 8192;
 
 /// Bytes of the texts of one session's statements.
 pub const TEXT_MAX: usize = 1 << 20;
@@ -23,6 +26,9 @@ pub const PARAMETERS_MAX: u16 = 4096;
 
 /// Bytes of an execution up to the end of its parameter types, names of query attributes included.
 pub const HEAD_MAX: usize = 64 << 10;
+
+/// Bytes of the parameter types of one session's statements.
+pub const TYPES_MAX: usize = 1 << 20;
 
 /// An id that servers give to no statement.
 const NO_STATEMENT: u32 = 0;
@@ -39,6 +45,8 @@ pub struct Source {
     /// None if it is longer than there was place for.
     pub text: Option<Box<[u8]>>,
     pub effects: Effects,
+    /// One SET statement alone, whose reported values are those that stay.
+    pub plain_set: bool,
 }
 
 /// Parameter types as the client sent them last.
@@ -47,8 +55,14 @@ pub enum Types {
     /// Never sent.
     None,
     Known(Box<[u8]>),
-    /// Sent in a form that is not read.
+    /// Sent in a form that is not read, or too many.
     Unknown,
+}
+
+impl Types {
+    fn len(&self) -> u32 {
+        if let Self::Known(types) = self { types.len() as u32 } else { 0 }
+    }
 }
 
 #[derive(Debug)]
@@ -65,6 +79,8 @@ pub struct Statement {
     pub told: bool,
     /// An execution has left a cursor open, or may have.
     pub cursor: bool,
+    /// It is beyond a limit: another CN cannot be told of it, and its types are not kept.
+    pub beyond: bool,
 }
 
 /// What a command says of parameter types.
@@ -84,7 +100,8 @@ pub struct Statements {
     last: Option<u32>,
     /// Ids of the client's are not those of the CN any more.
     moved: bool,
-    text_bytes: usize,
+    text_bytes: u32,
+    type_bytes: u32,
 }
 
 impl Statements {
@@ -106,7 +123,7 @@ impl Statements {
 
     /// Bytes of all texts.
     pub fn text_bytes(&self) -> usize {
-        self.text_bytes
+        self.text_bytes as usize
     }
 
     /// The client's own id for one that may be [`LAST_PREPARED`].
@@ -133,18 +150,22 @@ impl Statements {
         (at_cn != id).then_some(at_cn)
     }
 
-    /// Enters a statement that the CN has prepared; the id for the client, and whether there was place for it. One
-    /// without place is entered only where its id must be known.
+    /// Enters a statement that the CN has prepared; the id for the client, and whether its end will be known. One that is not
+    /// known is entered only where its id must be.
     pub fn enter(&mut self, source: Arc<Source>, context: Arc<Context>, ok: &PrepareOk) -> (u32, bool) {
         let id = self.free_id(ok.statement);
         let length = source.text.as_ref().map_or(0, |text| text.len());
         let fits = self.by_id.len() < STATEMENTS_MAX
-            && self.text_bytes + length <= TEXT_MAX
+            && self.text_bytes() + length <= TEXT_MAX
             && ok.parameters <= PARAMETERS_MAX
             && source.text.is_some();
+        let source = if fits { source } else { source.without_text() };
+        let known = self.by_id.len() < KNOWN_MAX;
         self.last = Some(id);
-        if fits || self.moved {
-            self.text_bytes += length;
+        if known || self.moved {
+            self.close(id);
+            self.last = Some(id);
+            self.text_bytes += if fits { length as u32 } else { 0 };
             let statement = Statement {
                 cn: ok.statement,
                 source,
@@ -154,10 +175,11 @@ impl Statements {
                 types: Types::None,
                 told: true,
                 cursor: false,
+                beyond: !fits,
             };
             self.by_id.insert(id, statement);
         }
-        (id, fits)
+        (id, known)
     }
 
     fn free_id(&self, wanted: u32) -> u32 {
@@ -180,11 +202,31 @@ impl Statements {
     pub fn close(&mut self, id: u32) {
         let Some(id) = self.resolve(id) else { return };
         if let Some(statement) = self.by_id.remove(&id) {
-            self.text_bytes -= statement.source.text.as_ref().map_or(0, |text| text.len());
+            self.text_bytes -= statement.source.text.as_ref().map_or(0, |text| text.len() as u32);
+            self.type_bytes -= statement.types.len();
         }
         if self.last == Some(id) {
             self.last = None;
         }
+    }
+
+    /// Takes note of the types that go to the CN with a statement; those of one beyond a limit are not needed.
+    pub fn note_types(&mut self, id: u32, told: Told<'_>) {
+        if matches!(told, Told::Cut | Told::Nothing) {
+            return;
+        }
+        let others = self.type_bytes - self.get(id).map_or(0, |statement| statement.types.len());
+        let Some(statement) = self.get_mut(id).filter(|statement| !statement.beyond) else { return };
+        match told {
+            Told::Types(types) if others as usize + types.len() <= TYPES_MAX => {
+                statement.told = true;
+                if !matches!(&statement.types, Types::Known(known) if **known == *types) {
+                    statement.types = Types::Known(types.into());
+                }
+            }
+            _ => statement.types = Types::Unknown,
+        }
+        self.type_bytes = others + self.get(id).map_or(0, |statement| statement.types.len());
     }
 
     pub fn clear(&mut self) {
@@ -215,7 +257,7 @@ impl Statements {
         match payload[0] {
             BULK_EXECUTE => Some(BULK_FIXED),
             EXECUTE if payload.len() < EXECUTE_FIXED => Some(EXECUTE_FIXED),
-            EXECUTE => Some(flag_at(payload, statement.parameters, attributes)? + 1),
+            EXECUTE => Some(flag_at(payload, statement.parameters, attributes)?.at + 1),
             _ => None,
         }
     }
@@ -230,8 +272,9 @@ impl Statements {
         let Types::Known(types) = &statement.types else { return None };
         let mut out = head.to_vec();
         if head[0] == EXECUTE {
+            let beside = flag_at(head, statement.parameters, attributes)?.beside;
             let flag = out.last_mut()?;
-            if *flag != 0 {
+            if *flag != 0 || beside {
                 return None;
             }
             *flag = 1;
@@ -248,32 +291,26 @@ impl Statements {
     }
 }
 
+impl Source {
+    /// The same without its text, for which there is no place.
+    fn without_text(&self) -> Arc<Self> {
+        Arc::new(Self { text: None, effects: self.effects.clone(), plain_set: self.plain_set })
+    }
+}
+
 impl Statement {
     /// Whether a new CN could not be told what the old one knows.
     pub fn is_stuck(&self) -> bool {
-        self.types == Types::Unknown && self.parameters > 0
+        self.beyond || (self.types == Types::Unknown && self.parameters > 0)
     }
 
     /// Reads what an execution says of types.
     pub fn told_by<'a>(&self, payload: &'a [u8], attributes: bool) -> Told<'a> {
         match payload.first() {
+            _ if self.beyond => Told::Nothing,
             Some(&EXECUTE) => told_by_execute(payload, self.parameters, attributes),
             Some(&BULK_EXECUTE) => told_by_bulk(payload, self.parameters),
             _ => Told::Nothing,
-        }
-    }
-
-    /// Takes note of the types that go to the CN.
-    pub fn note_types(&mut self, told: Told<'_>) {
-        match told {
-            Told::Cut | Told::Nothing => {}
-            Told::Unknown => self.types = Types::Unknown,
-            Told::Types(types) => {
-                self.told = true;
-                if !matches!(&self.types, Types::Known(known) if **known == *types) {
-                    self.types = Types::Known(types.into());
-                }
-            }
         }
     }
 }
@@ -283,27 +320,39 @@ pub fn id_of(payload: &[u8]) -> Option<u32> {
     payload.get(1..5)?.first_chunk().map(|id| u32::from_le_bytes(*id))
 }
 
-/// Where new_params_bound stands; none where the form is not known. `payload` has at least the fixed part.
-fn flag_at(payload: &[u8], parameters: u16, attributes: bool) -> Option<usize> {
-    let counted = payload[5] & Execute::PARAMETER_COUNT != 0;
+/// The byte new_params_bound of an execution.
+struct Flag {
+    /// Where it stands, or how much more of the payload tells that.
+    at: usize,
+    /// There are query attributes beside the parameters.
+    beside: bool,
+}
+
+/// None where the form is not known. `payload` has at least the fixed part, and there are parameters.
+fn flag_at(payload: &[u8], parameters: u16, attributes: bool) -> Option<Flag> {
     let mut at = EXECUTE_FIXED;
-    if attributes != counted {
-        return None;
-    }
-    if counted {
+    let mut values = usize::from(parameters);
+    if attributes {
+        // MySQL writes the number of values whether the flag for it is set or not.
         let mut cursor = Cursor::new(&payload[EXECUTE_FIXED..]);
         if cursor.is_empty() {
             // One byte more tells how long the number is.
-            return Some(EXECUTE_FIXED);
+            return Some(Flag { at: EXECUTE_FIXED, beside: false });
         }
         let before = cursor.remaining();
         match cursor.lenenc("parameter count") {
-            Ok(count) if count == u64::from(parameters) => at += before - cursor.remaining(),
+            // Query attributes come behind the parameters.
+            Ok(count @ ..=0xffff) if count >= u64::from(parameters) => {
+                at += before - cursor.remaining();
+                values = count as usize;
+            }
             Ok(_) => return None,
-            Err(_) => return Some(EXECUTE_FIXED + 2),
+            Err(_) => return Some(Flag { at: EXECUTE_FIXED + 2, beside: false }),
         }
+    } else if payload[5] & Execute::PARAMETER_COUNT != 0 {
+        return None;
     }
-    Some(at + usize::from(parameters).div_ceil(8))
+    Some(Flag { at: at + values.div_ceil(8), beside: values > usize::from(parameters) })
 }
 
 fn told_by_execute(payload: &[u8], parameters: u16, attributes: bool) -> Told<'_> {
@@ -313,8 +362,8 @@ fn told_by_execute(payload: &[u8], parameters: u16, attributes: bool) -> Told<'_
     if payload.len() < EXECUTE_FIXED {
         return Told::Cut;
     }
-    let Some(flag_at) = flag_at(payload, parameters, attributes) else { return Told::Unknown };
-    let Some((flag, types)) = payload.get(flag_at..).and_then(<[u8]>::split_first) else { return Told::Cut };
+    let Some(flag) = flag_at(payload, parameters, attributes) else { return Told::Unknown };
+    let Some((flag, types)) = payload.get(flag.at..).and_then(<[u8]>::split_first) else { return Told::Cut };
     match (flag, attributes) {
         (0, _) => Told::Nothing,
         (1, false) => take_types(types, parameters),

@@ -1,6 +1,6 @@
 //! Session tracking: what corelane asks of a CN for itself, and what the client is shown of it.
 //!
-//! Corelane wants to hear of the schema, of every system variable and of other state. The client is shown what it would have
+//! Corelane wants to hear of the schema, of system variables and of other state. The client is shown what it would have
 //! seen without corelane, but for the order of variables that one statement changes: by a client that never touched `session_track_*`, that is what the CN's global settings say, learnt on each fresh
 //! leg before they are changed. Transaction information and GTIDs are not asked for by corelane, so whoever sees them has asked. An OK without
 //! state changes is the same for all clients, byte by byte, and is never rewritten.
@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::script::{Answer, Results, Script, ScriptError};
 use super::state::{Context, Known};
+use crate::sql::{Effect, Effects};
 use crate::wire;
 use crate::wire::capability::Capabilities;
 use crate::wire::cursor::{Cursor, put_lenenc_bytes};
@@ -21,9 +22,28 @@ pub const LEARN: &str = "SELECT @@session_track_schema, @@session_track_system_v
     @@session_track_state_change, @@sql_mode, @@character_set_client, @@character_set_connection, \
     @@collation_connection LIMIT 1";
 
-/// Has the CN report all that corelane has to know.
-pub const ASK: &str = "SET SESSION session_track_schema = 1, session_track_system_variables = '*', \
-    session_track_state_change = 1";
+/// The variables that a MySQL server is asked to report: those that sessions set. If it were to tell of all, it would report a number
+/// of its own with almost every OK (`statement_id`). Of any other the text that sets it tells, and its value is asked for before a move.
+const MYSQL_VARIABLES: &str = "\
+    auto_increment_increment,auto_increment_offset,autocommit,big_tables,block_encryption_mode,\
+    character_set_client,character_set_connection,character_set_results,collation_connection,\
+    completion_type,cte_max_recursion_depth,default_collation_for_utf8mb4,default_storage_engine,\
+    default_tmp_storage_engine,default_week_format,div_precision_increment,explicit_defaults_for_timestamp,\
+    foreign_key_checks,group_concat_max_len,information_schema_stats_expiry,innodb_lock_wait_timeout,\
+    innodb_strict_mode,interactive_timeout,join_buffer_size,lc_messages,lc_time_names,lock_wait_timeout,\
+    long_query_time,max_error_count,max_execution_time,max_heap_table_size,max_join_size,max_sort_length,\
+    net_read_timeout,net_write_timeout,optimizer_switch,read_buffer_size,read_rnd_buffer_size,\
+    session_track_gtids,session_track_schema,session_track_state_change,session_track_system_variables,\
+    session_track_transaction_info,sort_buffer_size,sql_auto_is_null,sql_big_selects,sql_buffer_result,\
+    sql_generate_invisible_primary_key,sql_mode,sql_notes,sql_quote_show_create,sql_require_primary_key,\
+    sql_safe_updates,sql_select_limit,sql_warnings,time_zone,tmp_table_size,transaction_isolation,\
+    transaction_read_only,unique_checks,updatable_views_with_limit,use_secondary_engine,wait_timeout";
+
+/// The same for MariaDB, which takes no name that it does not have.
+const MARIADB_VARIABLES: &str = "*";
+
+/// Clears what MySQL warns of, the variables that it does not have: the client would be shown that.
+const CLEAR: &str = "DO 0";
 
 const SYSTEM_VARIABLES: u8 = 0;
 const SCHEMA: u8 = 1;
@@ -47,7 +67,6 @@ pub enum Variables {
 
 impl Wishes {
     /// Shows all that the CN sends.
-    #[cfg(test)]
     pub fn everything() -> Self {
         Self { schema: true, variables: Variables::All, state_change: true }
     }
@@ -80,11 +99,77 @@ impl Wishes {
         }
     }
 
+    /// With nothing hidden of what the client has touched.
+    pub fn opened(&self, touched: Touched) -> Self {
+        let mut opened = self.clone();
+        opened.take(&Self::everything(), Touched { sure: true, ..touched }, self);
+        opened
+    }
+
+    /// What corelane itself has a CN report.
+    pub fn own(mariadb: bool) -> Self {
+        Self::read(b"1", variables(mariadb).as_bytes(), b"1")
+    }
+
+    /// Takes over what the client has touched. Where it is not certain that it has, what is not corelane's `own` is the client's.
+    pub fn take(&mut self, learnt: &Self, touched: Touched, own: &Self) {
+        let sure = touched.sure;
+        if touched.schema && (sure || learnt.schema != own.schema) {
+            self.schema = learnt.schema;
+        }
+        if touched.variables && (sure || learnt.variables != own.variables) {
+            self.variables = learnt.variables.clone();
+        }
+        if touched.state_change && (sure || learnt.state_change != own.state_change) {
+            self.state_change = learnt.state_change;
+        }
+    }
+
     fn shows(&self, name: &[u8]) -> bool {
         match &self.variables {
             Variables::All => true,
             Variables::Some(names) => names.iter().any(|shown| shown.eq_ignore_ascii_case(name)),
         }
+    }
+}
+
+/// Which of its wishes a client has set by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    schema: bool,
+    variables: bool,
+    state_change: bool,
+    /// All of these; else some.
+    sure: bool,
+}
+
+impl Touched {
+    /// Those that a text sets, unless it fails.
+    pub fn of(effects: &Effects) -> Self {
+        let sets = |wanted: &[u8]| {
+            let mut named = effects.named.iter().filter(|named| named.effect == Effect::Sets);
+            named.any(|named| named.name.eq_ignore_ascii_case(wanted))
+        };
+        Self {
+            schema: sets(b"session_track_schema"),
+            variables: sets(b"session_track_system_variables"),
+            state_change: sets(b"session_track_state_change"),
+            sure: true,
+        }
+    }
+
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            schema: self.schema || other.schema,
+            variables: self.variables || other.variables,
+            state_change: self.state_change || other.state_change,
+            sure: self.sure && other.sure,
+        }
+    }
+
+    /// One of the texts has failed.
+    pub fn perhaps(self) -> Self {
+        Self { sure: false, ..self }
     }
 }
 
@@ -96,17 +181,33 @@ pub struct Beginning {
     pub context: Context,
 }
 
-/// What a fresh leg is told and asked, right after its login or COM_RESET_CONNECTION.
-pub fn script() -> Script {
+/// What a fresh leg is told and asked, right after its login or COM_RESET_CONNECTION; `mariadb` tells the flavour of the CN.
+pub fn script(mariadb: bool) -> Script {
     let mut script = Script::default();
     script.question("tracking in use", LEARN.as_bytes());
-    script.statement("session tracking", ASK.as_bytes());
+    ask(mariadb, &mut script);
     script
+}
+
+/// Has a leg track the session, whose beginning is known.
+pub fn ask(mariadb: bool, script: &mut Script) {
+    let sql = format!(
+        "SET SESSION session_track_schema = 1, session_track_system_variables = '{}', session_track_state_change = 1",
+        variables(mariadb)
+    );
+    script.statement("session tracking", sql.as_bytes());
+    if !mariadb {
+        script.statement("session tracking", CLEAR.as_bytes());
+    }
+}
+
+fn variables(mariadb: bool) -> &'static str {
+    if mariadb { MARIADB_VARIABLES } else { MYSQL_VARIABLES }
 }
 
 /// Reads the answers to [`script`].
 pub fn learn(results: Results) -> Result<Beginning, ScriptError> {
-    let Ok([Answer::Rows(table), Answer::Done]) = <[_; 2]>::try_from(results.answers) else {
+    let [Answer::Rows(table), Answer::Done, ..] = &results.answers[..] else {
         return Err(ScriptError::Mismatch);
     };
     let row: Vec<&[u8]> = table.rows.first().into_iter().flatten().flatten().map(|value| &**value).collect();

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::effect::Effect::{self, *};
 use super::{Effects, Modes, NAMES_MAX, Reader, effects};
 
-const EFFECTS: [Effect; 34] = [
+const EFFECTS: [Effect; 39] = [
     AsksAboutLast,
     UserVariable,
     TakesUserLock,
@@ -23,6 +23,7 @@ const EFFECTS: [Effect; 34] = [
     Executes,
     Deallocates,
     NextTransaction,
+    EndsTransaction,
     Role,
     Password,
     UntransferableVariable,
@@ -30,14 +31,18 @@ const EFFECTS: [Effect; 34] = [
     Xa,
     XaEnds,
     Routine,
-    Sequence,
+    NextValue,
+    LastValue,
     ConnectionId,
     Profiling,
     LastInsertId,
     FoundRows,
     Uses,
     Sets,
-    Kills,
+    NamesCollate,
+    AltersTable,
+    RenamesTable,
+    Several,
     Unreadable,
     Inserts,
 ];
@@ -50,7 +55,7 @@ fn told(effects: &Effects) -> String {
             .named
             .iter()
             .filter(|named| named.effect == *effect)
-            .map(|named| String::from_utf8_lossy(&named.name).into_owned())
+            .map(|named| String::from_utf8_lossy(&named.name).replace('\0', "."))
             .collect();
         match (effects.has(*effect), names.is_empty()) {
             (true, true) => kinds.push(format!("{effect:?}")),
@@ -93,7 +98,6 @@ fn ordinary_statements_are_plain() {
         "SET GLOBAL max_connections = 5",
         "SET @@global.timestamp = 5, PERSIST y = 6, @@persist_only.z = 1",
         "SET GLOBAL TRANSACTION READ ONLY",
-        "ALTER TABLE t ALTER COLUMN a SET DEFAULT 5",
         "CREATE TABLE t (a INT DEFAULT 1, KEY (a)) CHARACTER SET utf8mb4",
         "CREATE TRIGGER t BEFORE INSERT ON x FOR EACH ROW SET NEW.a = @b",
         "CREATE DEFINER=`root`@`localhost` PROCEDURE p() SELECT GET_LOCK('a', 1)",
@@ -143,7 +147,7 @@ fn statements_that_insert() {
             "SET STATEMENT max_statement_time=1 FOR INSERT INTO t VALUES (1)",
             "Sets(max_statement_time) Inserts",
         ),
-        ("SELECT 1; INSERT INTO t VALUES (1)", "Inserts"),
+        ("SELECT 1; INSERT INTO t VALUES (1)", "Several Inserts"),
         ("/*!99999 x */ INSERT INTO t VALUES (1)", "Inserts"),
         ("UPDATE t SET a = LAST_INSERT_ID(a + 1)", "LastInsertId"),
         ("SELECT last_insert_id (/* none */)", ""),
@@ -158,13 +162,15 @@ fn variables() {
     check(&[
         ("SELECT @a, @A, @`b c`, @'d''e', @\"f\", @g.h$1, @a:=1", "UserVariable(a,b c,d'e,f,g.h$1)"),
         ("SELECT 1 INTO @x", "UserVariable(x)"),
-        ("SELECT @", "UserVariable()"),
+        ("SELECT @", ""),
+        ("SELECT 1@ b", ""),
+        ("SELECT @'', @c", "UserVariable(c)"),
         ("GRANT SELECT ON x TO 'a'@'b', `c`@`d`", ""),
         (
             "SET a = 1, @b := 2, @@session.c = 3, GLOBAL d = 4, NAMES x",
             concat!(
                 "UserVariable(b) Sets(a,c,character_set_client,character_set_results,",
-                "character_set_connection,collation_connection)"
+                "character_set_connection)"
             ),
         ),
         (
@@ -183,10 +189,7 @@ fn variables() {
         ("SET STATEMENT a=1, b=SUBSTRING('x' FROM 1 FOR 2) FOR SET c=1", "Sets(a,b,c)"),
         (
             "/*!40101 SET NAMES utf8 */",
-            concat!(
-                "Sets(character_set_client,character_set_results,",
-                "character_set_connection,collation_connection)"
-            ),
+            "Sets(character_set_client,character_set_results,character_set_connection)",
         ),
         ("/*!40101 SET @OLD=@@SQL_MODE, SQL_MODE='x' */;", "UserVariable(old) Sets(sql_mode)"),
         ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY", "NextTransaction"),
@@ -200,12 +203,17 @@ fn variables() {
         ("SET @@session.debug_sync = 'x'", "UntransferableVariable Sets(debug_sync)"),
         ("SET RESOURCE GROUP x", "UntransferableVariable"),
         ("SET sql_log_bin", "UntransferableVariable"),
-        ("SET GLOBAL session_track_schema = 1", "Tracking"),
-        ("SELECT @@session . session_track_schema", "Tracking"),
-        ("SET session_track_gtids=OFF", "Tracking Sets(session_track_gtids)"),
+        ("SET GLOBAL session_track_schema = 1", ""),
+        ("SELECT @@session . session_track_schema", ""),
+        ("SET session_track_gtids=OFF", "Sets(session_track_gtids)"),
+        (
+            "SET session_track_system_variables = CONCAT(@@global.session_track_system_variables, ',x')",
+            "Tracking Sets(session_track_system_variables)",
+        ),
+        ("SET @@session.session_track_schema = 1", "Tracking Sets(session_track_schema)"),
         ("SET profiling = 1", "Profiling Sets(profiling)"),
         ("SET ROLE a, b", "Role"),
-        ("SET SESSION AUTHORIZATION a", "Role Password"),
+        ("SET SESSION AUTHORIZATION a", "Password"),
         ("SET PASSWORD FOR a = 'b', c = 1", "Password Sets(c)"),
         ("ALTER USER a", "Password"),
         ("RENAME USER a TO b", "Password"),
@@ -232,11 +240,16 @@ fn questions_about_the_last_statement_and_the_connection() {
         ("SELECT CONNECTION_ID/**/()", "ConnectionId"),
         ("SELECT @@pseudo_thread_id", "ConnectionId"),
         ("SELECT SQL_CALC_FOUND_ROWS a FROM t", "FoundRows"),
-        ("SELECT NEXTVAL(s)", "Sequence"),
-        ("SELECT NEXT VALUE FOR s", "Sequence"),
-        ("SELECT PREVIOUS VALUE FOR s", "Sequence"),
-        ("SELECT s.nextval", "Sequence"),
-        ("KILL QUERY 5", "Kills"),
+        ("SELECT @@last_gtid", "AsksAboutLast"),
+        ("SELECT WSREP_LAST_WRITTEN_GTID(), wsrep_last_seen_gtid()", "AsksAboutLast"),
+        ("SELECT NEXTVAL(s)", "NextValue"),
+        ("SELECT NEXT VALUE FOR s", "NextValue"),
+        ("INSERT INTO t VALUES (NEXT VALUE FOR s)", "NextValue Inserts"),
+        ("SELECT s.nextval", "NextValue"),
+        ("SELECT PREVIOUS VALUE FOR s", "LastValue"),
+        ("SELECT LASTVAL(s), s.currval", "LastValue"),
+        ("SELECT SETVAL(s, 5), nextval, t.lastval FROM t", ""),
+        ("KILL QUERY 5", ""),
         ("USE `x`", "Uses"),
     ]);
 }
@@ -278,8 +291,8 @@ fn user_locks() {
 fn tables_and_handlers() {
     check(&[
         ("LOCK TABLES t READ", "LocksTables"),
-        ("lock table t write; unlock tables", "LocksTables UnlocksTables"),
-        ("UNLOCK TABLES; LOCK TABLES t READ", "LocksTables"),
+        ("lock table t write; unlock tables", "LocksTables UnlocksTables Several"),
+        ("UNLOCK TABLES; LOCK TABLES t READ", "LocksTables Several"),
         ("/*!99999 UNLOCK TABLES */", ""),
         ("/*!99999 SELECT 1 */ LOCK TABLES t READ", "LocksTables"),
         ("FLUSH TABLES a, b WITH READ LOCK", "LocksTables"),
@@ -291,7 +304,7 @@ fn tables_and_handlers() {
         ("CREATE OR REPLACE TEMPORARY TABLE d . t SELECT 1", "CreatesTemporaryTable(d.t) Inserts"),
         ("CREATE /*!32312 TEMPORARY */ TABLE t(a INT)", "CreatesTemporaryTable(t)"),
         ("/*!50001 CREATE TEMPORARY TABLE t */ SELECT 1", "CreatesTemporaryTable(t) Inserts"),
-        ("DROP TABLE IF EXISTS t; CREATE TEMPORARY TABLE x.T (a INT)", "CreatesTemporaryTable(x.T)"),
+        ("DROP TABLE IF EXISTS t; CREATE TEMPORARY TABLE x.T (a INT)", "CreatesTemporaryTable(x.T) Several"),
         ("DROP TEMPORARY TABLE IF EXISTS a, `b`.c , d RESTRICT", "DropsTable(a,b.c,d)"),
         ("DROP TABLES a", "DropsTable(a)"),
         ("DROP TABLE /*!99999 a, */ b", ""),
@@ -299,6 +312,91 @@ fn tables_and_handlers() {
         ("HANDLER t OPEN AS `h`", "OpensHandler(h)"),
         ("HANDLER t OPEN h;", "OpensHandler(h)"),
         ("HANDLER h CLOSE", "ClosesHandler(h)"),
+    ]);
+    let dotted = effects(b"DROP TABLE `a.b`, a.b", Modes::default());
+    assert_ne!(dotted.named[0].name, dotted.named[1].name, "a name may have a dot");
+}
+
+#[test]
+fn changes_of_a_table() {
+    check(&[
+        ("ALTER TABLE t ALTER COLUMN a SET DEFAULT 5", "AltersTable"),
+        ("ALTER ONLINE IGNORE TABLE t ADD a INT", "AltersTable"),
+        ("ALTER TABLE t RENAME COLUMN a TO b, RENAME INDEX c TO d, RENAME KEY e TO f", "AltersTable"),
+        ("ALTER TABLE t RENAME u", "AltersTable RenamesTable"),
+        ("ALTER TABLE t ADD a INT, RENAME TO `u`", "AltersTable RenamesTable"),
+        ("ALTER TABLE t RENAME = u", "AltersTable RenamesTable"),
+        ("RENAME TABLE t TO u", "RenamesTable"),
+        ("CREATE UNIQUE INDEX i ON t (a)", "AltersTable"),
+        ("DROP INDEX i ON t", "AltersTable"),
+        ("OPTIMIZE TABLE t", "AltersTable"),
+        ("ALTER DATABASE d CHARACTER SET utf8mb4", ""),
+        ("TRUNCATE TABLE t", ""),
+    ]);
+}
+
+#[test]
+fn ends_of_transactions() {
+    check(&[
+        ("COMMIT", "EndsTransaction"),
+        ("commit and chain", "EndsTransaction"),
+        ("ROLLBACK", "EndsTransaction"),
+        ("ROLLBACK WORK;", "EndsTransaction"),
+        ("ROLLBACK WORK TO SAVEPOINT a", ""),
+        ("ROLLBACK TO a", ""),
+        ("ROLLBACK AND NO CHAIN", "EndsTransaction"),
+        ("/*!99999 COMMIT */", ""),
+        ("SELECT commit, rollback FROM t", ""),
+    ]);
+}
+
+#[test]
+fn character_sets_with_their_default_collation_or_another() {
+    const CONNECTION: &str = "Sets(character_set_connection)";
+    const COLLATED: &str = "Sets(character_set_connection,collation_connection)";
+    check(&[
+        ("SET NAMES 'utf8'", "Sets(character_set_client,character_set_results,character_set_connection)"),
+        (
+            "SET NAMES utf8 COLLATE x",
+            concat!(
+                "Sets(character_set_client,character_set_results,",
+                "character_set_connection,collation_connection) NamesCollate"
+            ),
+        ),
+        (
+            "SET NAMES DEFAULT",
+            concat!(
+                "Sets(character_set_client,character_set_results,",
+                "character_set_connection,collation_connection)"
+            ),
+        ),
+        ("SET character_set_connection = latin1", CONNECTION),
+        ("SET @@session.character_set_connection = 'latin1'", CONNECTION),
+        ("SET character_set_connection = DEFAULT", COLLATED),
+        ("SET character_set_connection = 83", COLLATED),
+        (
+            "SET character_set_connection = @a",
+            "UserVariable(a) Sets(character_set_connection,collation_connection)",
+        ),
+        ("SET character_set_connection = @@global.character_set_connection", COLLATED),
+        ("SET character_set_connection = (SELECT 1)", COLLATED),
+        ("SET character_set_connection = CONCAT('a')", COLLATED),
+        ("SET character_set_connection = ?", COLLATED),
+        ("SET GLOBAL character_set_connection = DEFAULT", ""),
+        ("SET STATEMENT character_set_connection = x FOR SET a = 1", "Sets(character_set_connection,a)"),
+        ("SET character_set_connection = x, a = 1", "Sets(character_set_connection,a)"),
+    ]);
+}
+
+#[test]
+fn several_statements() {
+    check(&[
+        ("SELECT 1;", ""),
+        ("SELECT 1; -- no more\n", ""),
+        ("; SELECT 1", ""),
+        ("SELECT ';'", ""),
+        ("SELECT 1; SELECT 2", "Several"),
+        ("SET a = 1 /*!50000 ; SET b = 2 */", "Sets(a,b) Several"),
     ]);
 }
 
@@ -314,16 +412,19 @@ fn statements_of_sql_itself_xa_and_code() {
         ("EXECUTE IMMEDIATE 'x'", "PreparesUnknown Routine Inserts"),
         ("DEALLOCATE PREPARE s", "Deallocates(s)"),
         ("DROP PREPARE s", "Deallocates(s)"),
-        ("DEALLOCATE PREPARE s; PREPARE s FROM 'x'", "Prepares(s)"),
+        ("DEALLOCATE PREPARE s; PREPARE s FROM 'x'", "Prepares(s) Several"),
         ("XA START 'a'", "Xa"),
-        ("XA END 'a'; XA COMMIT 'a' ONE PHASE", "Xa XaEnds"),
+        ("XA END 'a'; XA COMMIT 'a' ONE PHASE", "Xa XaEnds Several"),
         ("XA ROLLBACK 'a'", "XaEnds"),
         ("CALL p(1)", "Routine Inserts"),
-        ("BEGIN NOT ATOMIC SET ROLE x; LOCK TABLES t READ; UNLOCK TABLES; END", "LocksTables Role Routine"),
-        ("BEGIN SELECT 1; END", "Routine"),
-        ("x: LOOP SET ROLE y; END LOOP", "Role Routine"),
-        ("IF a THEN SET ROLE y; END IF", "Role Routine"),
-        ("CREATE PROCEDURE p() BEGIN SET @a = 1; SET ROLE x; END", "Role Routine"),
+        (
+            "BEGIN NOT ATOMIC SET ROLE x; LOCK TABLES t READ; UNLOCK TABLES; END",
+            "LocksTables Role Routine Several",
+        ),
+        ("BEGIN SELECT 1; END", "Routine Several"),
+        ("x: LOOP SET ROLE y; END LOOP", "Role Routine Several"),
+        ("IF a THEN SET ROLE y; END IF", "Role Routine Several"),
+        ("CREATE PROCEDURE p() BEGIN SET @a = 1; SET ROLE x; END", "Role Routine Several"),
         ("CREATE EVENT e ON SCHEDULE AT 1 DO SET ROLE x;", ""),
         ("BINLOG 'x'", "Routine"),
     ]);
@@ -343,9 +444,9 @@ fn what_cannot_be_read() {
         ("SELECT 1 /*!50000 # */\n */", "Unreadable"),
         ("SELECT $$ ' $$", "Unreadable"),
         ("SET sql_mode = \"a\\\"b\"", "Sets(sql_mode)"),
-        ("SET sql_mode = 'a'; SELECT \"b\"", "Sets(sql_mode) Unreadable"),
-        ("SET sql_mode = 'a'; SELECT 'b\\'' ", "Sets(sql_mode) Unreadable"),
-        ("SET sql_mode = 'a'; SELECT 'b'", "Sets(sql_mode)"),
+        ("SET sql_mode = 'a'; SELECT \"b\"", "Sets(sql_mode) Several Unreadable"),
+        ("SET sql_mode = 'a'; SELECT 'b\\'' ", "Sets(sql_mode) Several Unreadable"),
+        ("SET sql_mode = 'a'; SELECT 'b'", "Sets(sql_mode) Several"),
     ]);
 }
 
@@ -373,6 +474,23 @@ fn names_are_bounded() {
     assert!(more.has(Unreadable) && more.named.len() == NAMES_MAX);
     let long = format!("CREATE TEMPORARY TABLE {} (a INT)", "x".repeat(10_000));
     assert_eq!(told_of(long.as_bytes(), Modes::default()), "CreatesTemporaryTable()");
+}
+
+#[test]
+fn white_space_beyond_ascii_is_not_read() {
+    let latin = Modes { spaces: true, ..Modes::default() };
+    for (text, modes, expected) in [
+        (&b"LOCK\xa0TABLES t WRITE"[..], latin, "Unreadable"),
+        (b"LOCK\xa0TABLES t WRITE", Modes::default(), ""),
+        (b"SELECT '\xc3\xa0', `\xa0`, \xe9t\xe9 -- \xa0", latin, ""),
+        (b"SELECT 1 --\xa0'\n", latin, "Unreadable"),
+        (b"SELECT @\xff", latin, "UserVariable(\u{fffd}) Unreadable"),
+    ] {
+        assert_eq!(told_of(text, modes), expected, "{}", text.escape_ascii());
+    }
+    let brackets = Modes { brackets: true, ..Modes::default() };
+    assert_eq!(told_of(b"SELECT [a'b], '['", brackets), "Unreadable");
+    assert_eq!(told_of(b"SELECT '['", brackets), "");
 }
 
 #[test]
@@ -466,6 +584,16 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
         "PROCEDURE ",
         "SHOW ",
         "WARNINGS ",
+        "ALTER ",
+        "RENAME ",
+        "INDEX ",
+        "TO ",
+        "ROLLBACK ",
+        "COLLATE ",
+        "character_set_connection",
+        "DEFAULT ",
+        "[",
+        "\u{a0}",
     ];
     let piece = prop_oneof![
         8 => prop::sample::select(words.to_vec()).prop_map(|word| word.as_bytes().to_vec()),
@@ -475,8 +603,9 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn modes() -> impl Strategy<Value = Modes> {
-    any::<(bool, bool)>()
-        .prop_map(|(ansi_quotes, no_backslash_escapes)| Modes { ansi_quotes, no_backslash_escapes })
+    any::<(bool, bool, bool, bool)>().prop_map(|(ansi_quotes, no_backslash_escapes, brackets, spaces)| {
+        Modes { ansi_quotes, no_backslash_escapes, brackets, spaces }
+    })
 }
 
 fn in_pieces(text: &[u8], pieces: &[usize], modes: Modes) -> Effects {

@@ -8,12 +8,15 @@
 /// Names in the effects of one text.
 pub const NAMES_MAX: usize = 64;
 
+/// Stands between a name and its qualifier: no name has such a byte, but many have a dot.
+pub const SEPARATOR: u8 = 0;
+
 /// One kind of effect.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// The answer depends on what the statement before left behind: `ROW_COUNT()`, `SHOW WARNINGS`,
-    /// `@@error_count`, `GET DIAGNOSTICS`, the session's own `SHOW STATUS`.
+    /// `@@error_count`, `@@last_gtid`, `GET DIAGNOSTICS`, the session's own `SHOW STATUS`.
     AsksAboutLast,
     /// Mentions `@name`: reads or assigns it. Named in lower case, without `@`.
     UserVariable,
@@ -46,13 +49,16 @@ pub enum Effect {
     Deallocates,
     /// `SET TRANSACTION` or `SET @@transaction_isolation`: for the next transaction only.
     NextTransaction,
-    /// `SET ROLE`, `SET SESSION AUTHORIZATION`.
+    /// COMMIT or ROLLBACK, where it surely runs.
+    EndsTransaction,
+    /// `SET ROLE`.
     Role,
-    /// The login may no longer work: `SET PASSWORD`, `ALTER USER`, `RENAME USER`, `DROP USER` and the like.
+    /// The login may no longer work: `SET PASSWORD`, `ALTER USER`, `RENAME USER`, `DROP USER`, `SET SESSION AUTHORIZATION` and
+    /// the like.
     Password,
     /// Sets one of [`UNTRANSFERABLE`](super::variable::UNTRANSFERABLE).
     UntransferableVariable,
-    /// Mentions `session_track_*`.
+    /// Sets what the session is told of its schema, its variables or its state: one of [`TRACKING`](super::variable::TRACKING).
     Tracking,
     /// XA, but for its ends and RECOVER.
     Xa,
@@ -60,8 +66,10 @@ pub enum Effect {
     XaEnds,
     /// CALL, a compound statement, `EXECUTE IMMEDIATE`, BINLOG: code that may do what is not reported.
     Routine,
-    /// Takes, sets or asks for a sequence's value.
-    Sequence,
+    /// Takes a sequence's next value.
+    NextValue,
+    /// Asks for the value of a sequence that this session took last.
+    LastValue,
     /// Asks for the CN's own connection or thread id.
     ConnectionId,
     /// Sets `profiling`.
@@ -72,9 +80,17 @@ pub enum Effect {
     FoundRows,
     Uses,
     /// Sets system variables of the session, in any form. Named each in lower case, but for
-    /// `SET SESSION TRANSACTION`, whose variables have other names on other servers.
+    /// `SET SESSION TRANSACTION`, whose variables have other names on other servers. What sets the connection's character set
+    /// names its collation as well, unless that becomes the character set's default.
     Sets,
-    Kills,
+    /// `SET NAMES .. COLLATE ..`
+    NamesCollate,
+    /// Changes a table's definition, which may be that of a temporary one.
+    AltersTable,
+    /// Gives a table another name.
+    RenamesTable,
+    /// More than one statement.
+    Several,
     /// Ends within quotes or a comment; may mean different things to different servers; or has more names than
     /// [`NAMES_MAX`], or longer ones than any server takes.
     Unreadable,
@@ -98,6 +114,7 @@ impl Effect {
             Self::OpensHandler => Some(Self::ClosesHandler),
             Self::Prepares | Self::PreparesUnknown => Some(Self::Deallocates),
             Self::Xa => Some(Self::XaEnds),
+            Self::NextTransaction => Some(Self::EndsTransaction),
             _ => None,
         }
     }
@@ -115,7 +132,8 @@ pub struct Effects {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     pub effect: Effect,
-    /// Unquoted, its qualifier kept: `db.t`. Variables in lower case, all others as written. Empty: not known.
+    /// Unquoted; a qualifier stands before it, and a [`SEPARATOR`] between. Variables in lower case, all others as written.
+    /// Empty: not known.
     pub name: Box<[u8]>,
 }
 
@@ -124,12 +142,22 @@ impl Effects {
         self.bits & effect.bit() != 0
     }
 
-    /// Nothing at all, but for [`Effect::Inserts`] and [`Effect::Tables`].
+    /// Nothing that matters by itself.
     pub fn is_plain(&self) -> bool {
-        self.bits & !(Effect::Inserts.bit() | Effect::Tables.bit()) == 0
+        const PLAIN: u64 = Effect::Inserts.bit()
+            | Effect::Tables.bit()
+            | Effect::EndsTransaction.bit()
+            | Effect::Several.bit();
+        self.bits & !PLAIN == 0
     }
 
-    pub(super) fn add(&mut self, effect: Effect) {
+    /// This effect and no other.
+    pub fn is_only(&self, effect: Effect) -> bool {
+        self.bits == effect.bit()
+    }
+
+    /// Adds an effect that has no name.
+    pub fn add(&mut self, effect: Effect) {
         self.bits |= effect.bit();
     }
 
@@ -155,8 +183,11 @@ impl Effects {
         }
     }
 
-    /// A name of which it is enough to hear once.
+    /// A name of which it is enough to hear once. One without a letter names nothing.
     pub(super) fn mention(&mut self, effect: Effect, name: &[u8]) {
+        if name.is_empty() {
+            return;
+        }
         self.add(effect);
         let known = |named: &Named| named.effect == effect && named.name.eq_ignore_ascii_case(name);
         if !self.named.iter().any(known) {
@@ -198,5 +229,5 @@ impl Effects {
 }
 
 fn last_part(name: &[u8]) -> &[u8] {
-    name.rsplit(|&byte| byte == b'.').next().unwrap_or_default()
+    name.rsplit(|&byte| byte == SEPARATOR).next().unwrap_or_default()
 }

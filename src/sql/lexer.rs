@@ -84,6 +84,9 @@ fn class(byte: u8) -> Class {
     CLASSES[usize::from(byte)]
 }
 
+/// The no-break space of latin1 and its like, of cp852, cp866 and keybcs2: white space to servers.
+const SPACES: [u8; 2] = [0xa0, 0xff];
+
 /// Digits of a version in an executable comment.
 const VERSION_DIGITS: u8 = 6;
 
@@ -131,9 +134,11 @@ impl Lexer {
                     let end = at + word_length(&piece[at..]);
                     if end == piece.len() {
                         self.place = Place::Word;
+                        self.look_for_space(&piece[at..], statement);
                         self.scrap.push(&piece[at..], statement.wants_text());
                         return &[];
                     }
+                    self.look_for_space(&piece[at..end], statement);
                     word(Some(&piece[at..end]), statement);
                     at = end;
                 }
@@ -176,8 +181,17 @@ impl Lexer {
         };
     }
 
+    /// Within a word there may be white space that only servers see, in some character sets.
+    #[inline]
+    fn look_for_space(&self, word: &[u8], statement: &mut Statement) {
+        if self.modes.spaces && word.iter().any(|byte| SPACES.contains(byte)) {
+            statement.effects.add(Effect::Unreadable);
+        }
+    }
+
     fn rest_of_word<'p>(&mut self, piece: &'p [u8], statement: &mut Statement) -> &'p [u8] {
         let end = word_length(piece);
+        self.look_for_space(&piece[..end], statement);
         self.scrap.push(&piece[..end], statement.wants_text());
         if end < piece.len() {
             self.end_word(statement);
@@ -195,6 +209,7 @@ impl Lexer {
     fn user_variable<'p>(&mut self, piece: &'p [u8], statement: &mut Statement) -> &'p [u8] {
         let ends = |&byte: &u8| class(byte) != Class::Word && byte != b'.';
         let end = piece.iter().position(ends).unwrap_or(piece.len());
+        self.look_for_space(&piece[..end], statement);
         self.scrap.push(&piece[..end], true);
         if end < piece.len() {
             self.end_user_variable(statement);
@@ -432,7 +447,7 @@ fn give(quoted: Quoted, text: Option<&[u8]>, statement: &mut Statement) {
 }
 
 /// What a byte behind a backslash stands for.
-fn unescaped(byte: &u8) -> &[u8] {
+pub fn unescaped(byte: &u8) -> &[u8] {
     match byte {
         b'n' => b"\n",
         b't' => b"\t",

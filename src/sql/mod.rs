@@ -19,18 +19,23 @@ mod set;
 mod statement;
 mod variable;
 
-pub use effect::{Effect, Effects, NAMES_MAX, Named};
+pub use effect::{Effect, Effects, NAMES_MAX, Named, SEPARATOR};
+pub use lexer::unescaped;
 pub use statement::NAME_BYTES_MAX;
-pub use variable::UNTRANSFERABLE;
+pub use variable::{TRACKING, UNTRANSFERABLE, is_untransferable};
 
 use lexer::Lexer;
 use statement::Statement;
 
-/// The parts of `sql_mode` that change how a text is cut into words.
+/// What of a session changes how its texts are cut into words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Modes {
     pub ansi_quotes: bool,
     pub no_backslash_escapes: bool,
+    /// `[` begins a quoted name, or may: such a text is not read.
+    pub brackets: bool,
+    /// Bytes beyond ASCII may be white space, as in latin1: a text with one of those outside of quotes is not read.
+    pub spaces: bool,
 }
 
 /// Whether letters of this character set may hold bytes that look like quotes or backslashes.
@@ -49,7 +54,7 @@ pub struct Reader {
 
 impl Reader {
     pub fn new(modes: Modes) -> Self {
-        Self { lexer: Lexer::new(modes), statement: Statement::default() }
+        Self { lexer: Lexer::new(modes), statement: Statement::new(modes.brackets) }
     }
 
     /// Takes the next bytes of the text.

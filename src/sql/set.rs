@@ -2,8 +2,8 @@
 //!
 //! Source: MySQL "SET Syntax for Variable Assignment", MariaDB "SET", "SET STATEMENT".
 
-use super::effect::Effect;
-use super::keyword::Key;
+use super::effect::{Effect, SEPARATOR};
+use super::keyword::{Key, LONGEST};
 use super::statement::{FOR, Phase, QUALIFIED, SETS_MODE, Statement, Token};
 use super::variable::{self, Scope};
 
@@ -20,22 +20,31 @@ pub(super) enum Set {
     Named(Scope),
     /// Up to the next comma outside of parentheses.
     Value,
+    /// A character set comes which brings its default collation with it, if nothing else follows.
+    Charset(Charset),
+    /// Behind that.
+    CharsetEnd(Charset),
     /// No variables: SET TRANSACTION, SET ROLE and the like.
     Other,
 }
 
+/// Whose character set comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Charset {
+    /// That of SET NAMES.
+    Names,
+    /// `character_set_connection`.
+    Connection,
+}
+
 /// What SET NAMES and SET CHARACTER SET set.
-const CHARACTER_SET: [&str; 4] =
-    ["character_set_client", "character_set_results", "character_set_connection", "collation_connection"];
+const CHARACTER_SETS: [&[u8]; 3] =
+    [b"character_set_client", b"character_set_results", b"character_set_connection"];
+const COLLATION: &[u8] = b"collation_connection";
 
 impl Set {
     pub fn wants_text(self) -> bool {
         matches!(self, Self::First | Self::Item | Self::Scoped(_))
-    }
-
-    /// Behind `@@`.
-    pub fn system(self) -> Self {
-        if self.wants_text() { Self::Scoped(Scope::Once) } else { self }
     }
 }
 
@@ -43,12 +52,18 @@ impl Statement {
     pub(super) fn set_token(&mut self, set: Set, token: Token<'_>) {
         let key = token.key();
         let next = match (set, key) {
-            (Set::Value, Key::For) if self.flags & FOR != 0 && self.at_top() => {
+            (Set::Value | Set::CharsetEnd(_), Key::For) if self.flags & FOR != 0 && self.at_top() => {
                 self.flags &= !FOR;
                 self.phase = Phase::Verb;
                 return;
             }
             (Set::Value | Set::Other, _) => return,
+            (Set::Charset(whose), _) if names_charset(token) => Set::CharsetEnd(whose),
+            (Set::CharsetEnd(Charset::Names), Key::Collate) => {
+                self.effects.add(Effect::NamesCollate);
+                self.other_collation()
+            }
+            (Set::Charset(_) | Set::CharsetEnd(_), _) => self.other_collation(),
             (Set::First, Key::Statement) => {
                 self.flags |= FOR;
                 Set::Item
@@ -70,11 +85,17 @@ impl Statement {
         match key {
             Key::Global => return Set::Scoped(Scope::Server),
             Key::Session | Key::Local => return Set::Scoped(Scope::Session),
-            Key::Names | Key::CharacterSet => {
-                CHARACTER_SET.iter().for_each(|name| self.effects.mention(Effect::Sets, name.as_bytes()));
+            Key::Names => {
+                self.set_character_sets();
+                return Set::Charset(Charset::Names);
+            }
+            // The connection gets the character set of the schema, and its collation.
+            Key::CharacterSet => {
+                self.set_character_sets();
+                return self.other_collation();
             }
             Key::Transaction => {
-                self.effects.add(Effect::NextTransaction);
+                self.effects.take(Effect::NextTransaction, None);
                 return Set::Other;
             }
             Key::Role => {
@@ -95,10 +116,7 @@ impl Statement {
         match key {
             Key::Transaction if scope == Scope::Session => self.effects.add(Effect::Sets),
             Key::Transaction => {}
-            Key::Authorization => {
-                self.effects.add(Effect::Role);
-                self.effects.add(Effect::Password);
-            }
+            Key::Authorization => self.effects.add(Effect::Password),
             _ => {
                 self.enter(token.name());
                 return Set::Named(scope);
@@ -114,15 +132,13 @@ impl Statement {
                 Set::Scoped(scope)
             }
             (Set::Named(_), b':') => return,
-            (Set::Named(scope), b'=') => {
-                self.set_variable(scope);
-                Set::Value
-            }
+            (Set::Named(scope), b'=') => self.set_variable(scope),
             (Set::Named(_), _) => {
                 self.effects.add(Effect::UntransferableVariable);
                 Set::Value
             }
-            (Set::Value, b',') if self.depth == 0 => Set::Item,
+            (Set::Value | Set::CharsetEnd(_), b',') if self.depth == 0 => Set::Item,
+            (Set::Charset(_) | Set::CharsetEnd(_), _) => self.other_collation(),
             _ => return,
         };
         self.phase = Phase::Set(next);
@@ -135,16 +151,49 @@ impl Statement {
         }
     }
 
-    fn set_variable(&mut self, scope: Scope) {
-        let name = std::mem::take(&mut self.subject);
+    /// A variable's name is complete, and its value comes.
+    fn set_variable(&mut self, scope: Scope) -> Set {
+        let mut name = std::mem::take(&mut self.subject);
         if name.is_empty() {
             self.effects.add(Effect::UntransferableVariable);
-            return;
+            return Set::Value;
         }
+        name.iter_mut().filter(|byte| **byte == SEPARATOR).for_each(|byte| *byte = b'.');
         if scope != Scope::Server && name.eq_ignore_ascii_case(b"sql_mode") {
             self.flags |= SETS_MODE;
         }
         variable::set(&name, scope, &mut self.effects);
+        let connection = scope != Scope::Server && name.eq_ignore_ascii_case(b"character_set_connection");
+        if connection { Set::Charset(Charset::Connection) } else { Set::Value }
+    }
+
+    fn set_character_sets(&mut self) {
+        CHARACTER_SETS.iter().for_each(|name| self.effects.mention(Effect::Sets, name));
+    }
+
+    /// The connection's collation may be another than its character set's default.
+    fn other_collation(&mut self) -> Set {
+        self.effects.mention(Effect::Sets, COLLATION);
+        Set::Value
+    }
+
+    /// A variable stands in a SET, but not where it could be what is set.
+    pub(super) fn variable_in_set(&mut self, set: Set) -> Set {
+        match set {
+            Set::Charset(_) | Set::CharsetEnd(_) => self.other_collation(),
+            other => other,
+        }
+    }
+}
+
+/// Whether a token names a character set; DEFAULT stands for a collation as well, and so does a number.
+fn names_charset(token: Token<'_>) -> bool {
+    match token {
+        Token::Literal | Token::Name(_) => true,
+        Token::Word(key, text) => {
+            let number = |text: &[u8]| text.len() <= LONGEST && text[0].is_ascii_digit();
+            key != Key::Default && !text.is_some_and(number)
+        }
     }
 }
 

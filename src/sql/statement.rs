@@ -9,9 +9,10 @@
 //! - Of an executable comment it is not known whether the server runs it. So the first word behind one that
 //!   begins a statement may begin the statement too.
 
-use super::effect::{Effect, Effects};
+use super::effect::{Effect, Effects, SEPARATOR};
 use super::keyword::{self, Key};
 use super::set::Set;
+use super::variable::Scope;
 
 /// Bytes of the longest name that is read: 64 letters of up to 4 bytes, with a qualifier.
 pub const NAME_BYTES_MAX: usize = 513;
@@ -60,8 +61,13 @@ pub(super) enum Phase {
     Backup,
     Show,
     Grant,
-    /// ALTER, RENAME: whether it is about a user.
+    /// ALTER: what it is about.
     Alter,
+    AlterTable,
+    /// Behind ALTER TABLE .. RENAME.
+    AlterRename,
+    Rename,
+    Rollback,
     Xa,
     Set(Set),
 }
@@ -120,6 +126,11 @@ pub(super) struct Statement {
     began_in_comment: bool,
     /// An earlier statement of this text has set `sql_mode`.
     pub modes_in_doubt: bool,
+    /// `[` may be a quote.
+    brackets: bool,
+    /// A statement of this text has begun, and one has ended.
+    begun: bool,
+    ended: bool,
 }
 
 /// The two tokens before.
@@ -178,6 +189,10 @@ fn fits(name: &&[u8]) -> bool {
 }
 
 impl Statement {
+    pub fn new(brackets: bool) -> Self {
+        Self { brackets, ..Self::default() }
+    }
+
     /// Whether the next token's text is of interest, and not only which word it is.
     pub fn wants_text(&self) -> bool {
         use Phase as P;
@@ -210,8 +225,10 @@ impl Statement {
     fn known_word(&mut self, mut key: Key, text: Option<&[u8]>) {
         if self.prev.last == Key::Dot {
             // A column, or a sequence's value as Oracle writes it.
-            if matches!(key, Key::Currval | Key::SequenceFunction) {
-                self.effects.add(Effect::Sequence);
+            match key {
+                Key::Currval => self.effects.add(Effect::LastValue),
+                Key::NextValue => self.effects.add(Effect::NextValue),
+                _ => {}
             }
             key = self.system_variable(key);
         } else if self.prev.last == Key::System {
@@ -229,9 +246,8 @@ impl Statement {
     fn anywhere(&mut self, key: Key) {
         match key {
             Key::SqlCalcFoundRows => self.effects.add(Effect::FoundRows),
-            Key::Value if matches!(self.prev.last, Key::Next | Key::Previous) => {
-                self.effects.add(Effect::Sequence);
-            }
+            Key::Value if self.prev.last == Key::Next => self.effects.add(Effect::NextValue),
+            Key::Value if self.prev.last == Key::Previous => self.effects.add(Effect::LastValue),
             Key::And | Key::Or | Key::Case | Key::If | Key::Union | Key::Fetch => self.flags |= DOUBT,
             Key::From | Key::Where | Key::Having | Key::Limit => {
                 if key == Key::From && self.flags & CALLS != 0 && self.depth == 0 && !self.comment {
@@ -249,16 +265,12 @@ impl Statement {
         match key {
             Key::Global | Key::Session | Key::Local if self.prev.last == Key::System => Key::System,
             _ if !of_system => Key::Other,
-            Key::WarningCount | Key::ErrorCount => {
+            Key::LeftBehind => {
                 self.effects.add(Effect::AsksAboutLast);
                 Key::Other
             }
             Key::PseudoThreadId => {
                 self.effects.add(Effect::ConnectionId);
-                Key::Other
-            }
-            Key::Tracking => {
-                self.effects.add(Effect::Tracking);
                 Key::Other
             }
             _ => Key::Other,
@@ -312,6 +324,7 @@ impl Statement {
         }
         match self.phase {
             Phase::Set(Set::First | Set::Item) => self.phase = Phase::Set(Set::Value),
+            Phase::Set(set) => self.phase = Phase::Set(self.variable_in_set(set)),
             Phase::PrepareSource | Phase::PrepareEnd => self.token(Token::Word(Key::Other, None)),
             Phase::Begin => self.effects.add(Effect::Routine),
             _ => {}
@@ -323,7 +336,8 @@ impl Statement {
     pub fn system(&mut self) {
         self.heed(Key::System);
         match self.phase {
-            Phase::Set(set) => self.phase = Phase::Set(set.system()),
+            Phase::Set(set) if set.wants_text() => self.phase = Phase::Set(Set::Scoped(Scope::Once)),
+            Phase::Set(set) => self.phase = Phase::Set(self.variable_in_set(set)),
             Phase::PrepareSource | Phase::PrepareEnd => self.token(Token::Word(Key::Other, None)),
             _ => {}
         }
@@ -349,6 +363,7 @@ impl Statement {
             b'.' => key = Key::Dot,
             b';' => return self.end(),
             b'&' | b'|' => self.flags |= DOUBT,
+            b'[' if self.brackets => self.effects.add(Effect::Unreadable),
             _ => {}
         }
         if !matches!(self.phase, Phase::Rest) {
@@ -380,6 +395,7 @@ impl Statement {
                 self.phase = if mark == b',' { Phase::DropName } else { Phase::Rest };
             }
             (Phase::PrepareSource | Phase::PrepareEnd, _) => self.prepared(Effect::PreparesUnknown),
+            (Phase::AlterRename, _) => self.end_with(Effect::RenamesTable),
             (Phase::Set(set), _) => self.set_mark(set, mark),
             _ => {}
         }
@@ -395,7 +411,7 @@ impl Statement {
     pub fn enter(&mut self, name: Option<&[u8]>) {
         let name = name.unwrap_or_default();
         self.subject = if self.flags & QUALIFIED != 0 {
-            [&*self.subject, b".", name].concat().into()
+            [&*self.subject, &[SEPARATOR], name].concat().into()
         } else {
             name.into()
         };
@@ -446,6 +462,10 @@ impl Statement {
     /// The first word of a statement.
     fn begin(&mut self, token: Token<'_>) {
         use Effect as E;
+        if self.ended {
+            self.effects.add(E::Several);
+        }
+        self.begun = true;
         let (effect, phase) = match token.key() {
             Key::Select | Key::Do => {
                 self.flags |= CALLS;
@@ -466,9 +486,13 @@ impl Statement {
             Key::Case | Key::If | Key::While | Key::For | Key::Declare => (Some(E::Routine), Phase::Rest),
             Key::Loop | Key::Repeat => (Some(E::Routine), Phase::Verb),
             Key::Binlog => (Some(E::Routine), Phase::Rest),
-            Key::Kill => (Some(E::Kills), Phase::Rest),
+            Key::Optimize => (Some(E::AltersTable), Phase::Rest),
             Key::Use => (Some(E::Uses), Phase::Rest),
             Key::Get => (Some(E::AsksAboutLast), Phase::Rest),
+            Key::Commit => {
+                self.let_go(E::EndsTransaction);
+                (None, Phase::Rest)
+            }
             key => (None, Self::first_phase(key)),
         };
         if let Some(effect) = effect {
@@ -492,7 +516,9 @@ impl Statement {
             Key::Backup => Phase::Backup,
             Key::Show => Phase::Show,
             Key::Grant => Phase::Grant,
-            Key::Alter | Key::Rename => Phase::Alter,
+            Key::Alter => Phase::Alter,
+            Key::Rename => Phase::Rename,
+            Key::Rollback => Phase::Rollback,
             Key::Xa => Phase::Xa,
             Key::Other | Key::Quoted => Phase::Label,
             _ => Phase::Rest,
@@ -510,8 +536,12 @@ impl Statement {
             P::HandlerName | P::HandlerVerb | P::HandlerAlias => self.follow_handler(token),
             P::Lock | P::Unlock | P::Flush | P::Backup => self.follow_lock(token.key()),
             P::Show => self.follow_show(token.key()),
-            P::Alter if token.key() == Key::User => self.end_with(Effect::Password),
-            P::Alter => self.phase = P::Rest,
+            P::Alter | P::AlterTable | P::AlterRename | P::Rename => self.follow_alter(token.key()),
+            P::Rollback => match token.key() {
+                Key::Work => {}
+                Key::To => self.phase = P::Rest,
+                _ => self.rolled_back(),
+            },
             P::Grant if token.key() == Key::Identified => self.end_with(Effect::Password),
             P::Grant => {}
             P::Xa => match token.key() {
@@ -534,12 +564,34 @@ impl Statement {
         self.phase = Phase::Rest;
     }
 
+    fn follow_alter(&mut self, key: Key) {
+        match (self.phase, key) {
+            (Phase::Alter | Phase::Rename, Key::User) => self.end_with(Effect::Password),
+            (Phase::Alter, Key::Ignore) => {}
+            (Phase::Alter, Key::Table) => {
+                self.effects.add(Effect::AltersTable);
+                self.phase = Phase::AlterTable;
+            }
+            (Phase::AlterTable, Key::Rename) => self.phase = Phase::AlterRename,
+            (Phase::AlterTable, _) => {}
+            (Phase::AlterRename, Key::Index) => self.phase = Phase::AlterTable,
+            (Phase::AlterRename, _) | (Phase::Rename, Key::Table) => self.end_with(Effect::RenamesTable),
+            _ => self.phase = Phase::Rest,
+        }
+    }
+
+    fn rolled_back(&mut self) {
+        self.let_go(Effect::EndsTransaction);
+        self.phase = Phase::Rest;
+    }
+
     fn follow_create(&mut self, token: Token<'_>) {
         let key = token.key();
         match (self.phase, key) {
             (Phase::Create, Key::Replace) => self.flags |= REPLACING,
             (Phase::Create, Key::Temporary) => self.phase = Phase::CreateTemporary,
             (Phase::Create, Key::Table) => self.phase = Phase::CreateBody,
+            (Phase::Create, Key::Index) => self.effects.add(Effect::AltersTable),
             (Phase::Create, Key::User) if self.flags & REPLACING != 0 => self.end_with(Effect::Password),
             (Phase::Create, Key::Routine) if self.depth == 0 => self.phase = Phase::Body,
             (Phase::CreateTemporary, Key::Table | Key::Sequence) => {
@@ -575,6 +627,7 @@ impl Statement {
             (Phase::Drop, Key::Table | Key::Sequence) => self.phase = Phase::DropName,
             (Phase::Drop, Key::Prepare) => self.phase = Phase::DeallocateName,
             (Phase::Drop, Key::User) => self.end_with(Effect::Password),
+            (Phase::Drop, Key::Index) => self.end_with(Effect::AltersTable),
             (Phase::Drop, _) => self.phase = Phase::Rest,
             (Phase::DropName, Key::If | Key::Not | Key::Exists) if self.flags & QUALIFIED == 0 => {}
             (Phase::DropName, _) => {
@@ -710,7 +763,8 @@ impl Statement {
         }
         match function {
             Key::AsksAboutLast => self.effects.add(Effect::AsksAboutLast),
-            Key::SequenceFunction => self.effects.add(Effect::Sequence),
+            Key::NextValue => self.effects.add(Effect::NextValue),
+            Key::LastValue => self.effects.add(Effect::LastValue),
             Key::ConnectionId => self.effects.add(Effect::ConnectionId),
             Key::LastInsertId => self.alert |= LAST_INSERT_ID,
             Key::ServiceLocks => self.effects.take(Effect::TakesUserLock, Some(b"")),
@@ -854,12 +908,14 @@ impl Statement {
             Phase::HandlerAlias => self.opened(),
             Phase::PrepareEnd if self.flags & COMMENTED == 0 => self.prepared(Effect::Prepares),
             Phase::PrepareEnd | Phase::PrepareSource => self.prepared(Effect::PreparesUnknown),
+            Phase::Rollback => self.rolled_back(),
             Phase::Set(set) => self.set_end(set),
             _ => {}
         }
     }
 
     fn next(&mut self) {
+        self.ended |= self.begun;
         self.modes_in_doubt |= self.flags & SETS_MODE != 0;
         self.phase = if self.phase == Phase::Body { Phase::Begin } else { Phase::Verb };
         self.prev = Prev::default();

@@ -13,7 +13,6 @@ pub const UNTRANSFERABLE: &[(&str, &str)] = &[
     ("rand_seed2", "cannot be read"),
     ("pseudo_*", "identity in the binary log; needs a privilege"),
     ("gtid_*", "place in the binary log; needs a privilege"),
-    ("last_gtid", "follows from what this session wrote on this CN"),
     ("server_id", "identity in the binary log; needs a privilege"),
     ("binlog_*", "needs a privilege"),
     ("sql_log_bin", "needs a privilege; a move must not put writes into the log by mistake"),
@@ -35,6 +34,18 @@ pub const UNTRANSFERABLE: &[(&str, &str)] = &[
     ("proxy_user", "comes from the login"),
 ];
 
+/// What the CN is asked to report, so that setting it changes what corelane hears.
+pub const TRACKING: [&str; 3] =
+    ["session_track_schema", "session_track_system_variables", "session_track_state_change"];
+
+/// Whether a variable, by its name in lower case, is one of [`UNTRANSFERABLE`].
+pub fn is_untransferable(name: &[u8]) -> bool {
+    UNTRANSFERABLE.iter().any(|(listed, _)| match listed.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning.as_bytes()),
+        None => name == listed.as_bytes(),
+    })
+}
+
 /// Which values a SET reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -50,29 +61,22 @@ pub enum Scope {
 /// Adds what it means that `name` is set.
 pub fn set(name: &[u8], scope: Scope, effects: &mut Effects) {
     let name = &*name.to_ascii_lowercase();
-    if name.starts_with(b"session_track_") {
-        effects.add(Effect::Tracking);
-    }
     if scope == Scope::Server {
         return;
     }
     effects.mention(Effect::Sets, name);
+    if TRACKING.iter().any(|tracking| tracking.as_bytes() == name) {
+        effects.add(Effect::Tracking);
+    }
     match name {
         b"profiling" => effects.add(Effect::Profiling),
         b"last_insert_id" | b"identity" => effects.add(Effect::LastInsertId),
         b"tx_isolation" | b"transaction_isolation" | b"tx_read_only" | b"transaction_read_only"
             if scope == Scope::Once =>
         {
-            effects.add(Effect::NextTransaction);
+            effects.take(Effect::NextTransaction, None);
         }
         _ if is_untransferable(name) => effects.add(Effect::UntransferableVariable),
         _ => {}
     }
-}
-
-fn is_untransferable(name: &[u8]) -> bool {
-    UNTRANSFERABLE.iter().any(|(listed, _)| match listed.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning.as_bytes()),
-        None => name == listed.as_bytes(),
-    })
 }

@@ -33,6 +33,8 @@ pub(super) enum Ending {
     CnBroken(i32),
     /// What the CN or the client sent cannot be replaced as it must be.
     Unreadable,
+    /// The client asks for what only a CN knew that the session has left.
+    Unanswerable,
     /// An operator ends the session.
     Killed,
     /// Its CN is drained, and the time for that is over.
@@ -160,6 +162,9 @@ impl Relay<'_> {
                 self.dialog.look_at_client(chunk, &mut look);
             });
             self.dialog.end_client_look(&mut look);
+            if self.dialog.is_unanswerable() {
+                return Some(Step::End(Ending::Unanswerable));
+            }
             for patch in &look.patches {
                 self.client.patch(patch.at, &patch.bytes);
             }

@@ -265,7 +265,8 @@ impl Driver<'_> {
     ) -> Result<(Watched, Vec<u8>), String> {
         let (cn, client) = (auth.capabilities, self.capabilities);
         let limit = self.picture.login.cn_timeout;
-        let asked = converse(self.worker, &leg.socket, tracking::script(), cn, limit).await;
+        let script = tracking::script(auth.mariadb);
+        let asked = converse(self.worker, &leg.socket, script, cn, limit).await;
         let asked = asked.map_err(|cause| cause.to_string())?;
         let beginning = tracking::learn(asked).map_err(|cause| cause.to_string())?;
         let shown =

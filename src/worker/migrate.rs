@@ -363,10 +363,10 @@ pub(super) async fn open(
         let answered = worker.reactor.until(Instant::now() + limits.cn_timeout, asked).await;
         answer = answered.ok_or("the login took too long")?.map_err(|cause| cause.to_string())?;
     };
-    let capabilities = auth.capabilities;
+    let (capabilities, script) = (auth.capabilities, tracking::script(auth.mariadb));
     let Leg { socket, .. } = leg;
     let limit = worker.migration().restore_timeout;
-    if let Err(cause) = converse(worker, &socket, tracking::script(), capabilities, limit).await {
+    if let Err(cause) = converse(worker, &socket, script, capabilities, limit).await {
         leave(&worker.reactor, socket);
         return Err(format!("CN {} does not track sessions: {cause}", cn.id));
     }

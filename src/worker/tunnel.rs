@@ -155,6 +155,9 @@ impl Tunnel<'_> {
                 let why = card.evicted.borrow().to_string();
                 parting.tell(&dialog, &Refusal::Killed { why }).await;
             }
+            Ending::Unanswerable => {
+                parting.tell(&dialog, &Refusal::ValueLost { cn: cn.id.to_string() }).await;
+            }
             Ending::ShutDown => parting.tell(&dialog, &Refusal::ShuttingDown).await,
         }
     }
@@ -274,7 +277,9 @@ impl Tunnel<'_> {
     async fn retrack(&mut self) -> Result<(), Ending> {
         let spoken = self.dialog.watched().map(|watched| watched.cn).unwrap_or_default();
         let limit = self.worker.migration().restore_timeout;
-        let asked = converse(self.worker, &self.cn_socket, tracking::script(), spoken, limit).await;
+        let script =
+            tracking::script(self.dialog.watched().is_some_and(|watched| watched.state.is_mariadb()));
+        let asked = converse(self.worker, &self.cn_socket, script, spoken, limit).await;
         let learnt = asked
             .map_err(|cause| cause.to_string())
             .and_then(|asked| tracking::learn(asked).map_err(|cause| cause.to_string()));

@@ -233,7 +233,10 @@ impl Server {
                 self.memory.pins.locked_tables = false;
                 self.memory.pins.transaction = true;
             }
-            "COMMIT" | "ROLLBACK" => self.memory.end_transaction(),
+            "COMMIT" | "ROLLBACK" => {
+                self.memory.end_transaction();
+                self.memory.pins.next_transaction = false;
+            }
             "CREATE" => {
                 let table = format!("{}.{}", self.memory.schema, text.split(' ').nth(3)?);
                 self.told.state = true;

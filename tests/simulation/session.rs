@@ -82,7 +82,7 @@ impl Talk {
         let twin = Server::new(client, schema, ids);
         let mut dialog = Dialog::new(client, leg.flags());
         if watched {
-            let results = converse(&mut leg, tracking::script(), cn).expect("a fresh leg answers");
+            let results = converse(&mut leg, tracking::script(true), cn).expect("a fresh leg answers");
             let beginning = tracking::learn(results).expect("it tells how it began");
             let beginning = match client.has(Capabilities::SESSION_TRACK) {
                 true => beginning,
@@ -244,7 +244,7 @@ impl Talk {
 
     fn retrack(&mut self) {
         if self.dialog.is_untracked() && self.dialog.idle() {
-            let results = converse(&mut self.leg, tracking::script(), self.cn).expect("it tracks again");
+            let results = converse(&mut self.leg, tracking::script(true), self.cn).expect("it tracks again");
             self.dialog.tracked(&tracking::learn(results).expect("it tells how it is"));
         }
     }
@@ -272,7 +272,7 @@ impl Talk {
 
     fn carry(&mut self, ids: u32, lost: bool, breaks: bool) -> Result<(), Stay> {
         let mut fresh = Server::new(self.cn, self.schema, ids);
-        converse(&mut fresh, tracking::script(), self.cn).expect("a fresh leg answers");
+        converse(&mut fresh, tracking::script(true), self.cn).expect("a fresh leg answers");
         let mut quiet = self.dialog.quiet().map_err(Stay::Held)?;
         let questions = restore::questions(quiet.state()).filter(|_| !lost);
         let asked = questions.map(|questions| {

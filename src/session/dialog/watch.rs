@@ -8,7 +8,7 @@ use super::look::{Look, Patch, Stop};
 use super::scanner::{FULL, HEADER, Start};
 use super::{Dialog, Outcome, Turn};
 use crate::session::hold::Hold;
-use crate::session::state::{Errand, State};
+use crate::session::state::{Errand, State, Verdict};
 use crate::session::tracking::{self, Beginning};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
@@ -39,8 +39,14 @@ pub struct Watched {
     pub client: Capabilities,
     /// What the CN leg speaks; it reports session state changes in any case.
     pub cn: Capabilities,
-    /// COM_RESET_CONNECTION has ended the tracking.
+    /// COM_RESET_CONNECTION has ended the tracking, or the client has set its own.
     untracked: bool,
+    /// Something of the present reply has come.
+    answered: bool,
+    /// It began with an ERR that says that the text cannot be parsed.
+    unparsed: bool,
+    /// The next row of it matters.
+    row: bool,
     /// What the state said last about holds, and whether it may say something else now: it is asked after every packet.
     hold: Cell<Option<Hold>>,
     stale: Cell<bool>,
@@ -58,6 +64,9 @@ impl Watched {
             client,
             cn,
             untracked: false,
+            answered: false,
+            unparsed: false,
+            row: false,
             hold: Cell::new(None),
             stale: Cell::new(true),
             leftovers: false,
@@ -135,6 +144,12 @@ impl Dialog {
     #[inline]
     pub fn is_untracked(&self) -> bool {
         self.watched().is_some_and(|watched| watched.untracked)
+    }
+
+    /// Whether the client asks for what only a CN knew that the session has left.
+    #[inline]
+    pub fn is_unanswerable(&self) -> bool {
+        self.watched().is_some_and(|watched| watched.state.is_unanswerable())
     }
 
     /// The CN tracks again.
@@ -307,9 +322,19 @@ impl Dialog {
                 watched.state.transaction_ended();
                 watched.stale.set(true);
             }
-            if first && start.payload.first() == Some(&OK) {
-                watched.state.inserted(insert_id(start.payload));
+            if first {
+                let errand = self.front.and_then(|pending| pending.errand);
+                match start.payload {
+                    // The id of a prepared statement is none of a row.
+                    [OK, ..] if self.front.is_some_and(|front| front.command != Command::StmtPrepare) => {
+                        watched.state.inserted(insert_id(start.payload));
+                    }
+                    [1, ..] => watched.row = errand.is_some_and(|errand| watched.state.wants_row(errand)),
+                    _ => watched.row = false,
+                }
+                watched.unparsed = !watched.answered && start.payload.starts_with(&PARSE_ERROR);
             }
+            watched.answered = self.outcome != Outcome::Ended;
         }
         if self.status.has(Status::SESSION_STATE_CHANGED) && self.outcome != Outcome::Malformed {
             self.stop_at_change(start, at, look);
@@ -320,6 +345,23 @@ impl Dialog {
         let prepare = first && self.front.is_some_and(|pending| pending.command == Command::StmtPrepare);
         if prepare && start.payload.first() == Some(&OK) {
             self.watch_prepared(start, at, look);
+        }
+    }
+
+    /// Whether the rows that come must not be passed over.
+    #[inline]
+    pub(super) fn wants_row(&self) -> bool {
+        matches!(&self.watch, Watch::On(watched) if watched.row)
+    }
+
+    /// A row begins.
+    #[inline]
+    pub(super) fn watch_row(&mut self, start: &Start<'_>) {
+        if let Watch::On(watched) = &mut self.watch
+            && std::mem::take(&mut watched.row)
+            && let Some(errand) = self.front.and_then(|pending| pending.errand)
+        {
+            watched.state.row(errand, start.payload);
         }
     }
 
@@ -381,9 +423,15 @@ impl Dialog {
     pub(super) fn watch_replied(&mut self) {
         let Some(pending) = self.front else { return };
         let (Watch::On(watched), Some(errand)) = (&mut self.watch, pending.errand) else { return };
-        watched.state.replied(errand, self.failed, self.status);
+        let verdict = match (self.failed, watched.unparsed) {
+            (false, _) => Verdict::Done,
+            (true, false) => Verdict::Failed,
+            (true, true) => Verdict::Unparsed,
+        };
+        watched.state.replied(errand, verdict, self.status);
         watched.stale.set(true);
-        watched.untracked |= pending.command == Command::ResetConnection && !self.failed;
+        let reset = pending.command == Command::ResetConnection && !self.failed;
+        watched.untracked |= reset || watched.state.is_tracked_otherwise();
     }
 }
 
@@ -433,3 +481,6 @@ fn warnings(start: &Start<'_>) -> Option<u16> {
 }
 
 const EXECUTE: u8 = 0x17;
+
+/// ER_PARSE_ERROR.
+const PARSE_ERROR: [u8; 3] = [0xff, 0x28, 0x04];

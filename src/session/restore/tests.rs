@@ -90,7 +90,7 @@ fn told_values_are_restored_without_a_question() {
     assert!(state.complete());
     let expected = expected.map(|line| line.replace('\'', "\\'"));
     assert_eq!(lines(&restore(&state, None).unwrap()), expected);
-    assert_eq!(state.cost(), 3);
+    assert_eq!(state.cost(), 2);
 }
 
 #[test]
@@ -149,6 +149,54 @@ fn a_user_variable_that_nobody_mentioned_holds() {
     ];
     let results = answer(asking, LEG, &packets.concat()).unwrap();
     assert_eq!(restore(&state, Some(results)), Err(Hold::UserVariable));
+}
+
+/// Whatever the CN does to a leg at its login (`init_connect`) a reset has undone.
+#[test]
+fn a_session_that_was_reset_is_restored_on_a_leg_that_was_reset() {
+    for mariadb in [true, false] {
+        let mut state = State::new(LEG, mariadb, beginning(), Some(b"db"));
+        say(&mut state, "SET wait_timeout = 7", &variable("wait_timeout", "7"));
+        state.begin(Command::ResetConnection, b"\x1f");
+        let reset = state.end();
+        ok(&mut state, reset);
+        state.tracked(&beginning());
+        say(&mut state, "SET lock_wait_timeout = 8", &variable("lock_wait_timeout", "8"));
+        assert!(state.complete());
+        let script = restore(&state, None).unwrap();
+        let expected: &[&str] = match mariadb {
+            true => &["1f ", "03 SET SESSION session_track", "03 SET @@session.lock_wait_timeout=8"],
+            false => {
+                &["1f ", "03 SET SESSION session_track", "03 DO 0", "03 SET @@session.lock_wait_timeout=8"]
+            }
+        };
+        let said = lines(&script);
+        assert_eq!(said.len(), expected.len());
+        said.iter().zip(expected).for_each(|(line, begin)| assert!(line.starts_with(begin), "{line}"));
+        let done = vec![b"\0\0\0\x02\0\0\0".to_vec(); expected.len()];
+        settle(&mut state, answer(script, LEG, &done).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_role_is_asked_for_and_set_again() {
+    let table = [
+        (true, Some("a`b"), Some("03 SET ROLE `a``b`")),
+        (true, None, Some("03 SET ROLE NONE")),
+        (false, Some("`a`@`%`,`b`@`%`"), Some("03 SET ROLE `a`@`%`,`b`@`%`")),
+        (false, Some("NONE"), Some("03 SET ROLE NONE")),
+        (true, Some("\u{fc}"), None),
+    ];
+    for (mariadb, role, said) in table {
+        let mut state = State::new(LEG, mariadb, beginning(), Some(b"db"));
+        say(&mut state, "SET ROLE r", b"");
+        assert!(state.holds().is_empty() && !state.complete());
+        let asking = questions(&state).unwrap();
+        assert_eq!(lines(&asking), ["03 SELECT CURRENT_ROLE() LIMIT 1"]);
+        let results = answer(asking, LEG, &rows(&[column(253, 0)], &[&[role]], LEG)).unwrap();
+        let script = restore(&state, Some(results));
+        assert_eq!(script.map(|script| lines(&script)).ok(), said.map(|line| vec![line.to_owned()]));
+    }
 }
 
 #[test]

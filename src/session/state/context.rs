@@ -3,6 +3,8 @@
 //! Two statements that were prepared under equal contexts can be prepared under either. What was not told by the CN
 //! is [`Known::Unsure`] with a number of its own, which equals nothing but itself. Contexts are immutable and shared.
 
+use memchr::memchr2;
+
 use crate::sql::{Modes, splits_letters};
 
 /// A value as far as it is known.
@@ -50,11 +52,27 @@ pub struct Doubt {
     pub letters: bool,
 }
 
+impl Doubt {
+    /// Of all texts of which any context would make something else.
+    pub const ALL: Self = Self { quotes: true, letters: true };
+
+    /// Whether a piece of a text is in doubt.
+    pub fn applies(self, piece: &[u8]) -> bool {
+        (self.quotes && memchr2(b'"', b'\\', piece).is_some()) || (self.letters && !piece.is_ascii())
+    }
+}
+
 impl Context {
     pub fn modes(&self) -> Modes {
         let modes = self.sql_mode.value().unwrap_or_default();
         let has = |mode: &[u8]| modes.split(|byte| *byte == b',').any(|one| one.eq_ignore_ascii_case(mode));
-        Modes { ansi_quotes: has(b"ANSI_QUOTES"), no_backslash_escapes: has(b"NO_BACKSLASH_ESCAPES") }
+        let ascii = |set: &[u8]| set.starts_with(b"utf8") || set == b"ascii";
+        Modes {
+            ansi_quotes: has(b"ANSI_QUOTES"),
+            no_backslash_escapes: has(b"NO_BACKSLASH_ESCAPES"),
+            brackets: self.sql_mode.value().is_none() || has(b"MSSQL"),
+            spaces: !self.client.value().is_some_and(ascii),
+        }
     }
 
     pub fn doubt(&self) -> Doubt {

@@ -1,5 +1,6 @@
 //! Commands whose replies matter, in the order in which they were sent.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -31,7 +32,13 @@ pub struct Pending {
 pub enum What {
     Text(Box<Said>),
     Prepare(Coming),
-    Execute { source: Arc<Source>, target: Target, cursor: bool },
+    /// `sets` only where it sets any variable.
+    Execute {
+        source: Arc<Source>,
+        target: Target,
+        cursor: bool,
+        sets: Option<Box<Sets>>,
+    },
     Fetch(Target),
     Reset(Target),
     InitDb,
@@ -44,12 +51,22 @@ pub enum What {
 #[derive(Debug)]
 pub struct Said {
     pub effects: Effects,
-    /// One SET statement alone, whose reported values are those that stay.
-    pub plain_set: bool,
-    /// Variables that it sets and that the tracker has not reported, in lower case.
-    pub unreported: Vec<Box<[u8]>>,
+    pub sets: Sets,
     /// For a lone PREPARE of a literal.
     pub inner: Option<Inner>,
+    /// It asks for one user lock and for nothing else, and the CN has answered that it does not get it.
+    pub lock_refused: bool,
+}
+
+/// The system variables that a text sets.
+#[derive(Debug, Default)]
+pub struct Sets {
+    /// One SET statement alone, whose reported values are those that stay.
+    pub plain: bool,
+    /// Those that the tracker has not reported, in lower case.
+    pub unreported: Vec<Box<[u8]>>,
+    /// The tracker has reported one that may be among them.
+    pub reported: bool,
 }
 
 /// A COM_STMT_PREPARE, and what has overtaken its reply.
@@ -60,22 +77,41 @@ pub struct Coming {
     pub closed: bool,
 }
 
-impl Said {
-    /// Whether a variable that the tracker reports, by its name in lower case, is one that it sets. Without any names it is SET SESSION
-    /// TRANSACTION, whose variables have other names on other servers.
-    pub fn explains(&mut self, name: &[u8]) -> bool {
-        let at = self.unreported.iter().position(|other| **other == *name);
-        at.map(|at| self.unreported.swap_remove(at)).is_some()
-            || (self.effects.has(Effect::Sets) && names(&self.effects, Effect::Sets).next().is_none())
+/// What SET SESSION TRANSACTION sets, on one server or another.
+pub const OF_TRANSACTIONS: [&[u8]; 4] =
+    [b"transaction_isolation", b"transaction_read_only", b"tx_isolation", b"tx_read_only"];
+
+impl Sets {
+    pub fn of(effects: &Effects, plain: bool) -> Self {
+        let unreported = names(effects, Effect::Sets).map(|name| name.to_ascii_lowercase().into());
+        Self { plain, unreported: unreported.collect(), reported: false }
     }
 
-    /// It names the connection's character set and its collation, and the reports do not tell which was last.
-    pub fn sets_collation_twice(&self) -> bool {
-        let sets = |variable: &[u8]| {
-            names(&self.effects, Effect::Sets).any(|name| name.eq_ignore_ascii_case(variable))
-        };
-        sets(b"character_set_connection") && sets(b"collation_connection")
+    /// Whether a variable that the tracker reports, by its name in lower case, is one of them. Without any names it is SET SESSION
+    /// TRANSACTION, whose variables have other names on other servers.
+    fn explains(&mut self, effects: &Effects, name: &[u8]) -> bool {
+        let at = self.unreported.iter().position(|other| **other == *name);
+        let explains =
+            at.map(|at| self.unreported.swap_remove(at)).is_some() || is_set_session_transaction(effects);
+        self.reported |= explains;
+        explains
     }
+
+    /// Whether the value that the tracker reports of a variable is the one that stays.
+    pub fn tells(&mut self, effects: &Effects, name: &[u8]) -> bool {
+        let collated = matches!(name, b"character_set_connection" | b"collation_connection");
+        self.explains(effects, name) && self.plain && !(collated && sets_collation_twice(effects))
+    }
+}
+
+/// It names the connection's character set and its collation, and the reports do not tell which was last.
+fn sets_collation_twice(effects: &Effects) -> bool {
+    let sets = |variable: &[u8]| names(effects, Effect::Sets).any(|name| name.eq_ignore_ascii_case(variable));
+    sets(b"character_set_connection") && sets(b"collation_connection")
+}
+
+pub fn is_set_session_transaction(effects: &Effects) -> bool {
+    effects.has(Effect::Sets) && names(effects, Effect::Sets).next().is_none()
 }
 
 impl What {
@@ -86,6 +122,20 @@ impl What {
             Self::Execute { source, .. } => Some(&source.effects),
             _ => None,
         }
+    }
+
+    /// The variables that it sets, among its effects.
+    pub fn sets(&mut self) -> Option<(&Effects, &mut Sets)> {
+        match self {
+            Self::Text(said) => Some((&said.effects, &mut said.sets)),
+            Self::Execute { source, sets, .. } => Some((&source.effects, sets.as_deref_mut()?)),
+            _ => None,
+        }
+    }
+
+    /// It is one SET statement, and sets what the client wants to be told.
+    pub fn sets_tracking(&mut self) -> bool {
+        self.sets().is_some_and(|(effects, sets)| sets.plain && effects.has(Effect::Tracking))
     }
 
     /// A PREPARE of SQL's own whose text inside is not known.
@@ -108,5 +158,111 @@ impl What {
             Self::Execute { target, .. } | Self::Fetch(target) | Self::Reset(target) => Some(target),
             _ => None,
         }
+    }
+
+    /// Whether it may change how the texts behind it are read.
+    fn may_change_context(&self) -> bool {
+        let Some(effects) = self.effects() else {
+            return matches!(self, Self::ChangeUser | Self::ResetConnection);
+        };
+        let begins = |name: &[u8], word: &[u8]| {
+            name.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+        };
+        let changes = |name: &[u8]| name.eq_ignore_ascii_case(b"sql_mode") || begins(name, b"character");
+        effects.has(Effect::Routine)
+            || effects.has(Effect::Executes)
+            || names(effects, Effect::Sets).any(changes)
+    }
+
+    /// Bytes of a text that is being prepared.
+    fn text_bytes(&self) -> u32 {
+        match self {
+            Self::Prepare(coming) => coming.source.text.as_ref().map_or(0, |text| text.len() as u32),
+            _ => 0,
+        }
+    }
+}
+
+/// All errands that wait for their replies. A client may send any number of commands ahead, so what each new one has to know of
+/// those before it is summed up.
+#[derive(Debug, Default)]
+pub struct Errands {
+    pending: VecDeque<Pending>,
+    /// Errands so far.
+    sent: u32,
+    /// Of those that wait, how many may change how the texts behind them are read.
+    changing: u32,
+    /// Bytes of the texts that are being prepared.
+    text_bytes: u32,
+}
+
+impl Errands {
+    pub fn push(&mut self, what: What) -> Errand {
+        self.sent = self.next();
+        let errand = Errand(NonZeroU32::new(self.sent).unwrap_or(NonZeroU32::MIN));
+        self.changing += u32::from(what.may_change_context());
+        self.text_bytes += what.text_bytes();
+        self.pending.push_back(Pending { errand, what });
+        errand
+    }
+
+    pub fn take(&mut self, errand: Errand) -> Option<What> {
+        let at = self.pending.iter().position(|pending| pending.errand == errand)?;
+        let what = self.pending.remove(at)?.what;
+        self.changing -= u32::from(what.may_change_context());
+        self.text_bytes -= what.text_bytes();
+        Some(what)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The number of the next errand.
+    pub fn next(&self) -> u32 {
+        self.sent.checked_add(1).unwrap_or(1)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &What> {
+        self.pending.iter().map(|pending| &pending.what)
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut What> {
+        self.pending.iter_mut().map(|pending| &mut pending.what)
+    }
+
+    pub fn find(&self, errand: Option<Errand>) -> Option<&What> {
+        self.pending.iter().find(|pending| Some(pending.errand) == errand).map(|pending| &pending.what)
+    }
+
+    pub fn find_mut(&mut self, errand: Option<Errand>) -> Option<&mut What> {
+        let pending = self.pending.iter_mut().find(|pending| Some(pending.errand) == errand);
+        pending.map(|pending| &mut pending.what)
+    }
+
+    /// Whether some errand may have this effect.
+    pub fn may(&self, effect: Effect) -> bool {
+        self.iter().any(|what| what.effects().is_some_and(|effects| effects.has(effect)))
+    }
+
+    pub fn may_change_context(&self) -> bool {
+        self.changing > 0
+    }
+
+    pub fn text_bytes(&self) -> usize {
+        self.text_bytes as usize
+    }
+
+    /// The newest preparation that has not been answered.
+    pub fn coming(&self) -> Option<Errand> {
+        let mut newest = self.pending.iter().rev();
+        newest.find(|pending| matches!(pending.what, What::Prepare(_))).map(|pending| pending.errand)
+    }
+
+    pub fn coming_mut(&mut self) -> Option<&mut Coming> {
+        self.pending.iter_mut().rev().find_map(|pending| match &mut pending.what {
+            What::Prepare(coming) => Some(coming),
+            _ => None,
+        })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::context::Context;
 use crate::session::hold::Hold;
-use crate::sql::{Effect, Effects};
+use crate::sql::{Effect, Effects, SEPARATOR};
 
 /// Names of one session, and bytes of each.
 pub const NAMES_MAX: usize = 64;
@@ -108,6 +108,11 @@ impl Held {
         }
     }
 
+    /// Tables have got other names. A temporary one among them is let go of by a name that is not known.
+    pub fn rename_tables(&mut self) {
+        self.unnamed[Kind::TemporaryTable as usize] |= self.has(Kind::TemporaryTable);
+    }
+
     /// Takes note of what a text that succeeded lets go of.
     pub fn release(&mut self, kind: Kind, effects: &Effects, schema: &[u8]) {
         if kind == Kind::UserLock && effects.has(Effect::ReleasesAllUserLocks) {
@@ -164,7 +169,7 @@ fn qualify(kind: Kind, name: &[u8], schema: &[u8]) -> Box<[u8]> {
     match kind {
         _ if name.is_empty() => Box::default(),
         Kind::UserLock => name.to_ascii_lowercase().into(),
-        Kind::TemporaryTable if !name.contains(&b'.') => [schema, b".", name].concat().into(),
+        Kind::TemporaryTable if !name.contains(&SEPARATOR) => [schema, &[SEPARATOR], name].concat().into(),
         _ => name.into(),
     }
 }

@@ -3,7 +3,7 @@
 //! Reads that one form and no other: a comment, a variable, two literals side by side or a further statement give nothing,
 //! and the session is held instead.
 
-use crate::sql::Modes;
+use crate::sql::{Modes, unescaped};
 
 /// The text that a lone PREPARE prepares; none if it is anything else.
 pub fn prepared_text(text: &[u8], modes: Modes) -> Option<Vec<u8>> {
@@ -43,24 +43,12 @@ fn unquote(body: &[u8], quote: u8, modes: Modes) -> Option<Vec<u8>> {
             bytes.next();
             value.push(quote);
         } else if byte == b'\\' && !modes.no_backslash_escapes {
-            value.push(unescape(bytes.next()?.1));
+            value.extend_from_slice(unescaped(&body[bytes.next()?.0]));
         } else {
             value.push(byte);
         }
     }
     None
-}
-
-fn unescape(byte: u8) -> u8 {
-    match byte {
-        b'0' => 0,
-        b'b' => 8,
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        b'Z' => 0x1a,
-        other => other,
-    }
 }
 
 #[cfg(test)]
@@ -69,10 +57,11 @@ mod tests {
 
     #[test]
     fn only_a_lone_literal_is_read() {
-        let table: [(&str, Option<&str>); 12] = [
+        let table: [(&str, Option<&str>); 13] = [
             ("PREPARE s FROM 'select 1'", Some("select 1")),
             ("  prepare`a b`from\n\"select ''\" ; ", Some("select ''")),
             (r"PREPARE s FROM 'it''s \'x\' \n'", Some("it's 'x' \n")),
+            (r"PREPARE s FROM 'LIKE \'a\%b\_c\''", Some(r"LIKE 'a\%b\_c'")),
             ("PREPARE s FROM @a", None),
             ("PREPARE s FROM 'a' 'b'", None),
             ("PREPARE s FROM 'a'; SELECT 1", None),
@@ -91,7 +80,7 @@ mod tests {
 
     #[test]
     fn modes_change_what_a_literal_is() {
-        let ansi = Modes { ansi_quotes: true, no_backslash_escapes: true };
+        let ansi = Modes { ansi_quotes: true, no_backslash_escapes: true, ..Modes::default() };
         assert_eq!(prepared_text(b"PREPARE s FROM \"a\"", ansi), None);
         assert_eq!(prepared_text(b"PREPARE s FROM 'a\\'", ansi).as_deref(), Some(&b"a\\"[..]));
     }

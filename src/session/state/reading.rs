@@ -3,10 +3,9 @@
 //! Made once for a session and used again for each text, so that ordinary statements allocate nothing. Any split of the bytes
 //! gives the same result.
 
-use memchr::{memchr, memchr2};
-
 use super::context::{Context, Doubt};
-use crate::sql::{Effects, Reader};
+use super::preamble::{self, PREAMBLE_MAX, Start};
+use crate::sql::{Effect, Effects, Reader};
 
 /// Bytes of a text's beginning that are looked at, after white space.
 const OPENING: usize = 24;
@@ -20,25 +19,18 @@ pub enum Keep {
     Prepare(usize),
 }
 
-/// Which bytes stand before the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preamble {
-    /// The command byte.
-    Command,
-    /// MySQL's query attributes: their number, and that of sets of them.
-    Attributes,
-}
-
 pub struct Reading {
     reader: Reader,
     doubt: Doubt,
-    /// Bytes of the preamble still to come.
-    ahead: u8,
-    preamble: Preamble,
+    /// The text has not begun yet.
+    ahead: bool,
+    /// There are query attributes before it.
+    attributes: bool,
+    /// What came before the text, if that came in pieces.
+    preamble: Vec<u8>,
     opening: [u8; OPENING],
     opened: u8,
     unreadable: bool,
-    semicolon: bool,
     keep: Keep,
     kept: Option<Vec<u8>>,
 }
@@ -46,9 +38,8 @@ pub struct Reading {
 /// A text that was read to its end.
 #[derive(Debug)]
 pub struct Text {
+    /// With [`Effect::Unreadable`] if it cannot be said with certainty what it is.
     pub effects: Effects,
-    /// It cannot be said with certainty what it is.
-    pub unreadable: bool,
     /// One SET statement alone, and not SET STATEMENT.
     pub plain_set: bool,
     /// Its copy; none where none was wanted or it is too long.
@@ -60,50 +51,51 @@ impl Reading {
         Self {
             reader: Reader::new(context.modes()),
             doubt: Doubt::default(),
-            ahead: 0,
-            preamble: Preamble::Command,
+            ahead: false,
+            attributes: false,
+            preamble: Vec::new(),
             opening: [0; OPENING],
             opened: 0,
             unreadable: false,
-            semicolon: false,
             keep: Keep::Any(0),
             kept: None,
         }
     }
 
-    pub fn begin(&mut self, context: &Context, doubt: Doubt, preamble: Preamble, keep: Keep) {
+    pub fn begin(&mut self, context: &Context, doubt: Doubt, attributes: bool, keep: Keep) {
         self.reader = Reader::new(context.modes());
         self.doubt = doubt;
-        self.preamble = preamble;
-        self.ahead = if preamble == Preamble::Command { 1 } else { 3 };
-        (self.opened, self.unreadable, self.semicolon) = (0, false, false);
+        (self.ahead, self.attributes) = (true, attributes);
+        self.preamble.clear();
+        (self.opened, self.unreadable) = (0, false);
         self.keep = keep;
         self.kept = matches!(keep, Keep::Any(_)).then(Vec::new);
     }
 
     pub fn feed(&mut self, mut piece: &[u8]) {
-        while self.ahead > 0 {
-            let Some((&byte, rest)) = piece.split_first() else { return };
-            // Of attributes only their absence is known: none of them, in one set.
-            self.unreadable |= match (self.preamble, self.ahead) {
-                (Preamble::Attributes, 2) => byte != 0,
-                (Preamble::Attributes, 1) => byte != 1,
-                _ => false,
-            };
-            self.ahead -= 1;
-            piece = rest;
+        if self.ahead {
+            let Some(text) = self.behind_preamble(piece) else { return };
+            piece = text;
         }
-        self.look(piece);
+        self.unreadable |= self.doubt.applies(piece);
         let unopened = self.open(piece);
         self.copy(piece, unopened);
         self.reader.feed(piece);
     }
 
-    /// Looks for bytes that matter wherever they stand.
-    fn look(&mut self, piece: &[u8]) {
-        self.unreadable |= self.doubt.quotes && memchr2(b'"', b'\\', piece).is_some();
-        self.unreadable |= self.doubt.letters && !piece.is_ascii();
-        self.semicolon = self.semicolon || memchr(b';', piece).is_some();
+    /// What of `piece` belongs to the text; none as long as that has not begun.
+    fn behind_preamble<'p>(&mut self, piece: &'p [u8]) -> Option<&'p [u8]> {
+        if self.preamble.is_empty()
+            && let Start::At(at) = preamble::start(piece, self.attributes)
+        {
+            self.ahead = false;
+            return Some(&piece[at..]);
+        }
+        let before = self.preamble.len();
+        self.preamble.extend_from_slice(&piece[..piece.len().min(PREAMBLE_MAX - before)]);
+        let Start::At(at) = preamble::start(&self.preamble, self.attributes) else { return None };
+        self.ahead = false;
+        Some(&piece[at - before..])
     }
 
     /// Fills the opening; the bytes of `piece` that had no place in it.
@@ -153,20 +145,21 @@ impl Reading {
             self.kept = Some(self.opening[..usize::from(self.opened)].to_vec());
         }
         let reader = std::mem::replace(&mut self.reader, Reader::new(context.modes()));
-        let plain_set = self.is_plain_set();
-        Text {
-            effects: reader.finish(),
-            unreadable: self.unreadable || self.ahead > 0,
-            plain_set,
-            kept: self.kept.take(),
+        let mut effects = reader.finish();
+        if self.unreadable || self.ahead {
+            effects.add(Effect::Unreadable);
         }
+        let plain_set = self.begins_as_set()
+            && ![Effect::Several, Effect::Unreadable].into_iter().any(|effect| effects.has(effect));
+        Text { effects, plain_set, kept: self.kept.take() }
     }
 
-    fn is_plain_set(&self) -> bool {
+    /// SET and what can be set, but not SET STATEMENT.
+    fn begins_as_set(&self) -> bool {
         let (first, second) = self.words();
         let named = second.first().is_some_and(|byte| byte.is_ascii_alphabetic() || b"@`_".contains(byte));
         let statement =
             b"STATEMENT".get(..second.len()).is_some_and(|word| word.eq_ignore_ascii_case(second));
-        first.eq_ignore_ascii_case(b"SET") && named && !statement && !self.semicolon
+        first.eq_ignore_ascii_case(b"SET") && named && !statement
     }
 }

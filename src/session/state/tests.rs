@@ -1,9 +1,14 @@
 //! Tests of the state by literal packets, each with the reply that a real server would give.
 
 use super::*;
+use crate::session::restore;
+use crate::session::statements::{KNOWN_MAX, PARAMETERS_MAX, STATEMENTS_MAX, TEXT_MAX, TYPES_MAX, Types};
 use crate::session::tracking;
 use crate::session::tracking::Wishes;
 use crate::wire::reply::OkPacket;
+use crate::wire::statement::Execute;
+use crate::wire::status::Status;
+use crate::wire::track::{Change, Changes};
 use proptest::prelude::*;
 
 const TRACK: Capabilities = Capabilities::SESSION_TRACK;
@@ -47,12 +52,12 @@ pub fn query(state: &mut State, sql: &str) -> Option<Errand> {
 
 pub fn ok(state: &mut State, errand: Option<Errand>) {
     if let Some(errand) = errand {
-        state.replied(errand, false, Status::AUTOCOMMIT);
+        state.replied(errand, Verdict::Done, Status::AUTOCOMMIT);
     }
 }
 
 fn failed(state: &mut State, errand: Option<Errand>) {
-    state.replied(errand.expect("an errand"), true, Status::AUTOCOMMIT);
+    state.replied(errand.expect("an errand"), Verdict::Failed, Status::AUTOCOMMIT);
 }
 
 /// Says a text and gives it an OK, with changes where there are some.
@@ -82,7 +87,7 @@ pub fn prepare(state: &mut State, sql: &str, id: u32, parameters: u16) -> u32 {
     let errand = send(state, &[b"\x16", sql.as_bytes()].concat()).expect("an errand");
     let ok = PrepareOk { statement: id, columns: 1, parameters, warnings: 0, metadata_follows: true };
     let id = state.prepared(errand, &ok);
-    state.replied(errand, false, Status::AUTOCOMMIT);
+    state.replied(errand, Verdict::Done, Status::AUTOCOMMIT);
     id
 }
 
@@ -96,7 +101,7 @@ fn held(state: &State) -> Option<Hold> {
 
 #[test]
 fn a_fresh_state_is_small_and_holds_nothing() {
-    assert!(size_of::<State>() <= 256, "{}", size_of::<State>());
+    assert!(size_of::<State>() <= 264, "{}", size_of::<State>());
     fn sendable<T: Send>(_: &T) {}
     let state = state();
     sendable(&state);
@@ -181,12 +186,10 @@ fn a_lock_taken_twice_is_released_twice() {
 #[test]
 fn some_holds_end_with_a_reset_and_some_never() {
     let table = [
-        ("SET ROLE r", Some(Hold::Role)),
         ("SET PASSWORD = 'x'", Some(Hold::ChangedUser)),
         ("SELECT CONNECTION_ID()", Some(Hold::ConnectionId)),
         ("CALL p()", None),
         ("SET timestamp = 1", None),
-        ("SET session_track_schema = 0", None),
         ("SET TRANSACTION READ ONLY", None),
         ("SELECT GET_LOCK(?, 1)", None),
         ("CREATE TEMPORARY TABLE t (a int)", None),
@@ -297,19 +300,41 @@ fn texts_that_cannot_be_read_with_certainty_hold() {
 }
 
 #[test]
-fn query_attributes_are_skipped_only_where_there_are_none() {
+fn query_attributes_are_passed_over() {
     let capabilities = TRACK | Capabilities::QUERY_ATTRIBUTES;
+    const ATTRIBUTE: &[u8] = b"\x03\x01\x01\0\x01\xfd\0\x0btraceparent\x0500-af";
+    let far = [b"\x03\x01\x01\0\x01\xfd\0\x01a\xfc\xff\xff".to_vec(), vec![b'x'; 70_000]].concat();
     for (payload, hold) in [
-        (&b"\x03\0\x01LOCK TABLES t READ"[..], Hold::LockTables),
-        (b"\x03\x01\x01\0\x01\x03\0\x01a\x07\0\0\0SELECT 1", Hold::Unreadable),
-        (b"\x03\0", Hold::Unreadable),
+        (&b"\x03\0\x01LOCK TABLES t READ"[..], Some(Hold::LockTables)),
+        (&[ATTRIBUTE, b"LOCK TABLES t READ"].concat(), Some(Hold::LockTables)),
+        (&[ATTRIBUTE, b"SELECT 1"].concat(), None),
+        (&far, Some(Hold::Unreadable)),
+        (b"\x03\0", Some(Hold::Unreadable)),
     ] {
         for send in [send, send_bytes] {
             let mut state = State::new(capabilities, false, beginning(), None);
             let errand = send(&mut state, payload);
             ok(&mut state, errand);
-            assert_eq!(held(&state), Some(hold), "{payload:?}");
+            assert_eq!(held(&state), hold, "{}", payload[..payload.len().min(50)].escape_ascii());
         }
+    }
+    let state = State::new(capabilities, false, beginning(), None);
+    assert!(state.asks_about_last(Command::Query, &[ATTRIBUTE, b"SHOW WARNINGS"].concat()));
+    assert!(!state.asks_about_last(Command::Query, &[ATTRIBUTE, b"SELECT 1"].concat()));
+}
+
+/// As MySQL 9.7 takes them: parameters first, each type with a name.
+#[test]
+fn an_execution_with_attributes_tells_the_types_of_its_parameters() {
+    let capabilities = TRACK | Capabilities::QUERY_ATTRIBUTES;
+    for flags in [0, Execute::PARAMETER_COUNT] {
+        let mut state = State::new(capabilities, false, beginning(), None);
+        prepare(&mut state, "SELECT ?", 1, 1);
+        let values = b"\x02\0\x01\x03\0\0\x03\0\x01a\x07\0\0\0\x08\0\0\0";
+        send(&mut state, &execute(1, flags, values));
+        assert_eq!(held(&state), None);
+        let statement = state.statements.get(1).unwrap();
+        assert_eq!(statement.types, Types::Known(Box::new(*b"\x03\0\0")));
     }
 }
 
@@ -352,12 +377,12 @@ fn a_cursor_holds_until_it_is_closed() {
         prepare(&mut state, "SELECT 1", 1, 0);
         let errand = send(&mut state, &execute(1, Execute::CURSOR_READ_ONLY, b"")).unwrap();
         assert_eq!(held(&state), Some(Hold::Cursor));
-        state.replied(errand, false, opened);
+        state.replied(errand, Verdict::Done, opened);
         let errand = send(&mut state, fetch).unwrap();
-        state.replied(errand, false, opened);
+        state.replied(errand, Verdict::Done, opened);
         assert_eq!(held(&state), Some(Hold::Cursor), "{name}");
         if let Some(errand) = send_bytes(&mut state, payload) {
-            state.replied(errand, false, status);
+            state.replied(errand, Verdict::Done, status);
         }
         assert_eq!(held(&state), None, "{name}");
     }
@@ -365,9 +390,9 @@ fn a_cursor_holds_until_it_is_closed() {
     prepare(&mut state, "SET @a = 1", 1, 0);
     let first = send(&mut state, &execute(1, Execute::CURSOR_READ_ONLY, b"")).unwrap();
     let second = send(&mut state, &execute(1, Execute::CURSOR_READ_ONLY, b"")).unwrap();
-    state.replied(first, false, Status::AUTOCOMMIT);
+    state.replied(first, Verdict::Done, Status::AUTOCOMMIT);
     assert_eq!(held(&state), Some(Hold::Cursor), "the second may still open one");
-    state.replied(second, false, Status::AUTOCOMMIT);
+    state.replied(second, Verdict::Done, Status::AUTOCOMMIT);
     assert_eq!(held(&state), None);
 }
 
@@ -379,8 +404,8 @@ fn the_statement_prepared_last_may_be_used_before_it_is_prepared() {
     assert_eq!(held(&state), Some(Hold::UserLock));
     let ok = PrepareOk { statement: 4, columns: 1, parameters: 1, warnings: 0, metadata_follows: true };
     assert_eq!(state.prepared(first, &ok), 4);
-    state.replied(first, false, Status::AUTOCOMMIT);
-    state.replied(second, false, Status::AUTOCOMMIT);
+    state.replied(first, Verdict::Done, Status::AUTOCOMMIT);
+    state.replied(second, Verdict::Done, Status::AUTOCOMMIT);
     assert!(state.holds().has(Hold::Statement), "its types went past unread");
     send(&mut state, &execute(LAST_PREPARED, 0, b"\0\x01\x03\0\x01\0\0\0"));
     assert!(!state.holds().has(Hold::Statement), "now they are known");
@@ -395,7 +420,7 @@ fn a_close_that_overtakes_its_preparation_counts() {
     send(&mut state, b"\x19\xff\xff\xff\xff");
     let ok = PrepareOk { statement: 4, columns: 1, parameters: 0, warnings: 0, metadata_follows: true };
     state.prepared(errand, &ok);
-    state.replied(errand, false, Status::AUTOCOMMIT);
+    state.replied(errand, Verdict::Done, Status::AUTOCOMMIT);
     assert!(state.statements.is_empty());
 }
 
@@ -445,8 +470,63 @@ fn limits_hold() {
     }
     assert_eq!(held(&state), Some(Hold::TooMuch));
     let mut state = self::state();
-    prepare(&mut state, &"x".repeat(TEXT_MAX + 1), 1, 0);
-    assert_eq!(held(&state), Some(Hold::TooMuch));
+    for number in 0..=KNOWN_MAX as u32 {
+        prepare(&mut state, "SELECT 1", number + 1, 0);
+    }
+    assert!(state.holds().has(Hold::TooMuch));
+}
+
+#[test]
+fn a_statement_beyond_a_limit_holds_until_it_is_closed() {
+    let many = PARAMETERS_MAX + 1;
+    let table: [(&str, String, u16); 2] =
+        [("text", "x".repeat(TEXT_MAX + 1), 0), ("parameters", "INSERT INTO t VALUES (?)".to_owned(), many)];
+    for (name, text, parameters) in table {
+        let mut state = state();
+        prepare(&mut state, &text, 7, parameters);
+        assert_eq!(held(&state), Some(Hold::Statement), "{name}");
+        assert!(!Hold::Statement.is_lasting());
+        let payload = execute(7, 0, &vec![0; usize::from(parameters)]);
+        assert_eq!(send(&mut state, &payload), None, "{name}: its types are of no interest");
+        send(&mut state, b"\x19\x07\0\0\0");
+        assert_eq!(held(&state), None, "{name}, closed");
+    }
+    let mut state = state();
+    let half = "x".repeat(TEXT_MAX / 2 + 1);
+    prepare(&mut state, &half, 1, 0);
+    prepare(&mut state, &half, 2, 0);
+    assert_eq!(held(&state), Some(Hold::Statement), "together they are too long");
+    send(&mut state, b"\x19\x02\0\0\0");
+    assert_eq!(held(&state), None);
+    for id in 0..=STATEMENTS_MAX as u32 {
+        prepare(&mut state, "SELECT 1", id + 10, 0);
+    }
+    assert_eq!(held(&state), Some(Hold::Statement), "one is too many");
+    send(&mut state, &[&[0x19][..], &(STATEMENTS_MAX as u32 + 10).to_le_bytes()].concat());
+    send(&mut state, &[&[0x19][..], &(STATEMENTS_MAX as u32 + 9).to_le_bytes()].concat());
+    assert_eq!(held(&state), None);
+}
+
+#[test]
+fn the_types_of_all_statements_have_one_limit() {
+    let mut state = state();
+    let parameters = 4000;
+    let of_one = 2 * usize::from(parameters);
+    let fit = TYPES_MAX / of_one;
+    let payload = |id| {
+        let nulls = vec![0; usize::from(parameters).div_ceil(8)];
+        execute(id, 0, &[&nulls[..], &[1], &vec![3; of_one]].concat())
+    };
+    for id in 0..=fit as u32 {
+        prepare(&mut state, "SELECT ?", id + 1, parameters);
+        send(&mut state, &payload(id + 1));
+        let expected = (id as usize == fit).then_some(Hold::Statement);
+        assert_eq!(held(&state), expected, "{id}");
+    }
+    send(&mut state, &payload(1));
+    send(&mut state, b"\x19\x01\0\0\0");
+    send(&mut state, &payload(fit as u32 + 1));
+    assert_eq!(held(&state), None, "there is place again");
 }
 
 #[test]
@@ -475,9 +555,309 @@ fn who_sets_its_own_tracking_is_shown_what_it_asked_for() {
     assert_eq!(state.wishes(), Wishes { schema: true, ..Wishes::none() });
     say(&mut state, "SET session_track_system_variables = 'sql_mode'", b"");
     assert_eq!(state.wishes().variables, tracking::Variables::All, "the CN tells no others");
+    let mut learnt = beginning();
+    learnt.wishes = Wishes::read(b"1", b"sql_mode", b"ON");
+    state.tracked(&learnt);
+    let shown = tracking::Variables::Some([Box::from(*b"sql_mode")].into());
+    assert_eq!(state.wishes(), Wishes { schema: true, variables: shown, state_change: false });
     let errand = send(&mut state, b"\x1f");
     ok(&mut state, errand);
+    assert_eq!(state.wishes(), Wishes::everything(), "the CN tells what it tells by itself");
+    state.tracked(&beginning());
     assert_eq!(state.wishes(), Wishes::none(), "reset");
+}
+
+/// As MariaDB Connector/J begins each connection.
+#[test]
+fn who_sets_its_own_tracking_is_tracked_again_and_moves() {
+    const SET: &str = "set sql_mode = concat(@@sql_mode, ',STRICT_ALL_TABLES'), session_track_schema = 1, \
+        session_track_system_variables = CONCAT(@@global.session_track_system_variables, ',tx_isolation')";
+    for changes in [&b"\x02\x011"[..], &variable("sql_mode", "ANSI_QUOTES")] {
+        let mut state = state();
+        let errand = query(&mut state, SET);
+        assert!(state.is_tracked_otherwise());
+        assert_eq!(held(&state), Some(Hold::Tracking));
+        state.changed(errand, Changes(changes));
+        assert_eq!(query(&mut state, "SELECT @@max_allowed_packet"), None, "sent ahead");
+        assert_eq!(query(&mut state, "SHOW STATUS LIKE 'wsrep_local_state'"), None, "sent ahead");
+        ok(&mut state, errand);
+        let mut learnt = beginning();
+        learnt.context.sql_mode = Known::from(&b"ANSI_QUOTES"[..]);
+        state.tracked(&learnt);
+        assert!(!state.is_tracked_otherwise());
+        assert_eq!(held(&state), None);
+        assert!(state.complete(), "its SQL mode was learnt");
+        say(&mut state, "SELECT \"a\"", b"");
+        assert_eq!(held(&state), None);
+    }
+    let mut state = state();
+    let set = query(&mut state, SET);
+    let after = query(&mut state, "USE other");
+    ok(&mut state, set);
+    ok(&mut state, after);
+    state.tracked(&beginning());
+    assert_eq!(held(&state), Some(Hold::Unexplained), "nobody told of it");
+}
+
+#[test]
+fn what_the_cn_tells_of_its_own_accord_is_nothing_of_the_session() {
+    for noise in ["last_gtid", "statement_id"] {
+        let mut state = state();
+        let mut told = Vec::new();
+        Change::SystemVariable { name: noise.as_bytes(), value: b"0-1-3" }.write(&mut told);
+        say(&mut state, "SET wait_timeout = 7", &told);
+        let errand = query(&mut state, "INSERT INTO t VALUES (1)");
+        state.changed(errand, Changes(&told));
+        ok(&mut state, errand);
+        assert_eq!(held(&state), None, "{noise}");
+        assert_eq!(state.variables.iter().count(), 1, "{noise}");
+        Change::State(b"1").write(&mut told);
+        let errand = query(&mut state, "SELECT f()");
+        state.changed(errand, Changes(&told));
+        assert_eq!(held(&state), Some(Hold::Unexplained), "{noise} explains no other change");
+    }
+}
+
+#[test]
+fn a_set_may_end_with_a_semicolon_or_be_prepared() {
+    let mode = variable("sql_mode", "ANSI_QUOTES");
+    for text in ["SET sql_mode = 'ANSI_QUOTES';", "SET sql_mode = 'ANSI_QUOTES' ;\n -- end"] {
+        let mut state = state();
+        say(&mut state, text, &mode);
+        assert!(state.complete(), "{text}");
+        say(&mut state, "SELECT \"a\"", b"");
+        assert_eq!(held(&state), None, "{text}");
+    }
+    let mut state = state();
+    let id = prepare(&mut state, "SET sql_mode = ?", 1, 1);
+    let errand = send(&mut state, &execute(id, 0, b"\0\x01\xfd\0\x0bANSI_QUOTES"));
+    state.changed(errand, Changes(&mode));
+    ok(&mut state, errand);
+    assert!(state.complete());
+    say(&mut state, "SELECT \"a\"", b"");
+    assert_eq!(held(&state), None);
+    let errand = send(&mut state, &execute(id, 0, b"\0\0\x05wrong"));
+    failed(&mut state, errand);
+    assert!(state.complete(), "nothing was set");
+}
+
+#[test]
+fn set_names_tells_the_collation_unless_it_names_another() {
+    let names = |charset| {
+        let all = CHARACTER_SETS.map(|name| variable(std::str::from_utf8(name).unwrap(), charset));
+        all.concat()
+    };
+    for (text, known) in [
+        ("SET NAMES latin1", true),
+        ("SET NAMES 'latin1';", true),
+        ("SET NAMES latin1 COLLATE latin1_bin", false),
+        ("SET NAMES DEFAULT", false),
+        ("SET CHARACTER SET latin1", false),
+    ] {
+        let mut state = state();
+        say(&mut state, text, &names("latin1"));
+        assert_eq!(state.complete(), known, "{text}");
+        prepare(&mut state, "SELECT 1", 1, 0);
+        say(&mut state, "USE other", &schema("other"));
+        assert_eq!(held(&state), (!known).then_some(Hold::Statement), "{text}");
+    }
+}
+
+#[test]
+fn set_session_transaction_is_asked_for_where_nobody_tells() {
+    let mut state = state();
+    let text = "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE";
+    say(&mut state, text, &variable("transaction_isolation", "SERIALIZABLE"));
+    assert!(state.complete());
+    say(&mut state, text, b"");
+    assert!(!state.complete());
+    assert_eq!(held(&state), None);
+}
+
+#[test]
+fn what_is_taken_and_let_go_of_in_one_text_holds_no_longer() {
+    for text in [
+        "LOCK TABLES t READ; SELECT 1; UNLOCK TABLES",
+        "DO GET_LOCK('a', 1); SELECT RELEASE_LOCK('a')",
+        "CREATE TEMPORARY TABLE a (a int); INSERT INTO a VALUES (1); DROP TEMPORARY TABLE a",
+        "HANDLER t OPEN; HANDLER t READ FIRST; HANDLER t CLOSE",
+        "PREPARE s FROM @a; DEALLOCATE PREPARE s",
+        "SET TRANSACTION READ ONLY; COMMIT",
+    ] {
+        let mut state = state();
+        let errand = query(&mut state, text);
+        assert!(held(&state).is_some(), "{text}, sent");
+        ok(&mut state, errand);
+        assert_eq!(held(&state), None, "{text}");
+        let errand = query(&mut state, text);
+        failed(&mut state, errand);
+        assert!(held(&state).is_some(), "{text}, failed");
+    }
+    for text in ["UNLOCK TABLES; LOCK TABLES t READ", "COMMIT; SET TRANSACTION READ ONLY"] {
+        let mut state = state();
+        say(&mut state, text, b"");
+        assert!(held(&state).is_some(), "{text}");
+    }
+}
+
+#[test]
+fn a_temporary_table_explains_what_is_done_to_it() {
+    let marker = b"\x02\x011".as_slice();
+    for text in ["ALTER TABLE a ADD b INT", "CREATE INDEX i ON a (a)", "OPTIMIZE TABLE a"] {
+        let mut state = state();
+        say(&mut state, "CREATE TEMPORARY TABLE a (a int)", marker);
+        say(&mut state, text, marker);
+        say(&mut state, "DROP TABLE a", b"");
+        assert_eq!(held(&state), None, "{text}");
+        say(&mut state, text, marker);
+        assert_eq!(held(&state), Some(Hold::Unexplained), "{text}, without one");
+    }
+    for text in ["ALTER TABLE tt RENAME TO t3", "RENAME TABLE tt TO t3"] {
+        let mut state = state();
+        say(&mut state, text, b"");
+        assert_eq!(held(&state), None, "{text}");
+        say(&mut state, "CREATE TEMPORARY TABLE tt (a int)", marker);
+        say(&mut state, text, b"");
+        say(&mut state, "DROP TABLE IF EXISTS tt", b"");
+        assert_eq!(held(&state), Some(Hold::TemporaryTable), "{text}: it has another name now");
+    }
+}
+
+#[test]
+fn a_table_may_have_a_dot_in_its_name() {
+    let mut state = state();
+    say(&mut state, "CREATE TEMPORARY TABLE `a.b` (a int)", b"");
+    say(&mut state, "DROP TABLE a.b", b"");
+    assert_eq!(held(&state), Some(Hold::TemporaryTable));
+    say(&mut state, "DROP TABLE db.`a.b`", b"");
+    assert_eq!(held(&state), None);
+}
+
+#[test]
+fn the_next_transactions_characteristics_end_with_a_commit() {
+    for (text, ends) in
+        [("COMMIT", true), ("ROLLBACK", true), ("ROLLBACK TO a", false), ("SELECT a FROM t", false)]
+    {
+        let mut state = state();
+        assert_eq!(query(&mut state, text), None, "{text}: nobody waits for it");
+        say(&mut state, "SET TRANSACTION READ ONLY", b"");
+        if let Some(errand) = query(&mut state, text) {
+            failed(&mut state, Some(errand));
+        }
+        assert_eq!(held(&state), Some(Hold::NextTransaction), "{text}, failed");
+        say(&mut state, text, b"");
+        assert_eq!(held(&state), (!ends).then_some(Hold::NextTransaction), "{text}");
+    }
+}
+
+#[test]
+fn a_lock_that_was_not_got_is_not_held() {
+    for (text, row, hold) in [
+        ("SELECT GET_LOCK('a', 0)", &b"\x010"[..], None),
+        ("SELECT GET_LOCK('a', 0) AS x;", b"\x010", None),
+        ("SELECT GET_LOCK('a', 0)", b"\xfb", None),
+        ("SELECT GET_LOCK('a', 0)", b"\x011", Some(Hold::UserLock)),
+        ("SELECT 0; SELECT GET_LOCK('a', 0)", b"\x010", Some(Hold::UserLock)),
+        ("SELECT GET_LOCK(@a, 0)", b"\x010", Some(Hold::UserLock)),
+        ("SELECT GET_LOCK(CONCAT('a', 'b'), 0)", b"\x010", Some(Hold::UserLock)),
+    ] {
+        let mut state = state();
+        let errand = query(&mut state, text).unwrap();
+        assert_eq!(held(&state), Some(Hold::UserLock), "{text}, sent");
+        if state.wants_row(errand) {
+            state.row(errand, row);
+        }
+        ok(&mut state, Some(errand));
+        assert_eq!(held(&state), hold, "{text}");
+    }
+}
+
+#[test]
+fn a_text_that_cannot_be_parsed_has_done_nothing() {
+    let unparsed = |state: &mut State, text: &str| {
+        let errand = query(state, text).unwrap_or_else(|| panic!("{text}: an errand"));
+        state.replied(errand, Verdict::Unparsed, Status::AUTOCOMMIT);
+    };
+    let mut state = state();
+    for text in ["SELECT 'a", "SELECT @a x y", "LOCK TABLES t READ WRITE", "SET sql_mode = = 1", "SELECT 1@b"]
+    {
+        if text.contains("@b") {
+            assert_eq!(query(&mut state, "SELECT 1@ b"), None, "no name");
+        }
+        unparsed(&mut state, text);
+        assert_eq!(held(&state), None, "{text}");
+        assert!(state.complete() && restore::questions(&state).is_none(), "{text}");
+    }
+    for text in ["CALL p()", "EXECUTE IMMEDIATE 'x'", "PREPARE s FROM @a"] {
+        unparsed(&mut state, text);
+        assert!(held(&state).is_some(), "{text}: it runs what is parsed later");
+    }
+}
+
+#[test]
+fn who_asks_for_the_last_value_of_a_sequence_stays() {
+    let mut state = state();
+    say(&mut state, "SELECT NEXTVAL(s)", b"");
+    assert_eq!(held(&state), None);
+    assert_eq!(query(&mut state, "SELECT NEXTVAL(s)"), None, "that is known");
+    assert!(state.asks_about_last(Command::Query, b"\x03SELECT LASTVAL(s)"));
+    say(&mut state, "SELECT LASTVAL(s)", b"");
+    assert!(!state.is_unanswerable());
+    assert_eq!(held(&state), Some(Hold::Sequence));
+    let errand = send(&mut state, b"\x1f");
+    ok(&mut state, errand);
+    state.tracked(&beginning());
+    assert_eq!(held(&state), None, "the CN has forgotten them");
+    query(&mut state, "INSERT INTO t VALUES (NEXTVAL(s))");
+    assert_eq!(held(&state), Some(Hold::Sequence), "who asked once may ask again");
+
+    let mut moved = self::state();
+    say(&mut moved, "SELECT NEXT VALUE FOR s", b"");
+    moved.move_on();
+    say(&mut moved, "SELECT NEXTVAL(s)", b"");
+    assert!(!moved.is_unanswerable());
+    query(&mut moved, "SELECT PREVIOUS VALUE FOR s");
+    assert!(moved.is_unanswerable(), "it was taken elsewhere");
+
+    let mut fresh = self::state();
+    say(&mut fresh, "PREPARE s FROM 'SELECT LASTVAL(s)'", b"");
+    fresh.move_on();
+    say(&mut fresh, "EXECUTE s", b"");
+    assert!(!fresh.is_unanswerable(), "there never was one");
+    query(&mut fresh, "SELECT NEXTVAL(s)");
+    assert_eq!(held(&fresh), Some(Hold::Sequence));
+}
+
+#[test]
+fn many_commands_sent_ahead_leave_no_doubt_behind() {
+    let mut state = state();
+    let errands: Vec<_> = (0..2000)
+        .map(|n| query(&mut state, if n % 2 == 0 { "SET sql_mode = ''" } else { "SET @a = 1" }))
+        .collect();
+    query(&mut state, "SELECT 'x'");
+    assert_eq!(held(&state), None);
+    errands.into_iter().for_each(|errand| {
+        state.changed(errand, Changes(&variable("sql_mode", "")));
+        ok(&mut state, errand);
+    });
+    say(&mut state, "SET sql_mode = ''", &variable("sql_mode", ""));
+    say(&mut state, "SELECT \"a\"", b"");
+    assert_eq!(held(&state), None);
+}
+
+#[test]
+fn after_a_reset_the_session_begins_with_what_the_cn_tells() {
+    let mut state = state();
+    assert!(!state.reset);
+    let errand = send(&mut state, b"\x1f");
+    ok(&mut state, errand);
+    let mut learnt = beginning();
+    learnt.context.client = Known::from(&b"latin1"[..]);
+    learnt.context.schema = Box::default();
+    state.tracked(&learnt);
+    assert!(state.reset && state.complete() && state.variables.is_empty());
+    assert_eq!(*state.context, Context { schema: Box::new(*b"db"), ..learnt.context.clone() });
+    assert_eq!(state.context, state.login);
 }
 
 #[test]
@@ -527,7 +907,8 @@ proptest! {
                 let id = u32::from(payload.len() as u8 % 4);
                 let ok = PrepareOk { statement: id, columns: 0, parameters: 1, warnings: 0, metadata_follows: true };
                 state.prepared(errand, &ok);
-                state.replied(errand, payload.len() % 3 == 0, Status(payload.len() as u16 * 8));
+                let verdict = [Verdict::Done, Verdict::Failed, Verdict::Unparsed][payload.len() % 3];
+                state.replied(errand, verdict, Status(payload.len() as u16 * 8));
             }
             let _ = (state.holds(), state.cost(), state.execute_head_len(&payload), state.execute_head(&payload));
             let _ = OkPacket::read(&payload, TRACK);

@@ -5,7 +5,7 @@
 //! empty string, so an empty value counts as not told.
 
 use crate::session::script::Column;
-use crate::sql::UNTRANSFERABLE;
+use crate::sql::{TRACKING, is_untransferable};
 
 /// Variables of one session.
 pub const VARIABLES_MAX: usize = 128;
@@ -15,7 +15,10 @@ pub const VALUE_MAX: usize = 4 << 10;
 
 /// Follow the schema.
 const IGNORED: [&[u8]; 2] = [b"character_set_database", b"collation_database"];
-const TRACKING: &[u8] = b"session_track_";
+
+/// Told by the CN of its own accord: MariaDB's place of the session's last write in the binary log, MySQL's number of the
+/// statement. Nobody can set them.
+const NOISE: [&[u8]; 2] = [b"last_gtid", b"statement_id"];
 
 /// The value of LAST_INSERT_ID(), which is asked by itself.
 const INSERT_ID: [&[u8]; 2] = [b"last_insert_id", b"identity"];
@@ -25,7 +28,9 @@ const INSERT_ID: [&[u8]; 2] = [b"last_insert_id", b"identity"];
 pub enum Class {
     Plain,
     Ignored,
-    /// How the CN tracks the session.
+    /// Nothing that a statement has set.
+    Noise,
+    /// What the CN reports of the session.
     Tracking,
     InsertId,
     /// Setting the same value again is not the same.
@@ -36,7 +41,9 @@ pub enum Class {
 pub fn class(name: &[u8]) -> Class {
     if IGNORED.contains(&name) {
         Class::Ignored
-    } else if name.starts_with(TRACKING) {
+    } else if NOISE.contains(&name) {
+        Class::Noise
+    } else if TRACKING.iter().any(|tracking| tracking.as_bytes() == name) {
         Class::Tracking
     } else if INSERT_ID.contains(&name) {
         Class::InsertId
@@ -45,13 +52,6 @@ pub fn class(name: &[u8]) -> Class {
     } else {
         Class::Plain
     }
-}
-
-fn is_untransferable(name: &[u8]) -> bool {
-    UNTRANSFERABLE.iter().any(|(listed, _)| match listed.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning.as_bytes()),
-        None => name == listed.as_bytes(),
-    })
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +84,13 @@ impl Variables {
         true
     }
 
+    /// The value of a variable that was changed is known after all.
+    pub fn learn(&mut self, name: &[u8], value: &[u8]) {
+        if self.0.iter().any(|known| *known.name == *name) {
+            let _known = self.change(name, true, Some(value));
+        }
+    }
+
     pub fn forget(&mut self, name: &[u8]) {
         self.0.retain(|known| *known.name != *name);
     }
@@ -102,32 +109,29 @@ impl Variables {
 }
 
 /// Writes a value that the tracker told, or none if it cannot be written with certainty.
-pub fn write_told(name: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+pub fn write_told(value: &[u8]) -> Option<Vec<u8>> {
     let number = value.iter().all(|byte| byte.is_ascii_digit() || b"+-.".contains(byte));
-    if number && !value.is_empty() && name != b"default_master_connection" {
+    if number && !value.is_empty() {
         return Some(value.to_vec());
     }
-    write_text(name, value)
+    write_text(value)
 }
 
 /// Writes a value that the CN answered.
-pub fn write_asked(name: &[u8], column: Column, value: Option<&[u8]>) -> Option<Vec<u8>> {
+pub fn write_asked(column: Column, value: Option<&[u8]>) -> Option<Vec<u8>> {
     match value {
         None => Some(b"NULL".to_vec()),
         Some(value) if NUMBERS.contains(&column.kind) => {
             let number = |byte: &u8| byte.is_ascii_digit() || b"+-.e".contains(byte);
             (!value.is_empty() && value.iter().all(number)).then(|| value.to_vec())
         }
-        Some(value) => write_text(name, value),
+        Some(value) => write_text(value),
     }
 }
 
 /// Values that are no plain ASCII would be read in other character sets than they were written in, and a backslash
 /// depends on the SQL mode.
-fn write_text(name: &[u8], value: &[u8]) -> Option<Vec<u8>> {
-    if name == b"system_versioning_asof" && value == b"DEFAULT" {
-        return Some(value.to_vec());
-    }
+fn write_text(value: &[u8]) -> Option<Vec<u8>> {
     if !value.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\') {
         return None;
     }
@@ -156,26 +160,24 @@ mod tests {
 
     #[test]
     fn told_values_are_written_as_they_can_be_read() {
-        let table: [(&str, &str, Option<&str>); 8] = [
-            ("wait_timeout", "100", Some("100")),
-            ("long_query_time", "1.500000", Some("1.500000")),
-            ("time_zone", "+01:00", Some("'+01:00'")),
-            ("sql_mode", "", Some("''")),
-            ("default_master_connection", "123", Some("'123'")),
-            ("system_versioning_asof", "DEFAULT", Some("DEFAULT")),
-            ("x", "it's", Some("'it''s'")),
-            ("x", "a\\b", None),
+        let table: [(&str, Option<&str>); 6] = [
+            ("100", Some("100")),
+            ("1.500000", Some("1.500000")),
+            ("+01:00", Some("'+01:00'")),
+            ("", Some("''")),
+            ("it's", Some("'it''s'")),
+            ("a\\b", None),
         ];
-        for (name, value, written) in table {
-            let out = write_told(name.as_bytes(), value.as_bytes());
-            assert_eq!(out.as_deref(), written.map(str::as_bytes), "{name}={value}");
+        for (value, written) in table {
+            let out = write_told(value.as_bytes());
+            assert_eq!(out.as_deref(), written.map(str::as_bytes), "{value}");
         }
     }
 
     #[test]
     fn asked_values_go_by_their_column() {
         let column = |kind| Column { kind, flags: 0, length: 0 };
-        let write = |kind, value: Option<&str>| write_asked(b"x", column(kind), value.map(str::as_bytes));
+        let write = |kind, value: Option<&str>| write_asked(column(kind), value.map(str::as_bytes));
         assert_eq!(write(8, Some("7")), Some(b"7".to_vec()));
         assert_eq!(write(253, Some("7")), Some(b"'7'".to_vec()));
         assert_eq!(write(253, None), Some(b"NULL".to_vec()));

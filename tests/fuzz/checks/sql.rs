@@ -8,7 +8,12 @@ use corelane::sql::{Effect, Effects, Modes, NAME_BYTES_MAX, NAMES_MAX, Reader, e
 
 pub fn check(data: &[u8]) {
     let Some((&first, text)) = data.split_first() else { return };
-    let modes = Modes { ansi_quotes: first & 0x80 != 0, no_backslash_escapes: first & 0x40 != 0 };
+    let modes = Modes {
+        ansi_quotes: first & 0x80 != 0,
+        no_backslash_escapes: first & 0x40 != 0,
+        brackets: first & 0x20 != 0,
+        spaces: first & 0x10 != 0,
+    };
     let whole = effects(text, modes);
     assert_eq!(whole, in_pieces(text, usize::from(first & 0x3f) + 1, modes));
     assert_eq!(whole, in_pieces(text, 1, modes));

@@ -1,0 +1,172 @@
+//! What the CN reports: schema, system variables, and that something else has changed.
+
+use std::sync::Arc;
+
+use super::State;
+use super::context::{Context, Known};
+use super::errand::{Errand, What};
+use super::held::{Kind, names};
+use super::variables::{Class, class};
+use super::weight::explain;
+use crate::session::hold::Hold;
+use crate::sql::{Effect, Effects};
+use crate::wire::track::{Change, Changes};
+
+/// What SET NAMES sets.
+pub const CHARACTER_SETS: [&[u8]; 3] =
+    [b"character_set_client", b"character_set_connection", b"character_set_results"];
+
+pub const COLLATION: &[u8] = b"collation_connection";
+
+impl State {
+    /// An OK that carries session-state changes; `errand` is that of the command that it answers.
+    pub fn changed(&mut self, errand: Option<Errand>, changes: Changes<'_>) {
+        let (mut told, mut other) = (false, false);
+        if self.errands.find_mut(errand).is_some_and(What::sets_tracking) {
+            self.settle_tracking(false);
+        }
+        for change in changes.iter() {
+            match change {
+                Ok(Change::SystemVariable { name, value }) => {
+                    let name = name.to_ascii_lowercase();
+                    told |= class(&name) != Class::Noise;
+                    self.variable_reported(errand, &name, value);
+                }
+                Ok(Change::Schema(schema)) => {
+                    told = true;
+                    self.entered = true;
+                    if *self.context.schema != *schema {
+                        self.context = Arc::new(Context { schema: schema.into(), ..(*self.context).clone() });
+                    }
+                }
+                Ok(Change::State(_)) => other = true,
+                Ok(
+                    Change::Gtids { .. }
+                    | Change::TransactionCharacteristics(_)
+                    | Change::TransactionState(_),
+                ) => {}
+                Ok(Change::Unknown { .. }) | Err(_) => self.settled.add(Hold::Unexplained),
+            }
+        }
+        if other && !told && !self.explains(errand) {
+            self.settled.add(Hold::Unexplained);
+        }
+    }
+
+    /// Something has changed, and the CN could not say what: its reply ended with a legacy EOF.
+    pub fn changed_unseen(&mut self, errand: Option<Errand>) {
+        if !self.explains(errand) {
+            self.settled.add(Hold::Unexplained);
+        }
+    }
+
+    fn explains(&self, errand: Option<Errand>) -> bool {
+        let Some(what) = self.errands.find(errand) else { return false };
+        match what.effects() {
+            Some(effects) => explain(effects, self.may_have_temporary_table()),
+            None => matches!(what, What::ChangeUser | What::ResetConnection | What::InitDb),
+        }
+    }
+
+    fn may_have_temporary_table(&self) -> bool {
+        self.held().is_some_and(|held| held.has(Kind::TemporaryTable))
+            || self.errands.may(Effect::CreatesTemporaryTable)
+    }
+
+    /// Takes note of whether a text sets the character sets, and how.
+    pub(super) fn note_names(&mut self, effects: &Effects) {
+        let sets = |wanted: &[u8]| names(effects, Effect::Sets).any(|name| name.eq_ignore_ascii_case(wanted));
+        if CHARACTER_SETS.iter().any(|name| sets(name)) {
+            self.names_collate = effects.has(Effect::NamesCollate);
+        }
+    }
+
+    /// The tracker has told of a variable, by its name in lower case.
+    fn variable_reported(&mut self, errand: Option<Errand>, name: &[u8], value: &[u8]) {
+        self.wishes.note(name, value);
+        let sets = self.errands.find_mut(errand).and_then(What::sets);
+        let exact = sets.is_some_and(|(effects, sets)| sets.tells(effects, name));
+        self.variable(name, true, exact.then_some(value));
+    }
+
+    /// A text sets a variable, by its name in lower case, and the tracker has not told of it.
+    pub(super) fn variable_set(&mut self, name: &[u8]) {
+        self.variable(name, false, None);
+    }
+
+    fn variable(&mut self, name: &[u8], reported: bool, value: Option<&[u8]>) {
+        match class(name) {
+            Class::Ignored | Class::Noise | Class::Tracking => return,
+            Class::InsertId => return self.inserted = true,
+            Class::Untransferable => return self.settled.add(Hold::Variable),
+            Class::Plain => {}
+        }
+        if !self.variables.change(name, reported, value) {
+            self.settled.add(Hold::TooMuch);
+        }
+        match name {
+            b"sql_mode" | b"character_set_client" => self.change_context(name, value),
+            b"character_set_connection" => {
+                self.change_context(name, value);
+                if value.is_some() {
+                    self.variables.forget(COLLATION);
+                } else if !self.variables.change(COLLATION, true, None) {
+                    self.settled.add(Hold::TooMuch);
+                }
+            }
+            COLLATION => {
+                // It sets the character set that it belongs to.
+                let charset = value.and_then(|value| value.split(|byte| *byte == b'_').next());
+                self.change_context(b"character_set_connection", charset);
+                self.change_context(name, value);
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes one value of the context another; without a value, one that was not told.
+    fn change_context(&mut self, name: &[u8], value: Option<&[u8]>) {
+        let known = value.map_or_else(
+            || {
+                self.unsure += 1;
+                Known::Unsure(self.unsure)
+            },
+            Known::from,
+        );
+        let mut context = (*self.context).clone();
+        match name {
+            b"sql_mode" => context.sql_mode = known,
+            b"character_set_client" => context.client = known,
+            COLLATION => context.collation = known,
+            _ => {
+                // It brings its default collation with it.
+                context.collation =
+                    if value.is_some() { Known::Value(Box::default()) } else { known.clone() };
+                context.connection = known;
+            }
+        }
+        if context != *self.context {
+            self.context = Arc::new(context);
+        }
+    }
+
+    /// Values of a context that the CN has answered stand in the place of those that were in doubt.
+    pub(super) fn learn(&mut self, learnt: &Context) {
+        let mut context = (*self.context).clone();
+        let parts = [
+            (&b"sql_mode"[..], &mut context.sql_mode, &learnt.sql_mode),
+            (b"character_set_client", &mut context.client, &learnt.client),
+            (b"character_set_connection", &mut context.connection, &learnt.connection),
+            (COLLATION, &mut context.collation, &learnt.collation),
+        ];
+        for (name, known, learnt) in parts {
+            if let (Known::Unsure(_), Some(value)) = (&*known, learnt.value()) {
+                self.variables.learn(name, value);
+                *known = learnt.clone();
+            }
+        }
+        if context != *self.context {
+            self.context = Arc::new(context);
+        }
+    }
+}
