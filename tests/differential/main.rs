@@ -2,7 +2,7 @@
 //! corelane that is told to move at random moments must be answered alike, packet by packet.
 //!
 //! Both CNs of corelane are one and the same server under two ids, so that data agree whatever a stream does, and what
-//! differs is the session. A move that is refused must name a hold that the stream explains.
+//! differs is the session. Two such servers take turns, one with a binary log and one without, as they report differently. A move that is refused must name a hold that the stream explains.
 //!
 //! A failure prints its seed and the stream. These variables rule a run:
 //!
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mysql::prelude::Queryable;
 
-use house::{Mariadb, Proxy, cn_toml, connect};
+use house::{BINARY_LOG, Mariadb, Proxy, cn_toml, connect};
 use mover::Mover;
 use run::{Lane, Tally, run};
 use stream::Stream;
@@ -42,20 +42,28 @@ const SHORT: Duration = Duration::from_secs(40);
 /// How often a seed that is run alone is run.
 const REPEATS: u64 = 20;
 
-fn server() -> &'static Mariadb {
-    static SERVER: OnceLock<Mariadb> = OnceLock::new();
-    SERVER.get_or_init(|| {
-        let server =
-            Mariadb::start_with("twice", &["--lock-wait-timeout=20", "--innodb-lock-wait-timeout=5"]);
-        let mut house = connect(server.port, "app", "secret");
-        house.query_drop("CREATE ROLE house_role").expect("create a role");
-        house.query_drop("GRANT house_role TO app").expect("grant a role");
-        server
-    })
+/// Those with a binary log and without.
+fn servers() -> &'static [Mariadb; 2] {
+    static SERVERS: OnceLock<[Mariadb; 2]> = OnceLock::new();
+    SERVERS.get_or_init(|| [("logged", BINARY_LOG), ("bare", &[])].map(|(name, log)| start(name, log)))
 }
 
-fn proxy() -> Proxy {
-    let cns = ["cn1", "cn2"].map(|id| cn_toml(id, &server().address(), "", 1) + "data = \"twice\"\n");
+fn start(name: &str, log: &[&str]) -> Mariadb {
+    let options = [&["--lock-wait-timeout=20", "--innodb-lock-wait-timeout=5"], log].concat();
+    let server = Mariadb::start_with(name, &options);
+    let mut house = connect(server.port, "app", "secret");
+    house.query_drop("CREATE ROLE house_role").expect("create a role");
+    house.query_drop("GRANT house_role TO app").expect("grant a role");
+    server
+}
+
+/// The one whose turn it is.
+fn which(seed: u64) -> usize {
+    usize::from(seed.is_multiple_of(3))
+}
+
+fn proxy(server: &Mariadb) -> Proxy {
+    let cns = ["cn1", "cn2"].map(|id| cn_toml(id, &server.address(), "", 1) + "data = \"twice\"\n");
     // A session that is silent gives up what it could still ask for; here none is given the time.
     let user = format!(
         "[migration]\nidle_ms = 600000\npatience_ms = 3000\n[[user]]\nname = \"{}\"\npassword = \"{}\"\n",
@@ -83,8 +91,8 @@ impl Against {
         }
     }
 
-    fn lane(self, proxy: Option<&Proxy>) -> Lane {
-        let port = proxy.map_or(server().port, |proxy| proxy.port);
+    fn lane(self, server: &Mariadb, proxy: Option<&Proxy>) -> Lane {
+        let port = proxy.map_or(server.port, |proxy| proxy.port);
         let mover = proxy.filter(|_| self == Self::Moves).map(|proxy| Mover::start(proxy.admin_port));
         Lane { port, mover, prelude: None }
     }
@@ -136,16 +144,17 @@ impl Plan {
 #[test]
 fn streams_are_answered_alike_directly_and_through_moves() {
     let (plan, against) = (Plan::told(), Against::told());
-    let proxy = (against != Against::Direct).then(proxy);
+    let proxies = servers().each_ref().map(|server| (against != Against::Direct).then(|| proxy(server)));
     let total = Mutex::new(Tally::default());
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..LANES {
             scope.spawn(|| {
-                let mut lane = against.lane(proxy.as_ref());
+                let mut lanes = [0, 1].map(|which| against.lane(&servers()[which], proxies[which].as_ref()));
                 let mut tally = Tally::default();
                 while let Some(seed) = plan.next() {
-                    if let Err(story) = run(&Stream::draw(seed), server().port, &mut lane, &mut tally) {
+                    let (server, lane) = (servers()[which(seed)].port, &mut lanes[which(seed)]);
+                    if let Err(story) = run(&Stream::draw(seed), server, lane, &mut tally) {
                         if setting("DIFF_ALL").is_none() {
                             plan.stop();
                         }
@@ -177,8 +186,9 @@ fn a_session_that_is_not_the_same_is_found() {
     let mut found = 0;
     for seed in 1..=5 {
         let prelude = Some("SET SESSION net_read_timeout = 31");
-        let mut lane = Lane { port: server().port, mover: None, prelude };
-        let outcome = run(&Stream::draw(seed), server().port, &mut lane, &mut Tally::default());
+        let server = servers()[which(seed)].port;
+        let mut lane = Lane { port: server, mover: None, prelude };
+        let outcome = run(&Stream::draw(seed), server, &mut lane, &mut Tally::default());
         found += u32::from(outcome.is_err());
     }
     // A stream that starts anew near its end has lost the variable in good order.

@@ -57,6 +57,10 @@ impl Stream {
             drawing.say(Step::Query(format!("USE {MASK}").into_bytes()), &[]);
         }
         drawing.settle();
+        if !drawing.calm {
+            // Of a session that has asked it is known that it may ask again; one that asks for the first time after a move ends.
+            drawing.say(Step::Query(b"SELECT LASTVAL(s1)".into()), &["sequence"]);
+        }
         let length = drawing.rng.usize(20..=60);
         while drawing.steps.len() < length {
             drawing.any();

@@ -188,7 +188,7 @@ fn a_client_without_session_tracking_is_not_shown_any() {
 
 #[test]
 fn idle_sessions_of_a_dead_cn_are_opened_anew() {
-    let mut mortal = Mariadb::start("mortal-twin");
+    let mut mortal = Mariadb::start_logged("mortal-twin");
     let twin = |id, address: &str| cn_toml(id, address, "", 1).replace("[[cn]]", "[[cn]]\ndata = \"d1\"");
     let tables =
         USER.to_owned() + &twin("mortal", &mortal.address()) + &twin("other", &cluster()[1].address());

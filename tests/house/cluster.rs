@@ -1,4 +1,4 @@
-//! Three real CNs shared by all tests of a binary, and the ordinary driver.
+//! Three real CNs shared by all tests of a binary, two of them with a binary log, and the ordinary driver.
 //!
 //! Tests that stop, fill or reconfigure a server start one of their own.
 
@@ -18,7 +18,8 @@ pub type Driver = Conn;
 /// `cn1`, `cn2` and `cn3`, started on first use, alive to the end of the test process.
 pub fn cluster() -> &'static [Mariadb; 3] {
     static CLUSTER: OnceLock<[Mariadb; 3]> = OnceLock::new();
-    CLUSTER.get_or_init(|| ["cn1", "cn2", "cn3"].map(Mariadb::start))
+    CLUSTER
+        .get_or_init(|| [Mariadb::start_logged("cn1"), Mariadb::start_logged("cn2"), Mariadb::start("cn3")])
 }
 
 /// Options of the driver for a TCP port of 127.0.0.1; an empty password is none.

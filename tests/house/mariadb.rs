@@ -3,7 +3,8 @@
 //! The data directory is installed once per server version, cached under `target/tmp` and copied. Users:
 //! `root` without a password, `app` (native, password `secret`), `ed` (ed25519, password `secret`),
 //! `sbtest` (native, password `sbtest`). `SELECT @@report_host` tells the server's name.
-//! Durability is switched off: nothing here survives a crash, and no test may want it to.
+//! Durability is switched off: nothing here survives a crash, and no test may want it to. Some servers write a binary log, as
+//! most do outside of tests, since it makes them report more.
 
 use std::fs;
 use std::io::Read;
@@ -42,6 +43,11 @@ impl Mariadb {
     /// Starts a server that calls itself `name`.
     pub fn start(name: &str) -> Self {
         Self::start_with(name, &[])
+    }
+
+    /// Starts a server that writes a binary log.
+    pub fn start_logged(name: &str) -> Self {
+        Self::start_with(name, BINARY_LOG)
     }
 
     /// Starts a server with options after the usual ones, e.g. `--max-connections=5`.
@@ -211,6 +217,10 @@ const OPTIONS: &[&str] = &[
     "--plugin-maturity=unknown",
     "--plugin-load-add=auth_ed25519",
 ];
+
+/// A binary log in the data directory.
+pub const BINARY_LOG: &[&str] =
+    &["--log-bin=binlog", "--sync-binlog=0", "--log-bin-trust-function-creators=1", "--server-id=1"];
 
 /// One statement per line, as `--init-file` wants it; run at every start.
 const INIT_SQL: &str = "\

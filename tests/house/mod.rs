@@ -21,7 +21,7 @@ mod scripted;
 pub use client::{Can, Com, LoginAs, RawClient, check as err_of, frames, short_text};
 pub use cluster::{Driver, cluster, connect, driver_error, driver_opts};
 pub use galera::Galera;
-pub use mariadb::Mariadb;
+pub use mariadb::{BINARY_LOG, Mariadb};
 pub use place::{free_port, wait_until};
 pub use process::run;
 pub use proxy::{Proxy, cn_toml, number};
