@@ -67,6 +67,8 @@ struct Step {
 enum Expects {
     /// OK or EOF.
     Done,
+    /// An ERR is an answer too.
+    DoneOrRefused,
     /// An OK that is kept.
     Changes,
     /// A result set; `or_refused` where an ERR is an answer too.
@@ -88,6 +90,11 @@ impl Script {
     /// A statement that is answered by an OK. `what` names it in errors.
     pub fn statement(&mut self, what: impl Into<Cow<'static, str>>, sql: &[u8]) {
         self.push(QUERY, sql, what, Expects::Done);
+    }
+
+    /// One that may be answered by an ERR as well, which is then the answer.
+    pub fn try_statement(&mut self, what: impl Into<Cow<'static, str>>, sql: &[u8]) {
+        self.push(QUERY, sql, what, Expects::DoneOrRefused);
     }
 
     /// A statement that is answered by an OK whose changes matter.
@@ -234,7 +241,9 @@ impl Answers {
         }
         let reading = std::mem::replace(&mut self.reading, Reading::First);
         let read = match (reading, expects) {
-            (Reading::First, Expects::Done) if first == OK || first == EOF => self.done(payload),
+            (Reading::First, Expects::Done | Expects::DoneOrRefused) if first == OK || first == EOF => {
+                self.done(payload)
+            }
             (Reading::First, Expects::Changes) if first == OK => {
                 self.status(payload).map(|()| self.answer(Answer::Changes(payload.to_vec())))
             }
@@ -279,7 +288,9 @@ impl Answers {
             return Ok(false);
         }
         self.reading = Reading::First;
-        let tolerated = self.step.as_ref().is_some_and(|s| s.expects == Expects::Rows { or_refused: true });
+        let tolerates =
+            |step: &Step| matches!(step.expects, Expects::Rows { or_refused: true } | Expects::DoneOrRefused);
+        let tolerated = self.step.as_ref().is_some_and(tolerates);
         if !tolerated {
             let message = String::from_utf8_lossy(err.message).into_owned();
             self.refuse(ScriptError::Refused { what, code: err.code, message });

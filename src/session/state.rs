@@ -303,7 +303,7 @@ impl State {
                 self.context = begun(&self.context.schema);
             }
             Some(By::Client(touched)) => {
-                self.wishes.take(&beginning.wishes, touched, &Wishes::own(self.mariadb));
+                self.wishes.take(&beginning.wishes, touched);
                 self.learn(&beginning.context);
             }
             None => {}

@@ -39,8 +39,20 @@ const MYSQL_VARIABLES: &str = "\
     sql_safe_updates,sql_select_limit,sql_warnings,time_zone,tmp_table_size,transaction_isolation,\
     transaction_read_only,unique_checks,updatable_views_with_limit,use_secondary_engine,wait_timeout";
 
-/// The same for MariaDB, which takes no name that it does not have.
-const MARIADB_VARIABLES: &str = "*";
+/// The same for MariaDB where it writes a binary log: it would tell the place of each write there (`last_gtid`), and where a reply ends
+/// with a legacy EOF even that something has changed without saying what. It takes no name that it does not have, so these are old ones.
+const MARIADB_VARIABLES: &str = "\
+    autocommit,auto_increment_increment,auto_increment_offset,big_tables,character_set_client,\
+    character_set_connection,character_set_results,collation_connection,completion_type,\
+    default_storage_engine,default_tmp_storage_engine,default_week_format,div_precision_increment,\
+    foreign_key_checks,group_concat_max_len,innodb_lock_wait_timeout,innodb_strict_mode,interactive_timeout,\
+    join_buffer_size,lc_messages,lc_time_names,lock_wait_timeout,long_query_time,max_error_count,\
+    max_heap_table_size,max_join_size,max_sort_length,max_statement_time,net_read_timeout,net_write_timeout,\
+    old_mode,optimizer_switch,read_buffer_size,read_rnd_buffer_size,session_track_schema,\
+    session_track_state_change,session_track_system_variables,session_track_transaction_info,\
+    sort_buffer_size,sql_auto_is_null,sql_big_selects,sql_buffer_result,sql_mode,sql_notes,\
+    sql_quote_show_create,sql_safe_updates,sql_select_limit,sql_warnings,time_zone,tmp_table_size,\
+    tx_isolation,tx_read_only,unique_checks,updatable_views_with_limit,wait_timeout";
 
 /// Clears what MySQL warns of, the variables that it does not have: the client would be shown that.
 const CLEAR: &str = "DO 0";
@@ -65,6 +77,21 @@ pub enum Variables {
     Some(Arc<[Box<[u8]>]>),
 }
 
+impl Variables {
+    fn read(list: &[u8]) -> Self {
+        let names = list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        let names: Vec<Box<[u8]>> =
+            names.filter(|name| !name.is_empty()).map(|name| name.to_ascii_lowercase().into()).collect();
+        if names.iter().any(|name| **name == *b"*") { Self::All } else { Self::Some(names.into()) }
+    }
+
+    /// Whether they are what corelane has a CN report.
+    fn is_own(&self) -> bool {
+        let own = [MYSQL_VARIABLES, MARIADB_VARIABLES];
+        *self == Self::All || own.iter().any(|list| *self == Self::read(list.as_bytes()))
+    }
+}
+
 impl Wishes {
     /// Shows all that the CN sends.
     pub fn everything() -> Self {
@@ -79,12 +106,7 @@ impl Wishes {
     /// By the values of `session_track_schema`, `_system_variables` and `_state_change`.
     pub fn read(schema: &[u8], variables: &[u8], state_change: &[u8]) -> Self {
         let on = |value: &[u8]| value == b"1" || value.eq_ignore_ascii_case(b"ON");
-        let names = variables.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        let names: Vec<Box<[u8]>> =
-            names.filter(|name| !name.is_empty()).map(|name| name.to_ascii_lowercase().into()).collect();
-        let all = names.iter().any(|name| **name == *b"*");
-        let variables = if all { Variables::All } else { Variables::Some(names.into()) };
-        Self { schema: on(schema), variables, state_change: on(state_change) }
+        Self { schema: on(schema), variables: Variables::read(variables), state_change: on(state_change) }
     }
 
     /// Takes note of a setting of `session_track_*` that the client has changed, by its name in lower case.
@@ -102,25 +124,20 @@ impl Wishes {
     /// With nothing hidden of what the client has touched.
     pub fn opened(&self, touched: Touched) -> Self {
         let mut opened = self.clone();
-        opened.take(&Self::everything(), Touched { sure: true, ..touched }, self);
+        opened.take(&Self::everything(), Touched { sure: true, ..touched });
         opened
     }
 
-    /// What corelane itself has a CN report.
-    pub fn own(mariadb: bool) -> Self {
-        Self::read(b"1", variables(mariadb).as_bytes(), b"1")
-    }
-
-    /// Takes over what the client has touched. Where it is not certain that it has, what is not corelane's `own` is the client's.
-    pub fn take(&mut self, learnt: &Self, touched: Touched, own: &Self) {
+    /// Takes over what the client has touched. Where it is not certain that it has, what is not corelane's own is the client's.
+    pub fn take(&mut self, learnt: &Self, touched: Touched) {
         let sure = touched.sure;
-        if touched.schema && (sure || learnt.schema != own.schema) {
+        if touched.schema && (sure || !learnt.schema) {
             self.schema = learnt.schema;
         }
-        if touched.variables && (sure || learnt.variables != own.variables) {
+        if touched.variables && (sure || !learnt.variables.is_own()) {
             self.variables = learnt.variables.clone();
         }
-        if touched.state_change && (sure || learnt.state_change != own.state_change) {
+        if touched.state_change && (sure || !learnt.state_change) {
             self.state_change = learnt.state_change;
         }
     }
@@ -191,18 +208,17 @@ pub fn script(mariadb: bool) -> Script {
 
 /// Has a leg track the session, whose beginning is known.
 pub fn ask(mariadb: bool, script: &mut Script) {
-    let sql = format!(
-        "SET SESSION session_track_schema = 1, session_track_system_variables = '{}', session_track_state_change = 1",
-        variables(mariadb)
-    );
-    script.statement("session tracking", sql.as_bytes());
-    if !mariadb {
-        script.statement("session tracking", CLEAR.as_bytes());
+    const WHAT: &str = "session tracking";
+    const STATE: &str = "SET SESSION session_track_schema = 1, session_track_state_change = 1";
+    const VARIABLES: &str = "session_track_system_variables =";
+    if mariadb {
+        let some = format!("SET SESSION {VARIABLES} IF(@@log_bin, '{MARIADB_VARIABLES}', '*')");
+        script.statement(WHAT, format!("{STATE}, {VARIABLES} '*'").as_bytes());
+        script.try_statement(WHAT, some.as_bytes());
+    } else {
+        script.statement(WHAT, format!("{STATE}, {VARIABLES} '{MYSQL_VARIABLES}'").as_bytes());
+        script.statement(WHAT, CLEAR.as_bytes());
     }
-}
-
-fn variables(mariadb: bool) -> &'static str {
-    if mariadb { MARIADB_VARIABLES } else { MYSQL_VARIABLES }
 }
 
 /// Reads the answers to [`script`].

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 
 use crate::house::{
-    Com, LoginAs, Mariadb, Proxy, RawClient, cluster, cn_toml, connect, err_of, frames, number, short_text,
-    wait_until,
+    Can, Com, LoginAs, Mariadb, Proxy, RawClient, cluster, cn_toml, connect, driver_error, err_of, frames,
+    number, short_text, wait_until,
 };
 
 const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "" };
@@ -261,6 +261,155 @@ fn a_reset_connection_is_tracked_again() {
     move_on(&proxy, id).expect("nothing holds it");
     assert_eq!(client.value("SELECT @@lock_wait_timeout").unwrap(), "66");
     assert_ne!(client.value("SELECT @@wait_timeout").unwrap(), "55");
+}
+
+/// The server of these tests writes a binary log, so it reports a GTID with each write.
+#[test]
+fn a_session_that_writes_moves() {
+    let proxy = Proxy::start(&twins());
+    let mut client = connect(proxy.port, "app", "secret");
+    let id = client.connection_id();
+    client.query_drop("CREATE DATABASE IF NOT EXISTS travel").unwrap();
+    client.query_drop("CREATE OR REPLACE TABLE travel.written (a INT)").unwrap();
+    client.query_drop("CREATE OR REPLACE SEQUENCE travel.numbers").unwrap();
+    for round in 1..=3 {
+        // This client's results end with an EOF, which cannot say what has changed.
+        let sql = format!("INSERT INTO travel.written VALUES ({round}) RETURNING a");
+        assert_eq!(client.query_first(sql).unwrap(), Some(round));
+        assert_eq!(client.query_first("SELECT NEXTVAL(travel.numbers)").unwrap(), Some(round));
+        assert!(row(&proxy, id)["hold"].is_null(), "{:?}", row(&proxy, id)["hold"]);
+        move_on(&proxy, id).expect("nothing holds it");
+        let rows: Option<u32> = client.query_first("SELECT COUNT(*) FROM travel.written").unwrap();
+        assert_eq!(rows, Some(round));
+    }
+}
+
+/// A login runs `init_connect`, and a reset of the connection does not.
+#[test]
+fn a_session_that_was_reset_stays_as_the_reset_left_it() {
+    let server = Mariadb::start_with("init-connect", &["--init-connect=SET NAMES latin1, autocommit = 0"]);
+    let mut house = connect(server.port, "root", "");
+    house.query_drop("CREATE USER plain IDENTIFIED BY 'secret'").unwrap();
+    house.query_drop("GRANT SELECT, INSERT, CREATE, DROP ON test.* TO plain").unwrap();
+    house.query_drop("CREATE TABLE test.kept (a INT)").unwrap();
+    let twin = |id| cn_toml(id, &server.address(), "", 1).replace("[[cn]]", "[[cn]]\ndata = \"d1\"");
+    let user = USER.replace("\"app\"", "\"plain\"");
+    let proxy = Proxy::start(&(user + &twin("cn1") + &twin("cn2")));
+    let mut client = RawClient::login(proxy.port, &LoginAs { user: "plain", ..APP }).unwrap();
+    let id = number(&proxy.ctl("SHOW SESSIONS")[0]["id"]) as u32;
+    let begun = "SELECT CONCAT(@@autocommit + 0, @@character_set_client, @@character_set_results, @@collation_connection)";
+    assert_eq!(client.value(begun).unwrap(), "0latin1latin1latin1_swedish_ci");
+    move_on(&proxy, id).expect("nothing holds it");
+    assert_eq!(client.value(begun).unwrap(), "0latin1latin1latin1_swedish_ci");
+    client.command(Com::RESET_CONNECTION, b"");
+    client.packet();
+    let reset = client.value(begun).unwrap();
+    assert!(reset.starts_with("1utf8mb4"), "{reset}");
+    for round in ["1", "2"] {
+        move_on(&proxy, id).expect("nothing holds it");
+        assert_eq!(client.value(begun).unwrap(), reset);
+        client.command(Com::QUERY, b"INSERT INTO test.kept VALUES (1)");
+        client.packet();
+        let seen: Option<String> = house.query_first("SELECT COUNT(*) FROM test.kept").unwrap();
+        assert_eq!(seen.as_deref(), Some(round), "it was committed");
+    }
+}
+
+/// As MariaDB Connector/J begins each connection.
+#[test]
+fn a_client_that_asks_for_reports_itself_moves_and_gets_them() {
+    let proxy = Proxy::start(&twins());
+    let mut client = RawClient::dial(proxy.port);
+    client.capabilities |= Can::SESSION_TRACK;
+    client.log_in(&APP).unwrap();
+    let id = number(&proxy.ctl("SHOW SESSIONS")[0]["id"]) as u32;
+    let set = "set session_track_schema=1, session_track_system_variables = \
+        CONCAT(@@global.session_track_system_variables, ',tx_isolation'), sql_mode='ANSI_QUOTES'";
+    client.command(Com::QUERY, set.as_bytes());
+    client.packet();
+    for _ in 0..2 {
+        let isolations = [("READ-COMMITTED", &b"READ-COMMITTED"[..]), ("SERIALIZABLE", b"SERIALIZABLE")];
+        for (isolation, told) in isolations {
+            client.command(Com::QUERY, format!("SET SESSION tx_isolation = '{isolation}'").as_bytes());
+            let ok = client.packet();
+            assert!(
+                ok.ends_with(&[&b"\x0ctx_isolation\x0e"[..], told].concat()) || ok.ends_with(told),
+                "{ok:?}"
+            );
+        }
+        client.command(Com::QUERY, b"SET SESSION wait_timeout = 100");
+        assert_eq!(client.packet().len(), 7, "it did not ask for that");
+        move_on(&proxy, id).expect("nothing holds it");
+        assert_eq!(client.value("SELECT \"Variable_name\" FROM (SELECT 7 AS Variable_name) t").unwrap(), "7");
+    }
+}
+
+#[test]
+fn a_lock_that_another_session_has_holds_nobody_who_asked_for_it() {
+    let proxy = Proxy::start(&twins());
+    let mut leader = connect(cluster()[0].port, "app", "secret");
+    let mut client = connect(proxy.port, "app", "secret");
+    let id = client.connection_id();
+    let poll = "SELECT GET_LOCK('leadership', 0)";
+    assert_eq!(leader.query_first(poll).unwrap(), Some(1));
+    for _ in 0..3 {
+        assert_eq!(client.query_first(poll).unwrap(), Some(0));
+    }
+    move_on(&proxy, id).expect("it has no lock");
+    leader.query_drop("DO RELEASE_ALL_LOCKS()").unwrap();
+    assert_eq!(client.query_first(poll).unwrap(), Some(1));
+    assert_eq!(row(&proxy, id)["hold"], "user_lock");
+    client.query_drop("DO RELEASE_LOCK('leadership')").unwrap();
+    move_on(&proxy, id).expect("it has let go of it");
+}
+
+#[test]
+fn a_sequences_last_value_is_never_told_wrongly() {
+    let proxy = Proxy::start(&twins());
+    let mut house = connect(cluster()[0].port, "app", "secret");
+    house.query_drop("CREATE DATABASE IF NOT EXISTS travel").unwrap();
+    house.query_drop("CREATE OR REPLACE SEQUENCE travel.s").unwrap();
+    let session = |client: &mut mysql::Conn| client.connection_id();
+    let mut client = connect(proxy.port, "app", "secret");
+    client.query_drop("SELECT NEXTVAL(travel.s)").unwrap();
+    let id = session(&mut client);
+    move_on(&proxy, id).expect("most clients never ask again");
+    client.query_drop("SELECT NEXTVAL(travel.s)").unwrap();
+    move_on(&proxy, id).expect("nor does this one");
+    let (code, why) = driver_error(client.query_drop("SELECT LASTVAL(travel.s)"));
+    assert_eq!(code, 1927);
+    assert!(why.contains("sequence"), "{why}");
+    let mut client = connect(proxy.port, "app", "secret");
+    client.query_drop("SELECT LASTVAL(travel.s)").unwrap();
+    let value: Option<u64> = client.query_first("SELECT NEXTVAL(travel.s)").unwrap();
+    let id = session(&mut client);
+    assert_eq!(row(&proxy, id)["hold"], "sequence");
+    assert_eq!(client.query_first("SELECT LASTVAL(travel.s)").unwrap(), value);
+}
+
+#[test]
+fn a_role_moves_along() {
+    let proxy = Proxy::start(&twins());
+    let mut house = connect(cluster()[0].port, "app", "secret");
+    house.query_drop("CREATE ROLE IF NOT EXISTS `a traveller`").unwrap();
+    house.query_drop("GRANT `a traveller` TO app").unwrap();
+    let mut client = connect(proxy.port, "app", "secret");
+    client.query_drop("SET ROLE `a traveller`").unwrap();
+    move_on(&proxy, client.connection_id()).expect("nothing holds it");
+    assert_eq!(client.query_first("SELECT CURRENT_ROLE()").unwrap(), Some("a traveller".to_owned()));
+}
+
+#[test]
+fn a_statement_too_large_to_move_holds_until_it_is_closed() {
+    let proxy = Proxy::start(&format!("[migration]\npatience_ms = 300\nback_off_ms = 10\n{}", twins()));
+    let mut client = connect(proxy.port, "app", "secret");
+    let id = client.connection_id();
+    let many = format!("SELECT 1 IN (1{})", ", ?".repeat(5000));
+    let statement = client.prep(many).unwrap();
+    assert_eq!(row(&proxy, id)["hold"], "statement");
+    move_on(&proxy, id).expect_err("it cannot be prepared there");
+    client.close(statement).unwrap();
+    wait_until("it moves", Duration::from_secs(5), || move_on(&proxy, id).is_ok());
 }
 
 #[test]

@@ -58,6 +58,10 @@ pub fn evaluate(text: &str, memory: &Memory, parameters: &mut std::vec::IntoIter
     if let Some(name) = user_name(text) {
         return Some(memory.user_variables.get(&name).cloned().unwrap_or(Value::Null));
     }
+    if let Some(choice) = after(text, "IF(@@log_bin,") {
+        // It writes no binary log.
+        return evaluate(choice.rsplit_once(',')?.1.trim_end_matches(')'), memory, parameters);
+    }
     if text.eq_ignore_ascii_case("NULL") {
         return Some(Value::Null);
     }

@@ -455,6 +455,7 @@ impl Quiet<'_> {
     pub fn settle(self, status: Status) {
         self.dialog.status = status;
         if let Watch::On(watched) = &mut self.dialog.watch {
+            watched.state.move_on();
             watched.leftovers = false;
         }
     }

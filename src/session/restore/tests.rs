@@ -154,6 +154,8 @@ fn a_user_variable_that_nobody_mentioned_holds() {
 /// Whatever the CN does to a leg at its login (`init_connect`) a reset has undone.
 #[test]
 fn a_session_that_was_reset_is_restored_on_a_leg_that_was_reset() {
+    const ASK: &str = "03 SET SESSION session_track_schema = 1";
+    const SET: &str = "03 SET @@session.lock_wait_timeout=8";
     for mariadb in [true, false] {
         let mut state = State::new(LEG, mariadb, beginning(), Some(b"db"));
         say(&mut state, "SET wait_timeout = 7", &variable("wait_timeout", "7"));
@@ -165,10 +167,8 @@ fn a_session_that_was_reset_is_restored_on_a_leg_that_was_reset() {
         assert!(state.complete());
         let script = restore(&state, None).unwrap();
         let expected: &[&str] = match mariadb {
-            true => &["1f ", "03 SET SESSION session_track", "03 SET @@session.lock_wait_timeout=8"],
-            false => {
-                &["1f ", "03 SET SESSION session_track", "03 DO 0", "03 SET @@session.lock_wait_timeout=8"]
-            }
+            true => &["1f ", ASK, "03 SET SESSION session_track_system_variables = IF(", SET],
+            false => &["1f ", ASK, "03 DO 0", SET],
         };
         let said = lines(&script);
         assert_eq!(said.len(), expected.len());
