@@ -5,6 +5,7 @@
 //! leg before they are changed. Transaction information and GTIDs are not asked for by corelane, so whoever sees them has asked. An OK without
 //! state changes is the same for all clients, byte by byte, and is never rewritten.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::script::{Answer, Results, Script, ScriptError};
@@ -85,10 +86,13 @@ impl Variables {
         if names.iter().any(|name| **name == *b"*") { Self::All } else { Self::Some(names.into()) }
     }
 
-    /// Whether they are what corelane has a CN report.
+    /// Whether they are what corelane has a CN report. A CN tells them in an order of its own.
     fn is_own(&self) -> bool {
-        let own = [MYSQL_VARIABLES, MARIADB_VARIABLES];
-        *self == Self::All || own.iter().any(|list| *self == Self::read(list.as_bytes()))
+        let Self::Some(names) = self else { return true };
+        [MYSQL_VARIABLES, MARIADB_VARIABLES].iter().any(|list| {
+            let own: BTreeSet<_> = list.split(',').map(str::as_bytes).collect();
+            own == names.iter().map(|name| &**name).collect()
+        })
     }
 }
 
@@ -396,6 +400,22 @@ mod tests {
     fn a_truncation_is_an_error() {
         for cut in 9..NAMES_ALL.len() {
             assert!(rewrite(&NAMES_ALL[..cut], TRACK, TRACK, &default_wishes()).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_may_have_set_is_taken_over_only_if_it_is_not_corelanes() {
+        let mut reversed: Vec<&str> = MARIADB_VARIABLES.split(',').collect();
+        reversed.reverse();
+        let touched = Touched { schema: true, variables: true, state_change: true, sure: true };
+        for (variables, own) in [("*", true), (&*reversed.join(","), true), ("sql_mode", false)] {
+            let learnt = Wishes::read(b"ON", variables.as_bytes(), b"ON");
+            let mut wishes = default_wishes();
+            wishes.take(&learnt, touched.perhaps());
+            let kept = wishes.variables == default_wishes().variables;
+            assert_eq!((kept, wishes.state_change), (own, false), "{variables}");
+            wishes.take(&learnt, touched);
+            assert_eq!(wishes, learnt, "{variables}");
         }
     }
 

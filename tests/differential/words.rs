@@ -192,7 +192,8 @@ pub const SETTINGS: &[Words] = &[
     ("SET session_track_schema = ON", &[]),
     ("SET session_track_transaction_info = 'STATE'", &[]),
     ("SET session_track_state_change = 1", &[]),
-    ("SET session_track_system_variables = 'sql_mode,time_zone'", &[]),
+    // Without those of SET STATEMENT: what is set back after it a server tells some statements later, which depends on all that it tells.
+    ("SET session_track_system_variables = 'net_write_timeout,time_zone'", &[]),
     (
         "SET session_track_schema = 1, session_track_system_variables = \
          CONCAT(@@global.session_track_system_variables, ',tx_isolation')",
