@@ -205,8 +205,6 @@ pub const SETTINGS: &[Words] = &[
         &[],
     ),
     ("SET NAMES DEFAULT", &[]),
-    ("SET character_set_connection = DEFAULT", &[]),
-    ("SET character_set_connection = 'latin1';", &[]),
     ("SET STATEMENT group_concat_max_len = 6 FOR SELECT GROUP_CONCAT(b ORDER BY id) FROM t1", &[]),
     ("SET STATEMENT sql_mode = 'ANSI_QUOTES' FOR SELECT \"id\" FROM t1 LIMIT 1", &[]),
     ("SET ROLE house_role", &[]),
