@@ -280,6 +280,9 @@ impl Tunnel<'_> {
         let script =
             tracking::script(self.dialog.watched().is_some_and(|watched| watched.state.is_mariadb()));
         let asked = converse(self.worker, &self.cn_socket, script, spoken, limit).await;
+        if matches!(asked, Err(TalkError::Wrong(_))) && self.dialog.not_tracked() {
+            return Ok(());
+        }
         let learnt = asked
             .map_err(|cause| cause.to_string())
             .and_then(|asked| tracking::learn(asked).map_err(|cause| cause.to_string()));

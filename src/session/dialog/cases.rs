@@ -410,3 +410,75 @@ fn without_autocommit_an_error_leaves_the_transaction_in_doubt() {
         assert_eq!(dialog.hold(), None);
     }
 }
+
+fn watched() -> Dialog {
+    let mut dialog = dialog(MODERN);
+    dialog.watch(Watch::On(Box::new(Watched::new(state(), MODERN, MODERN))));
+    dialog
+}
+
+/// Says a text and gives it a reply, all at once and in two pieces cut anywhere; what holds the session then.
+#[track_caller]
+fn say(text: &str, reply: &[&[u8]], hold: Option<Hold>) {
+    let bytes = frames(1, reply);
+    for split in 0..=bytes.len() {
+        let mut dialog = watched();
+        dialog.client_bytes(&frame(0, &[b"\x03", text.as_bytes()].concat()));
+        for part in [&bytes[..split], &bytes[split..]] {
+            dialog.cn_bytes(part);
+        }
+        assert!(dialog.idle(), "{text}, cut at {split}: {:?}", dialog.opaque());
+        assert_eq!(dialog.hold(), hold, "{text}, cut at {split}");
+    }
+}
+
+#[test]
+fn the_row_that_answers_get_lock_counts() {
+    const LOCK: &str = "SELECT GET_LOCK('a', 0)";
+    const MORE: &[u8] = &[0xfe, 0, 0, 10, 0, 0, 0];
+    for (row, hold) in [(&b"\x010"[..], None), (b"\xfb", None), (b"\x011", Some(Hold::UserLock))] {
+        say(LOCK, &[&[1], COLUMN, row, END], hold);
+    }
+    let zero = &b"\x010"[..];
+    say(
+        "SELECT 0; SELECT GET_LOCK('a', 0)",
+        &[&[1], COLUMN, zero, MORE, &[1], COLUMN, b"\x011", END],
+        Some(Hold::UserLock),
+    );
+    say("SELECT GET_LOCK('a', 0), 5", &[&[2], COLUMN, COLUMN, b"\x010\x015", END], Some(Hold::UserLock));
+    say(LOCK, &[ERR], None);
+    say(LOCK, &[b"\xff\x29\x04#HY000no"], Some(Hold::UserLock));
+}
+
+#[test]
+fn a_text_is_refused_as_a_whole_only_where_nothing_was_answered_before() {
+    const MORE: &[u8] = &[0, 0, 0, 10, 0, 0, 0];
+    say("LOCK TABLES t READ WRITE", &[ERR], None);
+    say("LOCK TABLES t READ; SELEKT", &[MORE, ERR], Some(Hold::LockTables));
+    say("LOCK TABLES t READ", &[b"\xff\x7a\x04#42S02no table"], Some(Hold::LockTables));
+}
+
+#[test]
+fn the_id_of_a_prepared_statement_is_none_of_a_row() {
+    let mut dialog = watched();
+    dialog.client_bytes(&frame(0, b"\x16SELECT 1"));
+    dialog.cn_bytes(&frame(1, &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+    assert!(dialog.idle() && dialog.watched().is_some_and(|watched| watched.state.complete()));
+}
+
+#[test]
+fn a_client_that_sets_its_own_tracking_waits_until_it_is_learnt() {
+    let mut dialog = watched();
+    dialog.client_bytes(&frame(0, b"\x03SET session_track_schema = 1"));
+    assert!(!dialog.is_untracked());
+    dialog.cn_bytes(&frame(1, OK));
+    assert!(dialog.is_untracked() && dialog.idle());
+    assert!(dialog.not_tracked(), "it is asked again later");
+    assert_eq!((dialog.is_untracked(), dialog.hold()), (false, Some(Hold::Tracking)));
+    dialog.client_bytes(&frame(0, b"\x03SET @a = 1"));
+    dialog.cn_bytes(&frame(1, OK));
+    assert!(dialog.is_untracked());
+    dialog.client_bytes(&frame(0, b"\x1f"));
+    dialog.cn_bytes(&frame(1, OK));
+    assert!(dialog.is_untracked() && !dialog.not_tracked(), "a reset that is not tracked is the end");
+}

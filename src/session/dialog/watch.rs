@@ -161,6 +161,15 @@ impl Dialog {
         }
     }
 
+    /// The CN has refused to track again. False: nothing is known of the session then. Else it is asked once more after the next
+    /// command that matters, and the session is held meanwhile.
+    pub fn not_tracked(&mut self) -> bool {
+        let Some(watched) = self.watched_mut() else { return false };
+        let otherwise = watched.state.is_tracked_otherwise();
+        watched.untracked &= !otherwise;
+        otherwise
+    }
+
     /// Whether something of an earlier statement is left that the client may still ask for, and that does not move along.
     pub fn has_leftovers(&self) -> bool {
         self.watched().is_some_and(|watched| watched.leftovers)
