@@ -90,7 +90,7 @@ fn told_values_are_restored_without_a_question() {
     assert!(state.complete());
     let expected = expected.map(|line| line.replace('\'', "\\'"));
     assert_eq!(lines(&restore(&state, None).unwrap()), expected);
-    assert_eq!(state.cost(), 3);
+    assert_eq!(state.cost(), 2);
 }
 
 #[test]
