@@ -60,6 +60,13 @@ enum Failure {
     ClientGone,
 }
 
+/// What came of the login at one CN.
+enum Attempt {
+    Seated(Box<Seated>),
+    /// Another CN may be tried.
+    Passed(Refusal),
+}
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
@@ -142,7 +149,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Approaches CNs in the order of routing until one answers, or the attempts are used up.
+    /// Tries CNs in the order of routing until one lets the session in, or the attempts are used up.
     async fn find_seat(
         &mut self,
         login: ClientLogin,
@@ -154,29 +161,56 @@ impl Driver<'_> {
             let (cn, seat) = self.choose(&group, &tried)?;
             let hold = self.lasting_hold(&cn, &identity, credential);
             let cn_login = CnLogin::new(&login, identity.cn_user(cn.flavour), credential.clone());
-            let cn_login = cn_login.tracked(hold.is_none());
-            let limits = &self.picture.login;
-            match approach(&self.worker.reactor, limits, &cn, cn_login).await {
-                Ok(approached) => {
-                    let schema = login.database.as_deref();
-                    let seated = self.take_seat(cn, seat, approached, hold, schema).await?;
+            let attempt = self.attempt(&cn, seat, cn_login.tracked(hold.is_none()), hold, &login).await?;
+            let refusal = match attempt {
+                Attempt::Seated(seated) => {
                     self.card.group.replace(Some(Arc::new(group)));
                     if hold.is_none() {
                         self.card.passport.replace(Some(Arc::new(Passport { login, identity })));
                     }
-                    return Ok(seated);
+                    return Ok(*seated);
                 }
-                Err(Passed { refusal, failure }) => {
-                    info!(cn = &*cn.id, "a login is turned away: {refusal}");
-                    if let Some(failure) = failure {
-                        self.worker.report_failure(cn.slot, failure);
+                Attempt::Passed(refusal) => refusal,
+            };
+            info!(cn = &*cn.id, "a login is turned away: {refusal}");
+            tried.push(cn.slot);
+            let others = route::candidates(&self.view(), &group, &tried).is_ok();
+            if !others || tried.len() >= self.picture.login.attempts as usize {
+                return Err(refusal.into());
+            }
+        }
+    }
+
+    /// Tries one CN. It may be passed over for another one as long as the client has heard nothing of it: until it has answered
+    /// the login, and to its end where corelane answers for the client.
+    async fn attempt(
+        &mut self,
+        cn: &Arc<Cn>,
+        seat: Seat,
+        cn_login: CnLogin<'_>,
+        hold: Option<Hold>,
+        login: &ClientLogin,
+    ) -> Result<Attempt, Failure> {
+        let answers_for_client = cn_login.has_proof();
+        match approach(&self.worker.reactor, &self.picture.login, cn, cn_login).await {
+            Ok(approached) => {
+                let schema = login.database.as_deref();
+                match self.take_seat(cn.clone(), seat, approached, hold, schema).await {
+                    Ok(seated) => Ok(Attempt::Seated(Box::new(seated))),
+                    Err(Failure::Refused(lost @ (Refusal::CnLost { .. } | Refusal::CnTracking { .. })))
+                        if answers_for_client =>
+                    {
+                        self.card.cn.replace(None);
+                        Ok(Attempt::Passed(lost))
                     }
-                    tried.push(cn.slot);
-                    let others = route::candidates(&self.view(), &group, &tried).is_ok();
-                    if !others || tried.len() >= self.picture.login.attempts as usize {
-                        return Err(refusal.into());
-                    }
+                    Err(failure) => Err(failure),
                 }
+            }
+            Err(Passed { refusal, failure }) => {
+                if let Some(failure) = failure {
+                    self.worker.report_failure(cn.slot, failure);
+                }
+                Ok(Attempt::Passed(refusal))
             }
         }
     }
