@@ -102,6 +102,22 @@ pub fn questions(state: &State) -> Option<Script> {
     (!script.is_empty()).then_some(script)
 }
 
+/// What [`restore`] would write now, for a leg that is to go through it before the session is quiet; none where something has to be
+/// asked for it then, or nothing is to be restored. If the restore is still the same when the session moves, it is done already.
+pub fn rehearsal(state: &State) -> Option<Script> {
+    if questions(state).is_some() {
+        return None;
+    }
+    restore(state, None).ok().filter(|script| !script.is_empty())
+}
+
+/// A statement that does nothing, to see that a CN answers.
+pub fn proof() -> Script {
+    let mut script = Script::default();
+    script.statement("a statement that does nothing", b"DO 0");
+    script
+}
+
 /// What the old CN answered, in the form in which the new one is told.
 #[derive(Debug, Default)]
 struct Asked {

@@ -16,6 +16,7 @@ use super::Worker;
 use super::roster::{Call, Card};
 use crate::reactor::{Received, Socket};
 use crate::session::dialog::{Dialog, Look, Stop};
+use crate::session::restore;
 
 /// Bytes of a next command that are looked at to tell whether its answer depends on the one before.
 pub(super) const PEEK_MAX: usize = 4096;
@@ -269,6 +270,15 @@ impl Relay<'_> {
             // It has moved meanwhile.
             Call::Evict { .. } => {
                 self.card.call.set(Call::None);
+                None
+            }
+            Call::Rehearse => {
+                if self.dialog.idle() {
+                    let rehearsal =
+                        self.dialog.watched().and_then(|watched| restore::rehearsal(&watched.state));
+                    self.card.tell_rehearsal(&self.worker.reactor, rehearsal);
+                    self.card.call_off();
+                }
                 None
             }
             Call::HandOver => {

@@ -274,7 +274,8 @@ fn a_cn_that_stalls_while_a_session_moves_there_holds_up_that_session_only() {
     clients.sort_by_key(|client| row(&proxy, client.connection_id())["cn"].to_string());
     let [moved, other, ..] = &mut clients[..] else { unreachable!() };
     let id = moved.connection_id();
-    moved.query_drop("SET SESSION wait_timeout = 999").unwrap();
+    // The variable has to be asked for, so there is no rehearsal, and the restore comes when the session is quiet.
+    moved.query_drop("SET SESSION wait_timeout = 999, @kept = 5").unwrap();
     moved.query_drop("BEGIN").unwrap();
     std::thread::scope(|scope| {
         let order = scope.spawn(|| proxy.try_ctl(&format!("MOVE SESSION {id} TO CN 'cn2'")));
@@ -296,4 +297,34 @@ fn a_cn_that_stalls_while_a_session_moves_there_holds_up_that_session_only() {
     });
     assert_eq!(row(&proxy, id)["cn"], "cn1");
     stalled.signal("CONT");
+}
+
+#[test]
+fn what_changes_between_the_rehearsal_and_the_move_is_carried_over() {
+    let proxy = Proxy::start(&twins());
+    let mut client = connect(proxy.port, "app", "secret");
+    let id = client.connection_id();
+    client.query_drop("SET SESSION wait_timeout = 700").unwrap();
+    let first = client.prep("SELECT ? + 1").unwrap();
+    for round in 1..=3_i64 {
+        client.query_drop("BEGIN").unwrap();
+        let here = row(&proxy, id)["cn"].as_str().expect("a CN").to_owned();
+        let there = if here == "cn1" { "cn2" } else { "cn1" };
+        std::thread::scope(|scope| {
+            let order = scope.spawn(|| proxy.try_ctl(&format!("MOVE SESSION {id} TO CN '{there}'")));
+            // By now the new leg has been through all that the session was before the transaction.
+            std::thread::sleep(Duration::from_millis(200));
+            if round > 1 {
+                client.query_drop(format!("SET SESSION wait_timeout = {}", 700 + round)).unwrap();
+                client.prep("SELECT ? * 2").unwrap();
+            }
+            client.query_drop("COMMIT").unwrap();
+            let seen: Option<i64> = client.query_first("SELECT @@wait_timeout").unwrap();
+            assert_eq!(seen, Some(if round > 1 { 700 + round } else { 700 }));
+            order.join().unwrap().expect("it moves");
+        });
+        assert_eq!(client.exec_first::<i64, _, _>(&first, (round,)).unwrap(), Some(round + 1));
+        assert_eq!(row(&proxy, id)["cn"], there);
+        assert_eq!(number(&row_of_moves(&proxy, id)), round as u64);
+    }
 }
