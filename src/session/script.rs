@@ -28,6 +28,9 @@ const QUERY: u8 = 0x03;
 const STMT_PREPARE: u8 = 0x16;
 const SET_OPTION: u8 = 0x1b;
 
+/// What stands before the text of a COM_QUERY where QUERY_ATTRIBUTES is agreed: no attributes, in one set.
+const NO_ATTRIBUTES: [u8; 2] = [0, 1];
+
 /// Why a script came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScriptError {
@@ -57,7 +60,8 @@ pub struct Script {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Step {
-    payload: Vec<u8>,
+    command: u8,
+    argument: Vec<u8>,
     what: Cow<'static, str>,
     expects: Expects,
 }
@@ -125,15 +129,16 @@ impl Script {
         self.push(STMT_PREPARE, text, what, Expects::Prepared { parameters, columns });
     }
 
-    fn push(&mut self, command: u8, rest: &[u8], what: impl Into<Cow<'static, str>>, expects: Expects) {
-        let payload = [&[command], rest].concat();
-        self.steps.push(Step { payload, what: what.into(), expects });
+    fn push(&mut self, command: u8, argument: &[u8], what: impl Into<Cow<'static, str>>, expects: Expects) {
+        self.steps.push(Step { command, argument: argument.to_vec(), what: what.into(), expects });
     }
 
-    /// Appends all commands as frames.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        for step in &self.steps {
-            write_packet(out, &mut 0, &step.payload);
+    /// Appends all commands as frames; `capabilities` are those of the leg.
+    pub fn write(&self, out: &mut Vec<u8>, capabilities: Capabilities) {
+        let attributes = capabilities.has(Capabilities::QUERY_ATTRIBUTES);
+        for Step { command, argument, .. } in &self.steps {
+            let preamble = if attributes && *command == QUERY { &NO_ATTRIBUTES[..] } else { &[] };
+            write_packet(out, &mut 0, &[&[*command], preamble, argument].concat());
         }
     }
 

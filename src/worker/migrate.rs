@@ -445,7 +445,7 @@ pub(super) async fn converse(
     limit: Duration,
 ) -> Result<Results, TalkError> {
     let mut bytes = Vec::new();
-    script.write(&mut bytes);
+    script.write(&mut bytes, capabilities);
     let mut answers = script.answers(capabilities);
     let talk = async {
         std::future::poll_fn(|cx| socket.poll_sent(cx)).await.map_err(broken)?;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 
 use crate::house::{
-    LoginAs, Proxy, RawClient, Round, ScriptedCn, cluster, cn_toml, connect, driver_error, driver_opts,
-    err_of, err_packet, frames, greet, read_frame, run, wait_until,
+    Can, Com, LoginAs, OK, Proxy, RawClient, Round, ScriptedCn, cluster, cn_toml, connect, driver_error,
+    driver_opts, err_of, err_packet, frames, greet, one_row, read_frame, run, short_text, wait_until,
 };
 
 const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "" };
@@ -82,6 +82,33 @@ fn a_known_user_logs_in_by_its_hash_alone() {
     let mut conn = connect(proxy.port, "app", "secret");
     assert_eq!(conn.query_first("SELECT CURRENT_USER()").unwrap(), Some("app@%".to_string()));
     assert_eq!(login_column(&proxy), "known");
+}
+
+/// What a CN answers to the questions of corelane about its tracking.
+fn tracking_row() -> Vec<u8> {
+    one_row(&["1", "autocommit", "0", "", "utf8mb4", "utf8mb4", "utf8mb4_general_ci"])
+}
+
+/// MySQL from 8.0.23 on reads the number of attributes before the text of each query.
+#[test]
+fn a_known_user_logs_in_where_queries_have_attributes() {
+    let cn = ScriptedCn::answering_as(Can::SESSION_TRACK | Can::QUERY_ATTRIBUTES, |command| {
+        Some(match command.strip_prefix(b"\x03\x00\x01") {
+            Some(text) if text.starts_with(b"SELECT @@session_track") => tracking_row(),
+            Some(b"SELECT 1") => one_row(&["1"]),
+            Some(_) => frames(1, OK),
+            None => frames(1, &err_packet(1835, "HY000", "Malformed communication packet.")),
+        })
+    });
+    let known = "data = \"d\"\n[[user]]\nname = \"app\"\npassword = \"secret\"\n";
+    let proxy = Proxy::start(&(cn_toml("cn1", &cn.address(), "", 1) + known));
+    proxy.wait_state("cn1", "working");
+    let mut client = RawClient::dial(proxy.port);
+    client.capabilities |= Can::QUERY_ATTRIBUTES;
+    client.log_in(&APP).unwrap();
+    client.command(Com::QUERY, b"\x00\x01SELECT 1");
+    assert_eq!(short_text(&client.rows().unwrap()[0]), "1");
+    assert_eq!(proxy.ctl("SHOW SESSIONS")[0]["hold"], serde_json::Value::Null);
 }
 
 #[test]

@@ -55,6 +55,7 @@ impl Can {
     pub const PLUGIN_AUTH: u32 = 1 << 19;
     pub const SESSION_TRACK: u32 = 1 << 23;
     pub const DEPRECATE_EOF: u32 = 1 << 24;
+    pub const QUERY_ATTRIBUTES: u32 = 1 << 27;
 
     /// What a login of this client cannot do without.
     pub const LOG_IN: u32 =

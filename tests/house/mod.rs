@@ -25,4 +25,4 @@ pub use mariadb::Mariadb;
 pub use place::{free_port, wait_until};
 pub use process::run;
 pub use proxy::{Proxy, cn_toml, number};
-pub use scripted::{Round, ScriptedCn, err_packet, greet, read_frame};
+pub use scripted::{OK, Round, ScriptedCn, err_packet, greet, one_row, read_frame};

@@ -325,7 +325,7 @@ impl Talk {
 /// A script as a worker has it answered.
 fn converse(leg: &mut Server, script: Script, capabilities: Capabilities) -> Result<Results, ScriptError> {
     let mut bytes = Vec::new();
-    script.write(&mut bytes);
+    script.write(&mut bytes, capabilities);
     let mut answers = script.answers(capabilities);
     for command in packets(&bytes) {
         for packet in packets(&leg.hear(&command)) {

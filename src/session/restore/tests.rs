@@ -13,8 +13,12 @@ const LEG: Capabilities = Capabilities(Capabilities::SESSION_TRACK.0 | Capabilit
 
 /// The commands of a script, as text.
 fn lines(script: &Script) -> Vec<String> {
+    lines_for(script, LEG)
+}
+
+fn lines_for(script: &Script, leg: Capabilities) -> Vec<String> {
     let mut bytes = Vec::new();
-    script.write(&mut bytes);
+    script.write(&mut bytes, leg);
     let mut reader = PacketReader::new(1 << 20);
     reader.push(&bytes);
     let mut lines = Vec::new();
@@ -243,6 +247,18 @@ fn a_bulk_execution_is_given_its_types() {
     let head = b"\xfa\x01\0\0\0\0\0";
     assert_eq!(state.execute_head_len(head), Some(7));
     assert_eq!(state.execute_head(head).as_deref(), Some(&b"\xfa\x01\0\0\0\x80\0\x03\0"[..]));
+}
+
+#[test]
+fn a_leg_with_query_attributes_is_told_that_there_are_none() {
+    let leg = LEG | Capabilities::QUERY_ATTRIBUTES;
+    let mut state = State::new(leg, false, beginning(), Some(b"db"));
+    say(&mut state, "\0\u{1}SET wait_timeout = 7", &variable("wait_timeout", "7"));
+    prepare(&mut state, "SELECT ?", 1, 1);
+    state.inserted = false;
+    let script = restore(&state, None).unwrap();
+    assert_eq!(lines_for(&script, leg), ["03 \\x00\\x01SET @@session.wait_timeout=7", "16 SELECT ?"]);
+    assert_eq!(lines(&script), ["03 SET @@session.wait_timeout=7", "16 SELECT ?"]);
 }
 
 #[test]
