@@ -184,8 +184,8 @@ pub struct Column {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Results {
     pub answers: Vec<Answer>,
-    /// The status flags seen last.
-    pub status: Status,
+    /// The status flags seen last; none if no answer carried any: that to a COM_STMT_PREPARE does not.
+    pub status: Option<Status>,
 }
 
 /// Reads the answers to a script.
@@ -304,10 +304,10 @@ impl Answers {
 
     /// Takes the status flags of an OK or EOF.
     fn status(&mut self, payload: &[u8]) -> wire::Result<()> {
-        self.results.status = Status(match payload {
+        self.results.status = Some(Status(match payload {
             [EOF, _, _, low, high] => u16::from_le_bytes([*low, *high]),
             _ => OkPacket::status_of(payload)?,
-        });
+        }));
         Ok(())
     }
 

@@ -532,14 +532,14 @@ pub(super) async fn carry_over(
             return Err(CarryError::Changed);
         }
         prove(worker, candidate, limit).await?;
-        status = rehearsed.results.status;
+        status = rehearsed.results.status.unwrap_or(status);
         settle(quiet.state_mut(), rehearsed.results)?;
     } else if script.is_empty() {
         prove(worker, candidate, limit).await?;
     } else {
         let restored = converse(worker, &candidate.socket, script, capabilities, limit).await;
         let results = restored.map_err(CarryError::New)?;
-        status = results.status;
+        status = results.status.unwrap_or(status);
         settle(quiet.state_mut(), results)?;
     }
     quiet.settle(status);

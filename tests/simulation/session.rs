@@ -286,7 +286,7 @@ impl Talk {
             return Err(Stay::Broken);
         }
         if restores {
-            status = results.status;
+            status = results.status.unwrap_or(status);
             restore::settle(quiet.state_mut(), results).expect("the answers are those to the restore");
         }
         quiet.settle(status);

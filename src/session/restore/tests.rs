@@ -282,6 +282,21 @@ fn query_attributes_come_with_names() {
     assert!(state.holds().has(Hold::Statement), "a form that is not read");
 }
 
+/// A definition's EOF has flags, but of a statement that was only prepared.
+#[test]
+fn preparations_alone_leave_the_status_of_the_leg() {
+    let mut state = state();
+    prepare(&mut state, "SELECT ?", 1, 1);
+    state.inserted = false;
+    let answers = [prepared(1, 1), vec![b"\xfe\0\0\0\0".to_vec()]].concat();
+    let results = answer(restore(&state, None).unwrap(), Capabilities::SESSION_TRACK, &answers).unwrap();
+    assert_eq!(results.status, None);
+    let mut script = Script::default();
+    script.statement("one", b"DO 1");
+    let results = answer(script, LEG, &[b"\0\0\0\x02\0\0\0".to_vec()]).unwrap();
+    assert_eq!(results.status, Some(crate::wire::status::Status::AUTOCOMMIT));
+}
+
 #[test]
 fn a_refusal_is_told_when_all_is_read() {
     let mut state = state();
