@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::state::Context;
 use crate::sql::Effects;
 use crate::wire::cursor::Cursor;
-use crate::wire::statement::{BulkExecute, Execute, LAST_PREPARED, PrepareOk};
+use crate::wire::statement::{BULK_EXECUTE, BulkExecute, EXECUTE, Execute, LAST_PREPARED, PrepareOk};
 
 /// Statements of one session.
 pub const STATEMENTS_MAX: usize = 1024;
@@ -30,8 +30,6 @@ const NO_STATEMENT: u32 = 0;
 /// COM_STMT_EXECUTE without null bitmap.
 const EXECUTE_FIXED: usize = 10;
 const BULK_FIXED: usize = 7;
-const EXECUTE: u8 = 0x17;
-const BULK_EXECUTE: u8 = 0xfa;
 
 /// A text as it was prepared.
 #[derive(Debug)]

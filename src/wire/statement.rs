@@ -15,13 +15,16 @@ use super::{Error, Result};
 /// MariaDB: stands for the statement that was prepared last.
 pub const LAST_PREPARED: u32 = 0xffff_ffff;
 
+/// First byte of COM_STMT_EXECUTE.
+pub const EXECUTE: u8 = 0x17;
+/// First byte of MariaDB's COM_STMT_BULK_EXECUTE.
+pub const BULK_EXECUTE: u8 = 0xfa;
+
 const PREPARE_OK: u8 = 0x00;
-const EXECUTE: u8 = 0x17;
 const SEND_LONG_DATA: u8 = 0x18;
 const CLOSE: u8 = 0x19;
 const RESET: u8 = 0x1a;
 const FETCH: u8 = 0x1c;
-const BULK_EXECUTE: u8 = 0xfa;
 
 /// COM_STMT_PREPARE_OK, which definitions of parameters and of columns follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

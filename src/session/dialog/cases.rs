@@ -376,24 +376,86 @@ fn quit_is_told_and_final() {
     assert!(!dialog.idle());
 }
 
+/// COM_STMT_PREPARE_OK of a statement with one parameter and its definition.
+fn prepared(id: u8) -> Vec<u8> {
+    frames(1, &[&[0, id, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0], COLUMN])
+}
+
+/// A session that has prepared statement 1, told the type of its parameter, and moved to a CN where it is statement 7.
+fn moved() -> Dialog {
+    let mut dialog = dialog(MODERN);
+    dialog.watch(Watch::On(Box::new(Watched::new(state(), MODERN, MODERN))));
+    dialog.client_bytes(&frame(0, b"\x16INSERT INTO t VALUES (?)"));
+    dialog.cn_bytes(&prepared(1));
+    dialog.client_bytes(&frame(0, b"\x17\x01\0\0\0\0\x01\0\0\0\0\x01\x03\0\x05\0\0\0"));
+    dialog.cn_bytes(&frame(1, OK));
+    let mut quiet = dialog.quiet().unwrap();
+    // It was not executed with an insert id.
+    quiet.state_mut().inserted = false;
+    let mut answers = restore::restore(quiet.state(), None).unwrap().answers(MODERN);
+    assert_eq!(answers.packet(&[0, 7, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]), Ok(false));
+    assert_eq!(answers.packet(COLUMN), Ok(true));
+    restore::settle(quiet.state_mut(), answers.finish().unwrap()).unwrap();
+    quiet.settle(Status::AUTOCOMMIT);
+    dialog
+}
+
+fn look_at(dialog: &mut Dialog, bytes: &[u8]) -> Look {
+    let mut look = Look::default();
+    dialog.look_at_client(bytes, &mut look);
+    dialog.end_client_look(&mut look);
+    look
+}
+
 /// Every command that names a statement reaches the one that the new CN has, the last one of all too.
 #[test]
 fn after_a_move_a_statement_is_closed_where_it_is() {
-    let prepared = |id: u8| vec![0, id, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let mut dialog = dialog(MODERN);
-    dialog.watch(Watch::On(Box::new(Watched::new(state(), MODERN, MODERN))));
-    dialog.client_bytes(&frame(0, b"\x16SELECT c FROM t"));
-    dialog.cn_bytes(&frame(1, &prepared(1)));
-    let mut quiet = dialog.quiet().unwrap();
-    let mut answers = restore::restore(quiet.state(), None).unwrap().answers(MODERN);
-    assert_eq!(answers.packet(&prepared(7)), Ok(true));
-    restore::settle(quiet.state_mut(), answers.finish().unwrap()).unwrap();
-    quiet.settle(Status::AUTOCOMMIT);
+    let mut dialog = moved();
     for command in [0x1a, 0x18, 0x19] {
-        let mut look = Look::default();
-        dialog.look_at_client(&frame(0, &[command, 1, 0, 0, 0, 0, 0, b'x']), &mut look);
+        let look = look_at(&mut dialog, &frame(0, &[command, 1, 0, 0, 0, 0, 0, b'x']));
         assert_eq!(look.patches, [Patch { at: 5, bytes: [7, 0, 0, 0] }], "{command:#x}");
     }
+}
+
+#[test]
+fn after_a_move_an_execution_is_given_its_types_once() {
+    let cases: [(&[u8], &[u8]); 2] = [
+        (
+            b"\x17\x01\0\0\0\0\x01\0\0\0\0\0\x06\0\0\0",
+            b"\x17\x07\0\0\0\0\x01\0\0\0\0\x01\x03\0\x06\0\0\0",
+        ),
+        (b"\xfa\x01\0\0\0\0\0\0\x06\0\0\0", b"\xfa\x07\0\0\0\x80\0\x03\0\0\x06\0\0\0"),
+    ];
+    for (sent, told) in cases {
+        let (mut dialog, sent) = (moved(), frame(0, sent));
+        let Some(Stop::Execute { mut head }) = look_at(&mut dialog, &sent).stop else { panic!("no stop") };
+        while dialog.execute_needs(&sent[..head]) > head {
+            head = dialog.execute_needs(&sent[..head]);
+        }
+        let mut look = Look::default();
+        let mut bytes = dialog.execute(&sent[..head], &mut look).unwrap();
+        let look = look_at(&mut dialog, &sent[head..]);
+        assert_eq!((look.stop, look.taken), (None, sent.len() - head));
+        bytes.extend_from_slice(&sent[head..]);
+        assert_eq!(bytes, frame(0, told));
+        dialog.cn_bytes(&frame(1, OK));
+        let look = look_at(&mut dialog, &sent);
+        assert_eq!((look.stop, look.patches.len()), (None, 1), "once is enough");
+    }
+}
+
+/// The statement prepared last is not the last that is known.
+#[test]
+fn an_execution_behind_its_preparation_is_not_given_the_types_of_another_statement() {
+    let mut dialog = moved();
+    let last = b"\x17\xff\xff\xff\xff\0\x01\0\0\0\0\0\x06\0\0\0";
+    let pair = [frame(0, b"\x16INSERT INTO u VALUES (?)"), frame(0, last)].concat();
+    let look = look_at(&mut dialog, &pair);
+    assert_eq!((look.stop, look.taken, look.patches.len()), (None, pair.len(), 0));
+    dialog.cn_bytes(&prepared(8));
+    dialog.cn_bytes(&frame(1, OK));
+    let look = look_at(&mut dialog, &frame(0, last));
+    assert_eq!((look.stop, look.patches), (None, vec![Patch { at: 5, bytes: [8, 0, 0, 0] }]));
 }
 
 /// An INSERT that fails by a duplicate key has begun a transaction and keeps its locks.

@@ -27,7 +27,7 @@ pub struct Patch {
 /// A frame that cannot go as it is; it is the next one that is unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// COM_STMT_EXECUTE that counts on parameter types which this CN was not told: `head` bytes of the frame are to be
+    /// An execution that counts on parameter types which this CN was not told: `head` bytes of the frame are to be
     /// replaced, see [`super::Dialog::execute`].
     Execute { head: usize },
     /// An OK with session state changes, which is `length` bytes long with its header, see [`super::Dialog::changed`].

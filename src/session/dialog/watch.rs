@@ -14,7 +14,7 @@ use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
 use crate::wire::cursor::Cursor;
 use crate::wire::reply::{EOF, OK, OkPacket};
-use crate::wire::statement::PrepareOk;
+use crate::wire::statement::{BULK_EXECUTE, EXECUTE, PrepareOk};
 use crate::wire::status::Status;
 use crate::wire::{self, frame};
 
@@ -166,7 +166,7 @@ impl Dialog {
         if whole { watched.state.asks_about_last(command, payload) } else { unread.len() < LONG }
     }
 
-    /// How many bytes of a COM_STMT_EXECUTE that a look has stopped at [`execute`](Self::execute) needs, its header included, as far as
+    /// How many bytes of an execution that a look has stopped at [`execute`](Self::execute) needs, its header included, as far as
     /// `head` tells; it is enough when it is all that is asked for.
     pub fn execute_needs(&self, head: &[u8]) -> usize {
         let (header, payload) = head.split_at(HEADER.min(head.len()));
@@ -234,7 +234,8 @@ impl Dialog {
     #[inline]
     pub(super) fn must_stop(&mut self, start: &Start<'_>, at: usize, look: &mut Look) -> bool {
         let Watch::On(watched) = &mut self.watch else { return false };
-        if self.turn != Turn::Commands || self.client.continues || start.payload.first() != Some(&EXECUTE) {
+        let executes = matches!(start.payload.first(), Some(&(EXECUTE | BULK_EXECUTE)));
+        if !executes || self.turn != Turn::Commands || self.client.continues {
             return false;
         }
         let Some(head) = watched.state.execute_head_len(start.payload) else { return false };
@@ -431,5 +432,3 @@ fn warnings(start: &Start<'_>) -> Option<u16> {
     }
     cursor.u16("warnings").ok()
 }
-
-const EXECUTE: u8 = 0x17;
