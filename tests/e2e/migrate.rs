@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 
 use crate::house::{
-    Com, LoginAs, Mariadb, Proxy, RawClient, cluster, cn_toml, connect, err_of, frames, number, short_text,
-    wait_until,
+    Com, Extended, LoginAs, Mariadb, Proxy, RawClient, cluster, cn_toml, connect, err_of, frames, number,
+    short_text, wait_until,
 };
 
 const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "" };
@@ -74,6 +74,50 @@ fn a_session_takes_its_state_along() {
     }
     assert_ne!(cn_id(&mut client), first, "it is another session of the server");
     assert_eq!(client.connection_id(), id);
+}
+
+/// A raw client of a table `travel.<name> (a INT)` of its own, with MariaDB's extended capabilities.
+fn raw(proxy: &Proxy, table: &str, extended: u32) -> RawClient {
+    let mut house = connect(proxy.port, "app", "secret");
+    house.query_drop("CREATE DATABASE IF NOT EXISTS travel").unwrap();
+    house.query_drop(format!("CREATE OR REPLACE TABLE travel.{table} (a INT)")).unwrap();
+    let mut client = RawClient::dial(proxy.port);
+    client.extended = extended;
+    client.log_in(&APP).unwrap();
+    client
+}
+
+#[test]
+fn array_executions_are_told_their_types_at_each_cn() {
+    let proxy = Proxy::start(&twins());
+    let mut client = raw(&proxy, "arrays", Extended::STMT_BULK_OPERATIONS);
+    let id = client.prepare("INSERT INTO travel.arrays VALUES (?)").unwrap();
+    let bulk = |flags: u16, types: &[u8]| {
+        let rows = b"\0\x01\0\0\0\0\x02\0\0\0\x01";
+        [&id.to_le_bytes()[..], &flags.to_le_bytes(), types, rows].concat()
+    };
+    client.command(Com::STMT_BULK_EXECUTE, &bulk(128, &[3, 0]));
+    assert_eq!(client.packet()[..2], [0, 3]);
+    for moves in 1..=3 {
+        move_on(&proxy, client.session).expect("nothing holds it");
+        for _ in 0..2 {
+            client.command(Com::STMT_BULK_EXECUTE, &bulk(0, &[]));
+            assert_eq!(client.packet()[..2], [0, 3], "after {moves} moves");
+        }
+    }
+    assert_eq!(client.value("SELECT CONCAT(COUNT(*), '/', SUM(a)) FROM travel.arrays").unwrap(), "21/21");
+}
+
+/// What a failure leaves open depends on whether autocommit is on, and a burst of preparations does not tell.
+#[test]
+fn a_session_of_statements_alone_keeps_its_autocommit() {
+    let proxy = Proxy::start(&twins());
+    let mut client = raw(&proxy, "nothing", 0);
+    client.prepare("SELECT ?").unwrap();
+    move_on(&proxy, client.session).expect("nothing holds it");
+    client.value("SELEKT").expect_err("no statement");
+    assert_eq!(row(&proxy, client.session)["hold"], serde_json::Value::Null);
+    move_on(&proxy, client.session).expect("nothing holds it");
 }
 
 fn row_of_moves(proxy: &Proxy, id: u32) -> serde_json::Value {

@@ -18,7 +18,7 @@ mod process;
 mod proxy;
 mod scripted;
 
-pub use client::{Can, Com, LoginAs, RawClient, check as err_of, frames, short_text};
+pub use client::{Can, Com, Extended, LoginAs, RawClient, check as err_of, frames, short_text};
 pub use cluster::{Driver, cluster, connect, driver_error, driver_opts};
 pub use galera::Galera;
 pub use mariadb::Mariadb;

@@ -420,10 +420,7 @@ fn after_a_move_a_statement_is_closed_where_it_is() {
 #[test]
 fn after_a_move_an_execution_is_given_its_types_once() {
     let cases: [(&[u8], &[u8]); 2] = [
-        (
-            b"\x17\x01\0\0\0\0\x01\0\0\0\0\0\x06\0\0\0",
-            b"\x17\x07\0\0\0\0\x01\0\0\0\0\x01\x03\0\x06\0\0\0",
-        ),
+        (b"\x17\x01\0\0\0\0\x01\0\0\0\0\0\x06\0\0\0", b"\x17\x07\0\0\0\0\x01\0\0\0\0\x01\x03\0\x06\0\0\0"),
         (b"\xfa\x01\0\0\0\0\0\0\x06\0\0\0", b"\xfa\x07\0\0\0\x80\0\x03\0\0\x06\0\0\0"),
     ];
     for (sent, told) in cases {
