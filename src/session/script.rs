@@ -38,8 +38,6 @@ pub enum ScriptError {
     Refused { what: Cow<'static, str>, code: u16, message: String },
     #[error("{what}: it has {found} parameters there, not {expected}")]
     Parameters { what: Cow<'static, str>, expected: u16, found: u16 },
-    #[error("{what}: it has {found} columns there, not {expected}")]
-    Columns { what: Cow<'static, str>, expected: u16, found: u16 },
     #[error("{what}: the answer cannot be read: {error}")]
     Wire { what: Cow<'static, str>, error: wire::Error },
     #[error("{what}: a packet that does not fit there, beginning with {found:#04x}")]
@@ -74,8 +72,8 @@ enum Expects {
     Changes,
     /// A result set; `or_refused` where an ERR is an answer too.
     Rows { or_refused: bool },
-    /// COM_STMT_PREPARE_OK with so many parameters, and columns where those count.
-    Prepared { parameters: u16, columns: Option<u16> },
+    /// COM_STMT_PREPARE_OK with so many parameters.
+    Prepared { parameters: u16 },
 }
 
 impl Script {
@@ -118,15 +116,9 @@ impl Script {
         self.push(SET_OPTION, &option.to_le_bytes(), "multi-statement option", Expects::Done);
     }
 
-    /// COM_STMT_PREPARE of a statement that has so many parameters, and columns where those count.
-    pub fn prepare(
-        &mut self,
-        what: impl Into<Cow<'static, str>>,
-        text: &[u8],
-        parameters: u16,
-        columns: Option<u16>,
-    ) {
-        self.push(STMT_PREPARE, text, what, Expects::Prepared { parameters, columns });
+    /// COM_STMT_PREPARE of a statement that has so many parameters.
+    pub fn prepare(&mut self, what: impl Into<Cow<'static, str>>, text: &[u8], parameters: u16) {
+        self.push(STMT_PREPARE, text, what, Expects::Prepared { parameters });
     }
 
     fn push(&mut self, command: u8, argument: &[u8], what: impl Into<Cow<'static, str>>, expects: Expects) {
@@ -359,14 +351,11 @@ impl Answers {
 
     fn prepared(&mut self, payload: &[u8]) -> wire::Result<()> {
         let ok = PrepareOk::read(payload, self.capabilities)?;
-        if let Some(Step { what, expects: Expects::Prepared { parameters, columns }, .. }) = &self.step {
-            let (what, parameters) = (what.clone(), *parameters);
-            if ok.parameters != parameters {
-                let (expected, found) = (parameters, ok.parameters);
-                self.refuse(ScriptError::Parameters { what, expected, found });
-            } else if let Some(expected) = columns.filter(|columns| *columns != ok.columns) {
-                self.refuse(ScriptError::Columns { what, expected, found: ok.columns });
-            }
+        if let Some(Step { what, expects: Expects::Prepared { parameters: expected }, .. }) = &self.step
+            && ok.parameters != *expected
+        {
+            let (what, expected, found) = (what.clone(), *expected, ok.parameters);
+            self.refuse(ScriptError::Parameters { what, expected, found });
         }
         let eof = !self.capabilities.has(Capabilities::DEPRECATE_EOF);
         let section = |count: u16| {

@@ -108,6 +108,32 @@ fn array_executions_are_told_their_types_at_each_cn() {
     assert_eq!(client.value("SELECT CONCAT(COUNT(*), '/', SUM(a)) FROM travel.arrays").unwrap(), "21/21");
 }
 
+/// A client that keeps definitions misreads rows if it is not sent those that have changed.
+#[test]
+fn a_result_whose_definitions_the_client_has_not_seen_is_described() {
+    let proxy = Proxy::start(&twins());
+    let mut client = raw(&proxy, "described", Extended::CACHE_METADATA);
+    let mut house = connect(proxy.port, "app", "secret");
+    house.query_drop("INSERT INTO travel.described VALUES (7)").unwrap();
+    let id = client.prepare("SELECT a FROM travel.described").unwrap();
+    let mut seen = Vec::new();
+    for change in ["", "MODIFY a BIGINT", "MODIFY a SMALLINT", "ADD COLUMN b INT", "MODIFY a CHAR(3)"] {
+        if !change.is_empty() {
+            house.query_drop(format!("ALTER TABLE travel.described {change}")).unwrap();
+            move_on(&proxy, client.session).expect("nothing holds it");
+        }
+        client.command(Com::STMT_EXECUTE, &[&id.to_le_bytes()[..], &[0, 1, 0, 0, 0]].concat());
+        let head = client.packet();
+        seen.extend((head == [1, 1]).then(|| client.packet()));
+        client.packet();
+        let row = client.rows_to_eof().unwrap().remove(0);
+        assert_eq!(head, [1, u8::from(!change.is_empty())], "{change}");
+        assert_eq!(row.len() - 2, [4, 8, 2, 2, 2][seen.len()], "{change}: {row:?}");
+    }
+    let types: Vec<u8> = seen.iter().map(|definition| definition[definition.len() - 6]).collect();
+    assert_eq!(types, [0x08, 0x02, 0x02, 0xfe]);
+}
+
 /// What a failure leaves open depends on whether autocommit is on, and a burst of preparations does not tell.
 #[test]
 fn a_session_of_statements_alone_keeps_its_autocommit() {

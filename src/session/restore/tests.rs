@@ -198,6 +198,23 @@ fn statements_are_prepared_where_they_were() {
     assert_eq!(lines(&script), expected.map(|line| line.replace('\'', "\\'").replace('"', "\\\"")));
 }
 
+/// What the client has seen of a statement's results is not what the new CN believes it to have seen.
+#[test]
+fn statements_are_described_anew_where_definitions_may_be_left_out() {
+    let leg = LEG | Capabilities::MARIADB_CACHE_METADATA;
+    let mut state = State::new(leg, true, beginning(), Some(b"db"));
+    prepare(&mut state, "SELECT 1", 1, 0);
+    say(&mut state, "SET character_set_client = latin1", &variable("character_set_client", "latin1"));
+    prepare(&mut state, "SELECT 2", 2, 0);
+    state.inserted = false;
+    let script = restore(&state, None).unwrap();
+    let lines: Vec<_> = lines(&script).into_iter().filter(|line| !line.contains("sql_mode")).collect();
+    let as_if = |name: &str| format!("03 SET @@session.character_set_client=\\'{name}\\'");
+    let expected = ["02 db", &as_if("ascii"), "16 SELECT 1", &as_if("utf8mb4")];
+    assert_eq!(lines[..4], expected);
+    assert_eq!(lines[lines.len() - 3..], [&as_if("ascii"), "16 SELECT 2", &as_if("latin1")]);
+}
+
 #[test]
 fn ids_of_the_client_never_change() {
     let mut state = state();
