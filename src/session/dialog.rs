@@ -26,6 +26,7 @@ mod look;
 mod opaque;
 mod reply;
 mod scanner;
+mod shift;
 mod watch;
 
 use std::collections::VecDeque;
@@ -41,6 +42,7 @@ pub use look::{Look, Patch, Stop};
 pub use opaque::Opaque;
 use reply::{Outcome, Reply, Terms};
 use scanner::{FULL, HEADER, Scanner, Start, read_header};
+pub use shift::Shift;
 pub use watch::{Quiet, Watch, Watched};
 
 /// Commands in flight from which on the relay stops reading the client. One chunk may begin more of them, so the queue is

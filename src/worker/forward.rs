@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use super::Worker;
 use super::roster::{Call, Card};
 use crate::reactor::{Received, Socket};
-use crate::session::dialog::{Dialog, Look, Stop};
+use crate::session::dialog::{Dialog, Look, Shift, Stop};
 use crate::session::restore;
 
 /// Bytes of a next command that are looked at to tell whether its answer depends on the one before.
@@ -87,6 +87,7 @@ impl Waiting {
         self.known = match look.stop {
             None => unread - look.taken,
             Some(Stop::Execute { head: needed } | Stop::Changed { length: needed }) => needed - 1,
+            Some(Stop::Shifted(_)) => 0,
         };
     }
 }
@@ -149,8 +150,8 @@ impl Relay<'_> {
                 // What the CN said last may explain it, and is still to be read.
                 Poll::Ready(Err(_)) => return None,
             }
-            if self.flow.client.stop.is_some() {
-                if self.replace_head().is_none() {
+            if let Some(stop) = self.flow.client.stop {
+                if self.replace(stop).is_none() {
                     return Some(Step::End(Ending::Unreadable));
                 }
                 continue;
@@ -224,10 +225,20 @@ impl Relay<'_> {
         }
     }
 
-    /// Sends the CN what stands in the place of the head of the client's next frame.
+    /// Sends the CN what stands in the place of what the client sent.
     #[cold]
-    fn replace_head(&mut self) -> Option<()> {
-        let Some(Stop::Execute { head }) = std::mem::take(&mut self.flow.client).stop else { return None };
+    fn replace(&mut self, stop: Stop) -> Option<()> {
+        self.flow.client = Waiting::default();
+        match stop {
+            Stop::Execute { head } => self.replace_head(head),
+            Stop::Shifted(shift) if shift.left > 0 => self.pass_shifted(shift),
+            Stop::Shifted(shift) => self.begin_shifted(shift),
+            Stop::Changed { .. } => None,
+        }
+    }
+
+    /// The head of the client's next frame.
+    fn replace_head(&mut self, head: usize) -> Option<()> {
         let mut bytes = self.client.peek(head);
         let needed = self.dialog.execute_needs(&bytes);
         if needed > head {
@@ -238,6 +249,38 @@ impl Relay<'_> {
         self.client.read_into(&mut bytes, head);
         let mut look = Look::default();
         self.cn.start_send(self.dialog.execute(&bytes, &mut look).ok()?);
+        self.flow.client.stop = look.stop;
+        self.count_client(&look, head);
+        Some(())
+    }
+
+    /// What belongs to the present frame of a packet whose frames are shifted.
+    fn pass_shifted(&mut self, mut shift: Shift) -> Option<()> {
+        let mut look = Look::default();
+        self.client.look(|chunk| {
+            let here = chunk.len().min(shift.left);
+            shift.left -= here;
+            self.dialog.look_at_client(&chunk[..here], &mut look);
+        });
+        self.cn.forward(self.client, look.taken);
+        self.flow.client.stop = Some(Stop::Shifted(shift));
+        self.count_client(&look, look.taken);
+        Some(())
+    }
+
+    /// The head of its next one.
+    fn begin_shifted(&mut self, shift: Shift) -> Option<()> {
+        let (head, unread) = (shift.head(), self.client.unread());
+        if unread < head {
+            self.flow.client = Waiting { known: head - 1, stop: Some(Stop::Shifted(shift)) };
+            return Some(());
+        }
+        let (mut bytes, mut look) = (Vec::with_capacity(head), Look::default());
+        self.client.read_into(&mut bytes, head);
+        self.dialog.look_at_client(&bytes, &mut look);
+        let (bytes, shift) = shift.next(&bytes).ok()?;
+        self.cn.start_send(bytes);
+        self.flow.client.stop = shift.map(Stop::Shifted);
         self.count_client(&look, head);
         Some(())
     }

@@ -108,6 +108,28 @@ fn array_executions_are_told_their_types_at_each_cn() {
     assert_eq!(client.value("SELECT CONCAT(COUNT(*), '/', SUM(a)) FROM travel.arrays").unwrap(), "21/21");
 }
 
+#[test]
+fn executions_of_any_length_are_told_their_types() {
+    const LETTERS: &[u8] = b"abcdefghijk";
+    let proxy = Proxy::start(&twins());
+    let mut client = raw(&proxy, "long", 0);
+    let id = client.prepare("SELECT ? = REPEAT('abcdefghijk', ?)").unwrap();
+    let equal = |client: &mut RawClient, types: &[u8], repeats: u32| {
+        let text = LETTERS.repeat(repeats as usize);
+        let length = [&[0xfe], &(text.len() as u64).to_le_bytes()[..]].concat();
+        let head = [&id.to_le_bytes()[..], &[0, 1, 0, 0, 0, 0, u8::from(!types.is_empty())], types].concat();
+        client.command(Com::STMT_EXECUTE, &[head, length, text, repeats.to_le_bytes().to_vec()].concat());
+        let frames = client.rows().unwrap();
+        assert_eq!((frames.len(), frames[0][2]), (1, 1), "{repeats} repeats");
+    };
+    equal(&mut client, &[0xfd, 0, 3, 0], 1);
+    for repeats in [1, 1_525_000, 1_600_000, 3_000_000, 5_000_000] {
+        move_on(&proxy, client.session).expect("nothing holds it");
+        equal(&mut client, &[], repeats);
+        equal(&mut client, &[], 2);
+    }
+}
+
 /// A client that keeps definitions misreads rows if it is not sent those that have changed.
 #[test]
 fn a_result_whose_definitions_the_client_has_not_seen_is_described() {

@@ -4,6 +4,7 @@
 use super::*;
 use crate::session::restore;
 use crate::session::state::tests::state;
+use crate::wire::frame::write_packet;
 
 const NONE: Capabilities = Capabilities(0);
 const MODERN: Capabilities = Capabilities::DEPRECATE_EOF;
@@ -417,6 +418,93 @@ fn after_a_move_a_statement_is_closed_where_it_is() {
     }
 }
 
+/// What the relay sends to the CN of the client's bytes. None: it cannot be sent.
+fn relayed(dialog: &mut Dialog, mut unread: &[u8]) -> Option<Vec<u8>> {
+    let (mut sent, mut stop) = (Vec::new(), None);
+    while !unread.is_empty() {
+        let mut look = Look::default();
+        let (taken, bytes) = match stop.take() {
+            Some(Stop::Execute { mut head }) => {
+                while dialog.execute_needs(&unread[..head]) > head {
+                    head = dialog.execute_needs(&unread[..head]);
+                }
+                let bytes = dialog.execute(&unread[..head], &mut look).ok()?;
+                stop = look.stop;
+                (head, bytes)
+            }
+            Some(Stop::Shifted(mut shift)) if shift.left > 0 => {
+                let here = shift.left.min(unread.len()).min(9_000_000);
+                dialog.look_at_client(&unread[..here], &mut look);
+                shift.left -= here;
+                stop = Some(Stop::Shifted(shift));
+                (here, unread[..here].to_vec())
+            }
+            Some(Stop::Shifted(shift)) => {
+                dialog.look_at_client(&unread[..shift.head()], &mut look);
+                let (bytes, goes_on) = shift.next(&unread[..shift.head()]).ok()?;
+                stop = goes_on.map(Stop::Shifted);
+                (shift.head(), bytes)
+            }
+            _ => {
+                dialog.look_at_client(unread, &mut look);
+                stop = look.stop;
+                let mut bytes = unread[..look.taken].to_vec();
+                look.patches.iter().for_each(|patch| bytes[patch.at..][..4].copy_from_slice(&patch.bytes));
+                (look.taken, bytes)
+            }
+        };
+        sent.extend(bytes);
+        unread = &unread[taken..];
+    }
+    Some(sent)
+}
+
+/// A packet of any length, cut into frames.
+fn packet(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_packet(&mut bytes, &mut 0, payload);
+    bytes
+}
+
+#[test]
+fn after_a_move_long_executions_are_given_their_types_too() {
+    let full = FULL as usize;
+    let cases = [
+        (full - 3, true),
+        // One more byte would need one more frame, which the client would miss in the numbers of the reply.
+        (full - 2, false),
+        (full, true),
+        (full + 5, true),
+        (2 * full - 3, true),
+        (2 * full - 2, false),
+        (2 * full, true),
+        (2 * full + 70, true),
+    ];
+    for (length, can_be_sent) in cases {
+        let mut dialog = moved();
+        let mut payload = b"\x17\x01\0\0\0\0\x01\0\0\0\0\0".to_vec();
+        payload.extend((payload.len()..length).map(|at| at as u8));
+        let sent = relayed(&mut dialog, &packet(&payload));
+        let told = [b"\x17\x07\0\0\0\0\x01\0\0\0\0\x01\x03\0", &payload[12..]].concat();
+        assert!(sent == can_be_sent.then(|| packet(&told)), "{length} bytes");
+        if can_be_sent {
+            let seq = (length / full + 1) as u8;
+            assert_eq!((dialog.cn_boundary(), dialog.cn_bytes(&frame(seq, OK)).replies), (Some(seq), 1));
+            assert!(dialog.idle() && relayed(&mut dialog, &packet(&payload)).is_some(), "{length} bytes");
+        }
+    }
+}
+
+#[test]
+fn after_a_move_a_long_execution_with_types_goes_as_it_is() {
+    for length in [FULL as usize - 1, FULL as usize, FULL as usize + 100] {
+        let mut payload = b"\x17\x01\0\0\0\0\x01\0\0\0\0\x01\x03\0".to_vec();
+        payload.resize(length, 1);
+        let told = [b"\x17\x07", &payload[2..]].concat();
+        assert!(relayed(&mut moved(), &packet(&payload)) == Some(packet(&told)), "{length} bytes");
+    }
+}
+
 #[test]
 fn after_a_move_an_execution_is_given_its_types_once() {
     let cases: [(&[u8], &[u8]); 2] = [
@@ -425,16 +513,7 @@ fn after_a_move_an_execution_is_given_its_types_once() {
     ];
     for (sent, told) in cases {
         let (mut dialog, sent) = (moved(), frame(0, sent));
-        let Some(Stop::Execute { mut head }) = look_at(&mut dialog, &sent).stop else { panic!("no stop") };
-        while dialog.execute_needs(&sent[..head]) > head {
-            head = dialog.execute_needs(&sent[..head]);
-        }
-        let mut look = Look::default();
-        let mut bytes = dialog.execute(&sent[..head], &mut look).unwrap();
-        let look = look_at(&mut dialog, &sent[head..]);
-        assert_eq!((look.stop, look.taken), (None, sent.len() - head));
-        bytes.extend_from_slice(&sent[head..]);
-        assert_eq!(bytes, frame(0, told));
+        assert_eq!(relayed(&mut dialog, &sent), Some(frame(0, told)));
         dialog.cn_bytes(&frame(1, OK));
         let look = look_at(&mut dialog, &sent);
         assert_eq!((look.stop, look.patches.len()), (None, 1), "once is enough");

@@ -5,8 +5,8 @@
 use std::cell::Cell;
 
 use super::look::{Look, Patch, Stop};
-use super::scanner::{FULL, HEADER, Start};
-use super::{Dialog, Outcome, Turn};
+use super::scanner::{FULL, HEADER, Start, read_header};
+use super::{Dialog, Outcome, Shift, Turn};
 use crate::session::hold::Hold;
 use crate::session::state::{Errand, State};
 use crate::session::tracking::{self, Beginning};
@@ -16,7 +16,7 @@ use crate::wire::cursor::Cursor;
 use crate::wire::reply::{EOF, OK, OkPacket};
 use crate::wire::statement::{BULK_EXECUTE, EXECUTE, PrepareOk};
 use crate::wire::status::Status;
-use crate::wire::{self, frame};
+use crate::wire::{self, frame::Header, frame::write_packet};
 
 /// Bytes of the longest OK with session state changes.
 pub const CHANGES_MAX: usize = 1 << 20;
@@ -176,23 +176,23 @@ impl Dialog {
         HEADER + needed.unwrap_or(payload.len()).min(length as usize)
     }
 
-    /// What goes to the CN in the place of a frame's `head` that a look has stopped at; the rest of the frame follows it.
+    /// What goes to the CN in the place of a frame's `head` that a look has stopped at; the rest of the frame follows it. Where the
+    /// packet has further frames the look stops at it: all of it is shifted.
     ///
     /// # Errors
     /// The packet is too long for what has to be added.
-    pub fn execute(&mut self, head: &[u8], look: &mut Look) -> Result<Vec<u8>, wire::Error> {
+    pub fn execute(&mut self, head: &[u8], look: &mut Look) -> wire::Result<Vec<u8>> {
         let (header, payload) = head.split_at(HEADER);
-        let length = u32::from_le_bytes([header[0], header[1], header[2], 0]);
-        let added = self.watched_mut().and_then(|watched| watched.state.execute_head(payload));
-        let mut new = added.unwrap_or_else(|| payload.to_vec());
-        let new_length = length as usize - payload.len() + new.len();
-        if length == FULL || new_length >= FULL as usize {
+        let (length, seq) = read_header(header);
+        let told = self.watched_mut().and_then(|watched| watched.state.execute_head(payload));
+        let mut new = told.unwrap_or_else(|| payload.to_vec());
+        let added = new.len() - payload.len();
+        let grown = if length == FULL { length } else { length + added as u32 };
+        if grown >= FULL && length != FULL {
             let (field, limit) = ("COM_STMT_EXECUTE", FULL as usize - 1);
-            return Err(wire::Error::TooLarge { field, limit, found: new_length });
+            return Err(wire::Error::TooLarge { field, limit, found: grown as usize });
         }
-        let seq = header[3];
-        let start = Start { length, seq, payload };
-        self.client_frame(&start, 0, look);
+        self.client_frame(&Start { length, seq, payload }, 0, look);
         self.client.enter(length, payload.len());
         self.overhear(payload);
         if self.client.between_packets() {
@@ -201,9 +201,11 @@ impl Dialog {
         for patch in look.patches.drain(..) {
             new[1..5].copy_from_slice(&patch.bytes);
         }
+        if added > 0 && length == FULL {
+            look.stop = Some(Stop::Shifted(Shift::new(added, new.len())));
+        }
         let mut bytes = Vec::with_capacity(HEADER + new.len());
-        bytes.extend_from_slice(&(new_length as u32).to_le_bytes()[..3]);
-        bytes.push(seq);
+        Header { length: grown, sequence: seq }.write(&mut bytes);
         bytes.extend_from_slice(&new);
         Ok(bytes)
     }
@@ -226,7 +228,7 @@ impl Dialog {
         look.cn.replies += self.cn_packet_end();
         let mut bytes = Vec::with_capacity(packet.len());
         let mut seq = packet[3];
-        frame::write_packet(&mut bytes, &mut seq, rewritten.as_deref().unwrap_or(payload));
+        write_packet(&mut bytes, &mut seq, rewritten.as_deref().unwrap_or(payload));
         Ok(bytes)
     }
 
