@@ -38,6 +38,8 @@ pub enum ScriptError {
     Refused { what: Cow<'static, str>, code: u16, message: String },
     #[error("{what}: it has {found} parameters there, not {expected}")]
     Parameters { what: Cow<'static, str>, expected: u16, found: u16 },
+    #[error("{what}: the answer comes without definitions")]
+    Undescribed { what: Cow<'static, str> },
     #[error("{what}: the answer cannot be read: {error}")]
     Wire { what: Cow<'static, str>, error: wire::Error },
     #[error("{what}: a packet that does not fit there, beginning with {found:#04x}")]
@@ -201,9 +203,9 @@ enum Reading {
         left: u64,
         table: Table,
     },
-    /// The legacy EOF after them.
-    ColumnsEnd(Table),
-    Rows(Table),
+    /// The legacy EOF after them. No table: they were left out, and rows are not read.
+    ColumnsEnd(Option<Table>),
+    Rows(Option<Table>),
     /// Definitions of a prepared statement, which are not read.
     Skipped {
         left: u32,
@@ -237,9 +239,9 @@ impl Answers {
                 Ok(())
             }
             (Reading::Rows(table), _) if self.is_end(payload) => {
-                self.status(payload).map(|()| self.answer(Answer::Rows(table)))
+                self.status(payload).map(|()| self.answer(Answer::Rows(table.unwrap_or_default())))
             }
-            (Reading::Rows(table), _) if table.rows.len() >= ROWS_MAX => {
+            (Reading::Rows(Some(table)), _) if table.rows.len() >= ROWS_MAX => {
                 return Err(ScriptError::TooManyRows { what });
             }
             (Reading::Rows(table), _) => self.row(payload, table),
@@ -317,11 +319,17 @@ impl Answers {
         let left = cursor.lenenc("column count")?;
         let described = cursor.is_empty() || cursor.u8("metadata flag")? != 0;
         cursor.end("column count")?;
-        if !described || left == 0 {
-            let found = payload[0].into();
-            return Err(wire::Error::Unexpected { field: "column count", expected: "definitions", found });
+        if left == 0 {
+            let (field, expected) = ("column count", "at least one");
+            return Err(wire::Error::Unexpected { field, expected, found: left });
         }
-        self.reading = Reading::Columns { left, table: Table::default() };
+        if described {
+            self.reading = Reading::Columns { left, table: Table::default() };
+        } else {
+            let what = self.step.as_ref().map(|step| step.what.clone()).unwrap_or_default();
+            self.refuse(ScriptError::Undescribed { what });
+            self.columns_end(None);
+        }
         Ok(())
     }
 
@@ -329,15 +337,25 @@ impl Answers {
         let definition = ColumnDefinition::read(payload, self.capabilities)?;
         let ColumnDefinition { kind, flags, length, .. } = definition;
         table.columns.push(Column { kind, flags, length });
-        self.reading = match (left - 1, self.capabilities.has(Capabilities::DEPRECATE_EOF)) {
-            (0, true) => Reading::Rows(table),
-            (0, false) => Reading::ColumnsEnd(table),
-            (left, _) => Reading::Columns { left, table },
-        };
+        match left - 1 {
+            0 => self.columns_end(Some(table)),
+            left => self.reading = Reading::Columns { left, table },
+        }
         Ok(())
     }
 
-    fn row(&mut self, payload: &[u8], mut table: Table) -> wire::Result<()> {
+    fn columns_end(&mut self, table: Option<Table>) {
+        self.reading = match self.capabilities.has(Capabilities::DEPRECATE_EOF) {
+            true => Reading::Rows(table),
+            false => Reading::ColumnsEnd(table),
+        };
+    }
+
+    fn row(&mut self, payload: &[u8], table: Option<Table>) -> wire::Result<()> {
+        let Some(mut table) = table else {
+            self.reading = Reading::Rows(None);
+            return Ok(());
+        };
         let row: Vec<_> =
             TextRow::new(payload).map(|value| Ok(value?.map(Box::from))).collect::<wire::Result<_>>()?;
         if row.len() != table.columns.len() {
@@ -345,7 +363,7 @@ impl Answers {
             return Err(wire::Error::Unexpected { field: "row", expected: "a value per column", found });
         }
         table.rows.push(row);
-        self.reading = Reading::Rows(table);
+        self.reading = Reading::Rows(Some(table));
         Ok(())
     }
 

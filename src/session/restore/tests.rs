@@ -329,6 +329,26 @@ fn a_refusal_is_told_when_all_is_read() {
     assert!(matches!(answers.packet(b"\x01"), Err(ScriptError::Unexpected { .. })));
 }
 
+/// MySQL leaves all definitions out on demand; the leg can be followed all the same.
+#[test]
+fn an_answer_without_definitions_is_a_refusal() {
+    for (leg, end) in [(LEG, &b"\xfe\0\0\x02\0\0\0"[..]), (Capabilities(0), b"\xfe\0\0\x02\0")] {
+        let leg = leg | Capabilities::OPTIONAL_RESULTSET_METADATA;
+        let mut script = Script::default();
+        script.question("one", b"SELECT 1, 2");
+        script.statement("two", b"DO 1");
+        let eof = (!leg.has(Capabilities::DEPRECATE_EOF)).then_some(end);
+        let packets =
+            [&b"\x02\0"[..]].into_iter().chain(eof).chain([&b"\x011\x012"[..], end, b"\0\0\0\x02\0\0\0"]);
+        let packets: Vec<_> = packets.map(<[u8]>::to_vec).collect();
+        let error = answer(script, leg, &packets).unwrap_err();
+        assert_eq!(error, ScriptError::Undescribed { what: "one".into() });
+    }
+    let mut state = state();
+    say(&mut state, "SET resultset_metadata = NONE", &variable("resultset_metadata", "NONE"));
+    assert!(state.holds().has(Hold::Variable));
+}
+
 #[test]
 fn what_cannot_be_told_to_another_leg_holds() {
     let mut gone = state();
