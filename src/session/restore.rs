@@ -422,7 +422,8 @@ fn user_literal(column: Column, values: &[Option<&[u8]>]) -> Option<Vec<u8>> {
             Some([b"CAST(", value, b" AS ", kind.as_bytes(), b")"].concat())
         }
         NEWDECIMAL if null => Some(b"CAST(NULL AS DECIMAL)".to_vec()),
-        NEWDECIMAL => number().map(<[u8]>::to_vec),
+        // Without a point it would be an integer.
+        NEWDECIMAL => number().map(|text| [text, if text.contains(&b'.') { b"" } else { b"." }].concat()),
         DOUBLE if null => Some(b"NULL+0e0".to_vec()),
         DOUBLE => {
             let text = number()?;

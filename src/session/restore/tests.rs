@@ -168,6 +168,7 @@ fn user_variables_keep_their_types() {
         (5, 0, row(Some("0.1"), None, "binary"), Some("0.1e0")),
         (5, 0, row(Some("1e300"), None, "binary"), Some("1e300")),
         (246, 0, row(Some("1.50"), None, "binary"), Some("1.50")),
+        (246, 0, row(Some("-5"), None, "binary"), Some("-5.")),
         (251, 0, row(Some("a"), Some("61"), "binary"), Some("X'61'")),
         (251, 0, row(Some(""), Some(""), "latin1_bin"), Some("_latin1 X'' COLLATE latin1_bin")),
         (251, 0, row(None, None, "binary"), Some("NULL")),
