@@ -448,6 +448,12 @@ impl State {
             // Such a session cannot ask information_schema which variables it has.
             holds.add(Hold::UserVariable);
         }
+        if !self.mariadb
+            && self.held().is_some_and(|held| !held.user_variables.iter().all(|name| name.is_ascii()))
+        {
+            // In another character set the same bytes would be another name, and only MariaDB tells which ones there are.
+            holds.add(Hold::UserVariable);
+        }
         for pending in &self.errands {
             pending.what.effects().into_iter().for_each(|effects| add_holds(&mut holds, effects));
             if pending.what.opens_cursor().is_some() {
