@@ -254,6 +254,11 @@ impl Dialog {
     #[inline]
     pub fn end_client_look(&mut self, look: &mut Look) {
         look.taken -= self.client.forget();
+        if self.is_lost() {
+            // Nobody knows which of its bytes are a statement's id.
+            look.taken = 0;
+            look.stop = Some(Stop::Lost);
+        }
     }
 
     /// Ends a look at the CN: the start of a frame that is not whole is held back.
@@ -279,7 +284,7 @@ impl Dialog {
     #[inline]
     #[must_use]
     pub fn may_speak(&self) -> bool {
-        self.behind.len() + 1 < PIPELINE_MAX
+        self.behind.len() + 1 < PIPELINE_MAX || self.opaque.is_some()
     }
 
     /// Whether the CN has said with its last packet that it will close: that ERR is the client's answer, and no
@@ -463,8 +468,10 @@ impl Dialog {
         self.failed = start.payload.first() == Some(&ERR);
         self.watch_reply(start, first, was_in_transaction, at, look);
         self.farewell = self.outcome == Outcome::Ended && self.reply.is_farewell(start);
-        if self.outcome == Outcome::Malformed {
-            self.give_up(Opaque::MalformedReply);
+        match (self.outcome, self.front) {
+            (Outcome::Malformed, _) => self.give_up(Opaque::MalformedReply),
+            (Outcome::Foreign, Some(front)) => self.give_up(Opaque::opened_by(front.command)),
+            _ => {}
         }
     }
 
@@ -472,7 +479,7 @@ impl Dialog {
     #[inline]
     fn cn_packet_end(&mut self) -> u32 {
         match self.outcome {
-            Outcome::More | Outcome::Malformed => 0,
+            Outcome::More | Outcome::Malformed | Outcome::Foreign => 0,
             Outcome::Ended => {
                 self.watch_replied();
                 self.next_reply();

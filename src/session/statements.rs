@@ -121,6 +121,11 @@ impl Statements {
         self.by_id.get_mut(&id)
     }
 
+    /// Whether the client's ids are not those of the CN.
+    pub fn are_mapped(&self) -> bool {
+        self.moved && !self.by_id.is_empty()
+    }
+
     /// The CN's id in place of the client's; none if it is the same. An id that the client does not have becomes one that no CN has.
     #[inline]
     pub fn at_cn(&self, id: u32) -> Option<u32> {

@@ -87,7 +87,7 @@ impl Waiting {
         self.known = match look.stop {
             None => unread - look.taken,
             Some(Stop::Execute { head: needed } | Stop::Changed { length: needed }) => needed - 1,
-            Some(Stop::Shifted(_)) => 0,
+            Some(Stop::Shifted(_) | Stop::Lost) => 0,
         };
     }
 }
@@ -233,7 +233,7 @@ impl Relay<'_> {
             Stop::Execute { head } => self.replace_head(head),
             Stop::Shifted(shift) if shift.left > 0 => self.pass_shifted(shift),
             Stop::Shifted(shift) => self.begin_shifted(shift),
-            Stop::Changed { .. } => None,
+            Stop::Changed { .. } | Stop::Lost => None,
         }
     }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 
 use crate::house::{
-    Com, Extended, LoginAs, Mariadb, Proxy, RawClient, cluster, cn_toml, connect, err_of, frames, number,
-    short_text, wait_until,
+    Can, Com, Extended, LoginAs, Mariadb, Proxy, RawClient, cluster, cn_toml, connect, err_of, frames,
+    number, short_text, wait_until,
 };
 
 const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "" };
@@ -83,6 +83,7 @@ fn raw(proxy: &Proxy, table: &str, extended: u32) -> RawClient {
     house.query_drop(format!("CREATE OR REPLACE TABLE travel.{table} (a INT)")).unwrap();
     let mut client = RawClient::dial(proxy.port);
     client.extended = extended;
+    client.capabilities |= Can::LOCAL_FILES;
     client.log_in(&APP).unwrap();
     client
 }
@@ -128,6 +129,44 @@ fn executions_of_any_length_are_told_their_types() {
         equal(&mut client, &[], repeats);
         equal(&mut client, &[], 2);
     }
+}
+
+/// A client with the statements 1 to 3, of which it has closed the first, on a CN where the others are 1 and 2.
+fn with_statements(proxy: &Proxy) -> RawClient {
+    let mut client = raw(proxy, "mapped", 0);
+    let ids = [1, 2, 3].map(|number| client.prepare(&format!("SELECT {number}")).unwrap());
+    assert_eq!(ids, [1, 2, 3]);
+    client.command(Com::STMT_CLOSE, &1u32.to_le_bytes());
+    move_on(proxy, client.session).expect("nothing holds it");
+    client
+}
+
+#[test]
+fn a_refused_stream_leaves_statements_as_they_are() {
+    let proxy = Proxy::start(&twins());
+    let mut client = with_statements(&proxy);
+    const TABLE_DUMP: u8 = 0x13;
+    client.command(TABLE_DUMP, b"\x04test\x01t");
+    assert_eq!(err_of(&client.packet()).unwrap_err().code, 1047);
+    for id in [2u32, 3] {
+        client.command(Com::STMT_EXECUTE, &[&id.to_le_bytes()[..], &[0, 1, 0, 0, 0]].concat());
+        assert_eq!(client.rows().unwrap()[0][2], id as u8);
+    }
+    move_on(&proxy, client.session).expect("nothing holds it");
+}
+
+#[test]
+fn a_moved_session_that_cannot_be_followed_ends() {
+    let proxy = Proxy::start(&twins());
+    let mut client = with_statements(&proxy);
+    // Sent on behind a request for a local file: nobody can tell whether it is a command or the file.
+    let load = b"\x03LOAD DATA LOCAL INFILE 'f' INTO TABLE travel.mapped";
+    let execute = frames(0, b"\x17\x02\0\0\0\0\x01\0\0\0");
+    client.send_bytes(&[frames(0, load), execute.clone()].concat()).unwrap();
+    assert_eq!(client.packet()[0], 0xfb);
+    client.send_bytes(&execute).unwrap();
+    // The CN may complain of the first one, and that is all.
+    assert!(client.packets_to_end().iter().all(|packet| packet[0] == 0xff));
 }
 
 /// A client that keeps definitions misreads rows if it is not sent those that have changed.

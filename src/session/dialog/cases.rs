@@ -271,6 +271,14 @@ fn foreign_streams() {
     }
 }
 
+/// Servers that do not know such a command, or do not allow it, refuse it and go on.
+#[test]
+fn a_stream_that_is_refused_is_a_reply() {
+    for byte in [0x12, 0x13, 0x1e, 0x20, 0xfe] {
+        check(MODERN, &[byte], &[ERR]);
+    }
+}
+
 #[test]
 fn disorder() {
     let query = frame(0, QUERY);
@@ -532,6 +540,36 @@ fn an_execution_behind_its_preparation_is_not_given_the_types_of_another_stateme
     dialog.cn_bytes(&frame(1, OK));
     let look = look_at(&mut dialog, &frame(0, last));
     assert_eq!((look.stop, look.patches), (None, vec![Patch { at: 5, bytes: [8, 0, 0, 0] }]));
+}
+
+/// An id of the client's that is not translated means another statement of the new CN.
+#[test]
+fn after_a_move_nothing_goes_on_that_cannot_be_followed() {
+    let reset = frame(0, b"\x1a\x01\0\0\0");
+    let mut dialog = moved();
+    let look = look_at(&mut dialog, &[reset.clone(), frame(3, b"\x0e"), reset.clone()].concat());
+    assert_eq!((look.stop, look.taken), (Some(Stop::Lost), 0));
+    assert_eq!(look_at(&mut dialog, &reset).stop, Some(Stop::Lost));
+
+    // A stream of another protocol has no statements, nor has a session that never moved.
+    let mut dialog = moved();
+    look_at(&mut dialog, &frame(0, b"\x12"));
+    dialog.cn_bytes(&frame(1, OK));
+    assert_eq!((dialog.opaque(), look_at(&mut dialog, &reset).stop), (Some(Opaque::BinlogDump), None));
+    let mut dialog = self::dialog(MODERN);
+    dialog.watch(Watch::On(Box::new(Watched::new(state(), MODERN, MODERN))));
+    look_at(&mut dialog, &frame(3, b"\x0e"));
+    assert_eq!(look_at(&mut dialog, &reset).stop, None);
+}
+
+/// The client has to be heard although the replies are not counted any more.
+#[test]
+fn who_cannot_be_followed_may_speak() {
+    let mut dialog = dialog(MODERN);
+    dialog.client_bytes(&frame(0, QUERY).repeat(PIPELINE_MAX));
+    assert!(!dialog.may_speak());
+    dialog.cn_bytes(&frame(1, b"\xfbfile"));
+    assert_eq!((dialog.opaque(), dialog.may_speak()), (Some(Opaque::PipelinedPastInfile), true));
 }
 
 /// An INSERT that fails by a duplicate key has begun a transaction and keeps its locks.

@@ -71,6 +71,8 @@ pub enum Outcome {
     Infile,
     /// The client is asked by an authentication plugin, or told something by it.
     Asked,
+    /// A stream of another protocol begins.
+    Foreign,
     /// The packet does not belong here.
     Malformed,
 }
@@ -179,6 +181,7 @@ impl Reply {
             }
             (Shape::Statistics, _) => Outcome::Ended,
             (Shape::Auth, _) => Outcome::Asked,
+            (Shape::Foreign, _) => Outcome::Foreign,
             _ => Outcome::Malformed,
         }
     }

@@ -137,6 +137,13 @@ impl Dialog {
         self.watched().is_some_and(|watched| watched.untracked)
     }
 
+    /// Whether the client may name statements that have other names at the CN, and nobody follows it any more.
+    #[inline]
+    pub(super) fn is_lost(&self) -> bool {
+        let Some(opaque) = self.opaque else { return false };
+        !opaque.is_final() && self.watched().is_some_and(|watched| watched.state.statements.are_mapped())
+    }
+
     /// The CN tracks again.
     pub fn tracked(&mut self, beginning: &Beginning) {
         if let Some(watched) = self.watched_mut() {
