@@ -87,7 +87,7 @@ impl Waiting {
         self.known = match look.stop {
             None => unread - look.taken,
             Some(Stop::Execute { head: needed } | Stop::Changed { length: needed }) => needed - 1,
-            Some(Stop::Shifted(_) | Stop::Lost) => 0,
+            Some(Stop::Full | Stop::Shifted(_) | Stop::Lost) => 0,
         };
     }
 }
@@ -141,7 +141,7 @@ impl Relay<'_> {
                     return Some(Step::End(Ending::ClientGone));
                 }
             }
-            if !self.dialog.may_speak() || self.dialog.is_untracked() {
+            if !self.may_speak() || self.dialog.is_untracked() {
                 return self.retrack();
             }
             match self.cn.poll_sent(cx) {
@@ -169,6 +169,12 @@ impl Relay<'_> {
             self.flow.client.after(&look, unread);
             self.count_client(&look, look.taken);
         }
+    }
+
+    /// Whether there is a place for commands of the client's. One that had none waits until there is for several.
+    #[inline]
+    fn may_speak(&self) -> bool {
+        self.dialog.may_speak() && (self.flow.client.stop != Some(Stop::Full) || self.dialog.may_go_on())
     }
 
     #[inline]
@@ -233,6 +239,7 @@ impl Relay<'_> {
             Stop::Execute { head } => self.replace_head(head),
             Stop::Shifted(shift) if shift.left > 0 => self.pass_shifted(shift),
             Stop::Shifted(shift) => self.begin_shifted(shift),
+            Stop::Full => Some(()),
             Stop::Changed { .. } | Stop::Lost => None,
         }
     }

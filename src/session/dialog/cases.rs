@@ -352,9 +352,22 @@ fn the_client_is_not_read_beyond_the_pipeline() {
     }
     assert!(!dialog.may_speak());
     assert_eq!((dialog.in_flight(), dialog.current()), (PIPELINE_MAX, Some(Command::Query)));
-    dialog.client_bytes(&frame(0, b"\x0e").repeat(1000));
-    let all = frame(1, OK).repeat(PIPELINE_MAX + 1000);
-    assert_eq!(dialog.cn_bytes(&all).replies as usize, PIPELINE_MAX + 1000);
+    // However many more there are at once.
+    let pings = frame(0, b"\x0e").repeat(1000);
+    let look = look_at(&mut dialog, &pings[..4990]);
+    assert_eq!((look.stop, look.taken), (Some(Stop::Full), 0));
+    assert_eq!(dialog.cn_bytes(&frame(1, OK).repeat(10)).replies, 10);
+    assert!(dialog.may_speak() && !dialog.may_go_on());
+    let look = look_at(&mut dialog, &pings[..4990]);
+    assert_eq!((look.stop, look.taken, dialog.in_flight()), (Some(Stop::Full), 50, PIPELINE_MAX));
+    assert_eq!(dialog.cn_bytes(&frame(1, OK).repeat(32)).replies, 32);
+    assert!(dialog.may_go_on());
+    // Wherever the bytes are cut.
+    let mut look = Look::default();
+    pings.chunks(3).for_each(|piece| dialog.look_at_client(piece, &mut look));
+    dialog.end_client_look(&mut look);
+    assert_eq!((look.stop, look.taken, dialog.in_flight()), (Some(Stop::Full), 160, PIPELINE_MAX));
+    assert_eq!(dialog.cn_bytes(&frame(1, OK).repeat(PIPELINE_MAX)).replies as usize, PIPELINE_MAX);
     assert!(dialog.may_speak() && dialog.idle());
 }
 
