@@ -116,7 +116,7 @@ impl Driver<'_> {
         let payload = self.read_client().await?;
         let login = ClientLogin::read(&payload, &self.picture.face)?;
         self.capabilities = login.capabilities;
-        // Servers let a login with a broken attribute in, so it only ends the labels.
+        // Servers read no more of the attributes than how long all of them are, so a broken one only ends the labels.
         let attributes = login.attributes().into_iter().flat_map(|all| all.iter()).map_while(Result::ok);
         let identity = Identity::read(&login.user, attributes, &self.picture.view)
             .map_err(|error| Refusal::Route { cause: error.to_string() })?;
