@@ -125,7 +125,7 @@ impl Driver<'_> {
         let credential = match users.get(&identity.user) {
             Some(user) => {
                 let host = self.card.client.host();
-                let step = login.verify(&salt, user, &identity.user, &host);
+                let step = login.verify(&salt, &fresh_salt()?, user, &identity.user, &host);
                 Credential::Proof(self.prove(step).await?)
             }
             None => {

@@ -121,6 +121,21 @@ fn a_wrong_password_gives_one_err_to_a_known_user() {
     one_access_denied(&Proxy::start(&known("password = \"secret\"")), "app");
 }
 
+/// A wrong answer to the greeting, from a user who is known or not: each is asked again before it is denied.
+#[test]
+fn a_wrong_password_does_not_tell_who_is_known() {
+    let proxy = Proxy::start(&known("password = \"secret\""));
+    let questions = ["app", "root", "nobody"].map(|user| {
+        let mut client = RawClient::dial(proxy.port);
+        let question = client.begin_login(&LoginAs { user, password: "wrong", database: "" }).unwrap();
+        let (plugin, salt) = question.split_at(question.len() - 21);
+        assert!(salt[..20].iter().all(u8::is_ascii_graphic) && salt[20] == 0, "{user}: {salt:?}");
+        client.answer_switch(&question, "wrong");
+        (plugin.to_vec(), err_of(&client.packet()).unwrap_err().code)
+    });
+    assert_eq!(questions, ["", "", ""].map(|_| (b"\xfemysql_native_password\0".to_vec(), 1045)));
+}
+
 #[test]
 fn a_user_that_does_not_exist_gives_one_err() {
     one_access_denied(&Proxy::start(&one_cn()), "nobody");
