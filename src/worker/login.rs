@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use super::Worker;
 use super::approach::{Approached, Passed, abandon, approach, leave, timed_out};
 use super::leg::{Leg, LegError};
-use super::migrate::converse;
+use super::migrate::{TalkError, converse};
 use super::roster::{Bearer, Card};
 use super::tunnel;
 use crate::ident::CnSlot;
@@ -28,7 +28,7 @@ use crate::session::hold::Hold;
 use crate::session::login::{ClientLogin, ClientStep, CnAuth, CnLogin, CnStep, Credential, Proof, Speaker};
 use crate::session::refusal::Refusal;
 use crate::session::state::State;
-use crate::session::tracking;
+use crate::session::tracking::{self, Wishes};
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::SALT;
 use crate::wire::status::Status;
@@ -269,8 +269,8 @@ impl Driver<'_> {
                 ok
             }
             None => match self.track(&leg, &auth, &ok, schema).await {
-                Ok((watched, shown)) => {
-                    dialog.watch(Watch::On(Box::new(watched)));
+                Ok((watch, shown)) => {
+                    dialog.watch(watch);
                     shown
                 }
                 Err(cause) => {
@@ -296,16 +296,35 @@ impl Driver<'_> {
         auth: &CnAuth,
         ok: &[u8],
         schema: Option<&[u8]>,
-    ) -> Result<(Watched, Vec<u8>), String> {
+    ) -> Result<(Watch, Vec<u8>), String> {
         let (cn, client) = (auth.capabilities, self.capabilities);
         let limit = self.picture.login.cn_timeout;
-        let asked = converse(self.worker, &leg.socket, tracking::script(), cn, limit).await;
-        let asked = asked.map_err(|cause| cause.to_string())?;
+        let asked = match converse(self.worker, &leg.socket, tracking::script(), cn, limit).await {
+            Err(TalkError::Wrong(refused)) if tracking::wants_password(&refused) => {
+                return self.leave_untracked(leg, auth, ok).await;
+            }
+            asked => asked.map_err(|cause| cause.to_string())?,
+        };
         let beginning = tracking::learn(asked).map_err(|cause| cause.to_string())?;
         let shown =
             tracking::rewrite(ok, cn, client, &beginning.wishes).map_err(|cause| cause.to_string())?;
         let state = State::new(cn, auth.mariadb, beginning, schema);
-        Ok((Watched::new(state, client, cn), shown.unwrap_or_else(|| ok.to_vec())))
+        let watched = Watched::new(state, client, cn);
+        Ok((Watch::On(Box::new(watched)), shown.unwrap_or_else(|| ok.to_vec())))
+    }
+
+    /// The user's password has expired, so the CN answers nothing before there is another one, which corelane would not know. MariaDB
+    /// obeys SET all the same, so what was asked of it is taken back.
+    async fn leave_untracked(&self, leg: &Leg, auth: &CnAuth, ok: &[u8]) -> Result<(Watch, Vec<u8>), String> {
+        let (cn, client) = (auth.capabilities, self.capabilities);
+        let limit = self.picture.login.cn_timeout;
+        match converse(self.worker, &leg.socket, tracking::untrack(client), cn, limit).await {
+            Ok(_) | Err(TalkError::Wrong(_)) => {}
+            Err(broken) => return Err(broken.to_string()),
+        }
+        let shown = tracking::rewrite(ok, cn, client, &Wishes::everything());
+        let shown = shown.map_err(|cause| cause.to_string())?;
+        Ok((Watch::Off(Hold::ChangedUser), shown.unwrap_or_else(|| ok.to_vec())))
     }
 
     /// The time that CNs take is not the client's.

@@ -41,7 +41,7 @@ use crate::session::dialog::Dialog;
 use crate::session::hold::Hold;
 use crate::session::login::{CnLogin, CnStep, Credential, Proof};
 use crate::session::restore;
-use crate::session::script::{Results, Script};
+use crate::session::script::{Results, Script, ScriptError};
 use crate::session::state::State;
 use crate::session::tracking;
 use crate::wire::capability::Capabilities;
@@ -433,7 +433,7 @@ pub(super) enum TalkError {
     Broken(String),
     /// Every answer came, and one was wrong.
     #[error("{0}")]
-    Wrong(String),
+    Wrong(ScriptError),
 }
 
 /// Sends a script in one burst and takes all its answers.
@@ -472,7 +472,7 @@ pub(super) async fn converse(
     };
     let talked = worker.reactor.until(Instant::now() + limit, talk).await;
     talked.unwrap_or_else(|| Err(TalkError::Broken(format!("no answer within {limit:?}"))))?;
-    answers.finish().map_err(|cause| TalkError::Wrong(cause.to_string()))
+    answers.finish().map_err(TalkError::Wrong)
 }
 
 fn broken(errno: i32) -> TalkError {
@@ -556,7 +556,7 @@ async fn prove(worker: &Worker, candidate: &Candidate, limit: Duration) -> Resul
 }
 
 fn settle(state: &mut State, results: Results) -> Result<(), CarryError> {
-    restore::settle(state, results).map_err(|cause| CarryError::New(TalkError::Wrong(cause.to_string())))
+    restore::settle(state, results).map_err(|cause| CarryError::New(TalkError::Wrong(cause)))
 }
 
 /// How a leg that should be silent has ended while nobody used it.

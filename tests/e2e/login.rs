@@ -112,6 +112,44 @@ fn a_known_user_logs_in_where_queries_have_attributes() {
 }
 
 #[test]
+fn a_known_user_whose_password_has_expired_can_change_it() {
+    let mut house = connect(cluster()[0].port, "app", "secret");
+    let tables = one_cn() + "data = \"d\"\n[[user]]\nname = \"old\"\npassword = \"secret\"\n";
+    let proxy = Proxy::start(&tables);
+    let old = LoginAs { user: "old", ..APP };
+    for capabilities in [Can::USUAL, Can::USUAL | Can::SESSION_TRACK] {
+        house.query_drop("CREATE OR REPLACE USER old@'%' IDENTIFIED BY 'secret' PASSWORD EXPIRE").unwrap();
+        let mut answers = [cluster()[0].port, proxy.port].map(|port| {
+            let mut client = RawClient::dial(port);
+            client.capabilities = capabilities;
+            let mut answers = vec![client.log_in(&old).unwrap()];
+            let texts = [
+                "DO 1",
+                "SET PASSWORD = PASSWORD('secret')",
+                "SET NAMES latin1",
+                "SET sql_mode = ''",
+                "DO 1",
+            ];
+            for text in texts {
+                client.command(Com::QUERY, text.as_bytes());
+                answers.push(client.packet());
+            }
+            house.query_drop("ALTER USER old@'%' PASSWORD EXPIRE").unwrap();
+            (answers, client)
+        });
+        let [(direct, _), (through, client)] = &mut answers;
+        assert_eq!(through, direct);
+        assert_eq!(err_of(&through[1]).unwrap_err().code, 1820);
+        assert_eq!(proxy.ctl("SHOW SESSIONS")[0]["hold"], "changed_user");
+        client.command(Com::RESET_CONNECTION, b"");
+        assert_eq!(client.packet()[0], 0);
+        drop(answers);
+        wait_until("it has left", Duration::from_secs(5), || proxy.ctl("SHOW SESSIONS").is_empty());
+    }
+    house.query_drop("DROP USER old@'%'").unwrap();
+}
+
+#[test]
 fn a_wrong_password_gives_one_err_by_relay() {
     one_access_denied(&Proxy::start(&one_cn()), "app");
 }
