@@ -12,16 +12,13 @@ use crate::wire;
 use crate::wire::capability::Capabilities;
 use crate::wire::cursor::Cursor;
 use crate::wire::frame::{MAX_PAYLOAD, write_packet};
-use crate::wire::reply::{EOF, ERR, ErrPacket, OK, OkPacket, PROGRESS};
+use crate::wire::reply::{EOF, EOF_LIMIT, ERR, ErrPacket, OK, OkPacket, PROGRESS};
 use crate::wire::resultset::{ColumnDefinition, TextRow};
 use crate::wire::statement::PrepareOk;
 use crate::wire::status::Status;
 
 /// Rows of one answer that are kept; more are an error.
 pub const ROWS_MAX: usize = 1024;
-
-/// A legacy EOF is shorter than the shortest row that begins with 0xFE.
-const EOF_LIMIT: usize = 9;
 
 const INIT_DB: u8 = 0x02;
 const QUERY: u8 = 0x03;

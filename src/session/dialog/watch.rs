@@ -13,7 +13,7 @@ use crate::session::tracking::{self, Beginning};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
 use crate::wire::cursor::Cursor;
-use crate::wire::reply::{EOF, OK, OkPacket};
+use crate::wire::reply::{EOF, OK, OK_MIN, OkPacket};
 use crate::wire::statement::{BULK_EXECUTE, EXECUTE, PrepareOk};
 use crate::wire::status::Status;
 use crate::wire::{self, frame::Header, frame::write_packet};
@@ -22,8 +22,6 @@ use crate::wire::{self, frame::Header, frame::write_packet};
 pub const CHANGES_MAX: usize = 1 << 20;
 /// A command that is longer does not ask what the one before left behind.
 const LONG: usize = 2048;
-/// The shortest OK; a shorter packet with an EOF's first byte is one.
-const OK_MIN: u32 = 7;
 
 /// Who is told what goes by.
 pub enum Watch {
@@ -336,7 +334,7 @@ impl Dialog {
     #[cold]
     fn stop_at_change(&mut self, start: &Start<'_>, at: usize, look: &mut Look) {
         let length = HEADER + start.length as usize;
-        let is_ok = matches!(start.payload.first(), Some(&(OK | EOF))) && start.length >= OK_MIN;
+        let is_ok = matches!(start.payload.first(), Some(&(OK | EOF))) && start.length as usize >= OK_MIN;
         let errand = self.front.and_then(|pending| pending.errand);
         let Watch::On(watched) = &mut self.watch else { return };
         if is_ok && length > CHANGES_MAX {
@@ -434,7 +432,7 @@ fn insert_id(ok: &[u8]) -> u64 {
 #[inline]
 fn warnings(start: &Start<'_>) -> Option<u16> {
     let mut cursor = Cursor::new(start.payload.get(1..)?);
-    if start.length >= OK_MIN {
+    if start.length as usize >= OK_MIN {
         cursor.lenenc("affected rows").ok()?;
         cursor.lenenc("last insert id").ok()?;
         cursor.u16("status flags").ok()?;
