@@ -50,8 +50,8 @@ pub const PIPELINE_MAX: usize = 64;
 /// Commands in flight from which on one that has waited goes on: several go together then.
 const PIPELINE_LOW: usize = PIPELINE_MAX / 2;
 
-/// Header, command byte and statement id.
-const CLIENT_HEAD: usize = HEADER + 5;
+/// Header, command byte, statement id and the flags of an execution.
+const CLIENT_HEAD: usize = HEADER + 6;
 const CN_HEAD: usize = HEADER + reply::PAYLOAD_HEAD;
 
 /// What a chunk of the client's bytes brought.

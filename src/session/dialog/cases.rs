@@ -287,7 +287,7 @@ fn disorder() {
     gives_up(MODERN, &query, &frames(1, &[&[1], COLUMN, ROW, ROW])[..].repeat(2), Opaque::CnOutOfOrder);
     gives_up(MODERN, &query, &[frame(1, OK), frame(2, OK)].concat(), Opaque::Unasked);
     gives_up(MODERN, &[], &frame(0, ERR), Opaque::Unasked);
-    gives_up(MODERN, &query[..9], &frame(1, ERR), Opaque::EarlyReply);
+    gives_up(MODERN, &query[..10], &frame(1, ERR), Opaque::EarlyReply);
     for reply in [&b""[..], &[0xfe, 0, 0, 2, 0], &[0, 0, 0], &[0xfd, 0, 0, 1], &[0xfc, 1]] {
         gives_up(MODERN, &query, &frame(1, reply), Opaque::MalformedReply);
     }
