@@ -11,7 +11,9 @@ mod protocol;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use corelane::session::dialog::Dialog;
+use corelane::session::dialog::{Dialog, Watch, Watched};
+use corelane::session::state::{Context, Known, State};
+use corelane::session::tracking::{Beginning, Wishes};
 use corelane::sql::{self, Modes};
 use corelane::wire::capability::Capabilities;
 use corelane::wire::frame::{self, PacketReader};
@@ -29,6 +31,9 @@ fn main() {
     cases.dialog_point_query();
     cases.dialog_split_reply();
     cases.dialog_pipeline();
+    cases.dialog_watched("dialog: watched point query", &query());
+    cases.dialog_watched("dialog: watched execution, one parameter", &execution(1));
+    cases.dialog_watched("dialog: watched execution, no parameter", &execution(2));
     cases.dialog_rows("dialog: 64 KiB of a result, 100-byte rows", 100);
     cases.dialog_rows("dialog: 64 KiB of a result, 1 KiB rows", 1024);
     cases.read_packets();
@@ -71,6 +76,12 @@ impl Cases {
         self.time("dialog: one of 16 pipelined point queries", 16, || {
             round_trip(&mut dialog, &queries, &[&replies], 16);
         });
+    }
+
+    /// A command of a session that may move.
+    fn dialog_watched(&self, name: &str, command: &[u8]) {
+        let (mut dialog, reply) = (watched(), protocol::result_set(true, 200, false));
+        self.time(name, 1, || round_trip(&mut dialog, command, &[&reply], 1));
     }
 
     /// A whole result set of about 64 KiB, told by the chunk.
@@ -153,9 +164,47 @@ fn round_trip(dialog: &mut Dialog, query: &[u8], reply: &[&[u8]], expected: u32)
 }
 
 fn dialog() -> Dialog {
-    let agreed = [Capabilities::PROTOCOL_41, Capabilities::SESSION_TRACK, Capabilities::DEPRECATE_EOF];
-    let agreed = agreed.into_iter().fold(Capabilities::default(), |all, one| all | one);
-    Dialog::new(agreed, Status::AUTOCOMMIT)
+    Dialog::new(agreed(), Status::AUTOCOMMIT)
+}
+
+fn agreed() -> Capabilities {
+    Capabilities::PROTOCOL_41 | Capabilities::SESSION_TRACK | Capabilities::DEPRECATE_EOF
+}
+
+/// The same of a session that may move, and that has prepared statement 1 with a parameter and statement 2 without.
+fn watched() -> Dialog {
+    let mut dialog = dialog();
+    let known = |value: &str| Known::from(value.as_bytes());
+    let context = Context {
+        schema: Box::default(),
+        sql_mode: known(""),
+        client: known("utf8mb4"),
+        connection: known("utf8mb4"),
+        collation: known("utf8mb4_general_ci"),
+    };
+    let beginning = Beginning { wishes: Wishes::none(), context };
+    let state = State::new(agreed(), true, beginning, None);
+    dialog.watch(Watch::On(Box::new(Watched::new(state, agreed(), agreed()))));
+    for (statement, text, parameters) in [(1, "SELECT a FROM t WHERE id = ?", 1), (2, "SELECT a FROM t", 0)] {
+        let ok = [0, statement, 0, 0, 0, 0, 0, parameters, 0, 0, 0, 0];
+        let mut reply = protocol::command(ok[0], &ok[1..]);
+        reply[3] = 1;
+        if parameters > 0 {
+            let definition = b"\x03def\0\0\0\x01?\0\x0c\x3f\0\0\0\0\0\xfd\x80\0\0\0\0";
+            protocol::put_frame(&mut reply, 2, definition);
+        }
+        round_trip(&mut dialog, &protocol::command(0x16, text.as_bytes()), &[&reply], 1);
+    }
+    dialog
+}
+
+/// An execution of statement 1 with a number, which tells its type, or of statement 2.
+fn execution(statement: u8) -> Vec<u8> {
+    let mut argument = vec![statement, 0, 0, 0, 0, 1, 0, 0, 0];
+    if statement == 1 {
+        argument.extend([0, 1, 3, 0, 7, 0, 0, 0]);
+    }
+    protocol::command(0x17, &argument)
 }
 
 fn query() -> Vec<u8> {

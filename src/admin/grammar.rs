@@ -11,7 +11,7 @@ mod parser;
 use super::lexer::{self, Token};
 use super::pattern::Pattern;
 use crate::coordinator::desk::Operation;
-use parser::{Parser, unexpected};
+use parser::{NAME_MAX, Parser, unexpected};
 
 /// One admin statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +23,7 @@ pub enum Command {
     /// `SELECT` of values that a client asks for when it connects.
     Select(Vec<Item>),
     Operate(Operation),
-    /// Accepted without effect: `SET`, `USE`, `BEGIN`, `COMMIT`, `ROLLBACK`, or a comment alone.
+    /// Accepted without effect: `SET`, `USE`, `BEGIN`, `COMMIT` and the like, or a comment alone.
     Nothing,
 }
 
@@ -36,7 +36,10 @@ pub enum Show {
     Holds,
     Moves,
     Version,
-    /// Always empty; command line clients ask for it.
+    // These are for clients that ask by themselves.
+    Variables,
+    Status,
+    Databases,
     Warnings,
 }
 
@@ -84,13 +87,21 @@ const STATEMENTS: &str = "expected SHOW, SELECT, DRAIN, RESUME, MOVE, KILL, ALTE
 /// The words that a statement may begin with.
 const VERBS: [&str; 9] = ["SHOW", "SELECT", "DRAIN", "RESUME", "MOVE", "KILL", "ALTER", "ADD", "REMOVE"];
 
-const SHOWS: [(&str, Show); 7] = [
+const SHOWS: [(&str, Show); 6] = [
     ("CNS", Show::Cns),
     ("SESSIONS", Show::Sessions),
     ("WORKERS", Show::Workers),
     ("HOLDS", Show::Holds),
     ("MOVES", Show::Moves),
     ("VERSION", Show::Version),
+];
+
+/// What clients have shown by themselves.
+const CLIENT_SHOWS: [(&str, Show); 5] = [
+    ("VARIABLES", Show::Variables),
+    ("STATUS", Show::Status),
+    ("DATABASES", Show::Databases),
+    ("SCHEMAS", Show::Databases),
     ("WARNINGS", Show::Warnings),
 ];
 
@@ -104,6 +115,9 @@ pub fn parse(text: &str) -> Result<Command, Error> {
     Parser::new(tokens).statement()
 }
 
+/// What clients say beside their user's statements.
+const WITHOUT_EFFECT: [&str; 6] = ["SET", "USE", "BEGIN", "START", "COMMIT", "ROLLBACK"];
+
 fn hint(near: &Option<&'static str>) -> String {
     near.map_or_else(String::new, |name| format!("; did you mean {name}?"))
 }
@@ -114,9 +128,7 @@ impl Parser {
         match verb.as_ref() {
             Some(t) if t.is("SHOW") => self.show(),
             Some(t) if t.is("SELECT") => self.select(),
-            Some(t) if ["SET", "USE", "BEGIN", "COMMIT", "ROLLBACK"].iter().any(|w| t.is(w)) => {
-                Ok(Command::Nothing)
-            }
+            Some(t) if WITHOUT_EFFECT.iter().any(|word| t.is(word)) => Ok(Command::Nothing),
             Some(Token::Word(word)) => match self.operation(word)? {
                 Some(operation) => Ok(Command::Operate(operation)),
                 None => Err(unexpected(BEGINNINGS, verb.as_ref(), &VERBS)),
@@ -126,12 +138,17 @@ impl Parser {
     }
 
     fn show(mut self) -> Result<Command, Error> {
+        let _ = self.take("GLOBAL") || self.take("SESSION") || self.take("LOCAL");
         let word = self.next();
-        let known = SHOWS.iter().find(|(name, _)| word.as_ref().is_some_and(|t| t.is(name)));
+        let mut known = SHOWS.iter().chain(&CLIENT_SHOWS);
+        let known = known.find(|(name, _)| word.as_ref().is_some_and(|t| t.is(name)));
         let Some((_, what)) = known else {
-            let names = SHOWS.map(|(name, _)| name);
-            return Err(unexpected(SHOWN, word.as_ref(), &names[..6]));
+            return Err(unexpected(SHOWN, word.as_ref(), &SHOWS.map(|(name, _)| name)));
         };
+        if matches!(what, Show::Variables | Show::Status) && self.take("WHERE") {
+            // Whoever asks so looks for the names in what comes, so all may come.
+            return Ok(Command::Show { what: *what, like: None });
+        }
         let like = self.like()?;
         self.end("LIKE 'pattern' or the end of the statement", &["LIKE"])?;
         Ok(Command::Show { what: *what, like })
@@ -142,8 +159,8 @@ impl Parser {
             return Ok(None);
         }
         match self.next() {
-            Some(Token::Text(pattern)) => Ok(Some(Pattern::new(&pattern))),
-            other => Err(unexpected("a pattern in quotes after LIKE", other.as_ref(), &[])),
+            Some(Token::Text(pattern)) if pattern.len() <= NAME_MAX => Ok(Some(Pattern::new(&pattern))),
+            other => Err(unexpected("a pattern in quotes after LIKE, not too long", other.as_ref(), &[])),
         }
     }
 
@@ -151,6 +168,9 @@ impl Parser {
         let mut items = vec![self.item()?];
         while self.take_mark(',') {
             items.push(self.item()?);
+        }
+        if self.take("FROM") {
+            self.expect("DUAL", "DUAL after FROM")?;
         }
         if self.take("LIMIT") {
             match self.next() {
@@ -173,29 +193,37 @@ impl Parser {
                 Err(_) => return Err(unexpected(VALUES, Some(&Token::Number(number)), &[])),
             },
             Some(function) if function.is("MO_CTL") => self.mo_ctl()?,
-            Some(Token::Word(function)) => (self.call(function)?, format!("{written}()")),
+            Some(Token::Word(function)) => (self.call(&function)?, format!("{written}()")),
             other => return Err(unexpected(VALUES, other.as_ref(), &[])),
         };
         let name = self.alias()?.unwrap_or(name);
         Ok(Item { value, name })
     }
 
-    fn call(&mut self, function: String) -> Result<Value, Error> {
+    fn call(&mut self, function: &str) -> Result<Value, Error> {
         let value = match function.to_ascii_uppercase().as_str() {
             "DATABASE" | "SCHEMA" => Value::Database,
             "VERSION" => Value::Version,
             "USER" | "CURRENT_USER" | "SESSION_USER" => Value::User,
             "CONNECTION_ID" => Value::ConnectionId,
-            _ => return Err(unexpected(VALUES, Some(&Token::Word(function)), &FUNCTIONS)),
+            _ => return Err(unexpected(VALUES, Some(&Token::Word(function.to_owned())), &FUNCTIONS)),
         };
-        for mark in ['(', ')'] {
-            self.expect_mark(mark, "() after the function")?;
+        // As in SQL, this one may stand without its parentheses.
+        if !function.eq_ignore_ascii_case("CURRENT_USER") || self.peek() == Some(&Token::Mark('(')) {
+            for mark in ['(', ')'] {
+                self.expect_mark(mark, "() after the function")?;
+            }
         }
         Ok(value)
     }
 
     fn alias(&mut self) -> Result<Option<String>, Error> {
-        if !self.take("AS") {
+        let is_alias = |token: &Token| match token {
+            Token::Text(_) => true,
+            Token::Word(_) => !["FROM", "LIMIT"].iter().any(|word| token.is(word)),
+            _ => false,
+        };
+        if !self.take("AS") && !self.peek().is_some_and(is_alias) {
             return Ok(None);
         }
         match self.next() {
@@ -238,7 +266,9 @@ mod tests {
     fn like_takes_a_pattern() {
         let like = Some(Pattern::new("cn%"));
         assert_eq!(parse("show cns like 'cn%'"), Ok(Command::Show { what: Show::Cns, like }));
-        assert!(error("show cns like cn").contains("a pattern in quotes after LIKE, found \"cn\""));
+        assert!(
+            error("show cns like cn").contains("a pattern in quotes after LIKE, not too long, found \"cn\"")
+        );
         assert!(error("show cns lke 'a'").contains("did you mean LIKE?"));
     }
 
@@ -253,9 +283,34 @@ mod tests {
         assert_eq!(items.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["@@max_allowed_packet", "w"]);
         let database = Item { value: Value::Database, name: "DATABASE()".into() };
         assert_eq!(parse("SELECT DATABASE()"), Ok(Command::Select(vec![database])));
-        for text in ["SET AUTOCOMMIT = 0", "SET NAMES utf8mb4", "use x", "COMMIT", "/*!40101 SET x */"] {
+        for text in [
+            "SET AUTOCOMMIT = 0",
+            "SET NAMES utf8mb4",
+            "use x",
+            "COMMIT",
+            "/*!40101 SET x */",
+            "START TRANSACTION",
+        ] {
             assert_eq!(parse(text), Ok(Command::Nothing), "{text}");
         }
+        let like = Some(Pattern::new("lower_case_%"));
+        for (text, what, like) in [
+            ("SHOW VARIABLES LIKE 'lower_case_%'", Show::Variables, like),
+            ("SHOW GLOBAL STATUS", Show::Status, None),
+            ("SHOW SESSION VARIABLES WHERE Variable_name ='language' OR x = 1", Show::Variables, None),
+            ("SHOW DATABASES", Show::Databases, None),
+        ] {
+            assert_eq!(parse(text), Ok(Command::Show { what, like }), "{text}");
+        }
+        let Ok(Command::Select(items)) =
+            parse("SELECT CURRENT_USER, DATABASE() db, 1 'one' FROM DUAL LIMIT 1")
+        else {
+            panic!()
+        };
+        assert_eq!(
+            items.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(),
+            ["CURRENT_USER()", "db", "one"]
+        );
     }
 
     #[test]

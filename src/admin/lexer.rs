@@ -93,13 +93,18 @@ fn variable(text: &str) -> (Token, &str) {
     (Token::Variable(name[scope.map_or(0, |s| s.len())..].to_owned()), rest)
 }
 
-/// What stands between the quotes that `text` begins with; a doubled quote or a backslash escapes.
+/// What stands between the quotes that `text` begins with; a doubled quote or a backslash escapes. As in MySQL the backslash
+/// stays before `%` and `_`, for a pattern to read.
 fn quoted<'a>(text: &'a str, quote: char, name: &'static str) -> Result<(String, &'a str), Unclosed> {
     let mut inside = String::new();
     let mut chars = text.char_indices().skip(1).peekable();
     while let Some((at, c)) = chars.next() {
         if c == '\\' && quote != '`' {
-            inside.extend(chars.next().map(|(_, escaped)| escaped));
+            let escaped = chars.next().map(|(_, escaped)| escaped);
+            if let Some('%' | '_') = escaped {
+                inside.push(c);
+            }
+            inside.extend(escaped);
         } else if c != quote {
             inside.push(c);
         } else if chars.peek().is_some_and(|(_, next)| *next == quote) {
@@ -141,6 +146,7 @@ mod tests {
     fn quotes_keep_what_is_inside() {
         let found = tokens(r#"'a''b\'c' "d" `e f`"#).unwrap();
         assert_eq!(found, [Token::Text("a'b'c".into()), Token::Text("d".into()), word("e f")]);
+        assert_eq!(tokens(r"'a\_b\\c'").unwrap(), [Token::Text(r"a\_b\c".into())]);
         assert_eq!(tokens("'abc"), Err(Unclosed("'")));
         assert_eq!(tokens("a /* b"), Err(Unclosed("/*")));
     }

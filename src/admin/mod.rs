@@ -4,6 +4,7 @@
 //! ask. It runs beside the coordinator on its runtime and knows only what the [`Desk`] says. Connections are
 //! counted and bounded, packets and waits too; a client can slow nobody but itself.
 
+mod courtesy;
 pub mod grammar;
 mod lexer;
 mod line;

@@ -1,12 +1,13 @@
 //! One admin session after its login: reads a command, answers a result set.
 //!
-//! Beside admin statements it answers what ordinary clients send by themselves when they connect.
+//! Beside admin statements it answers what ordinary clients send by themselves when they connect ([`courtesy`]).
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::courtesy;
 use super::grammar::{self, Command, Item, Show, Value};
 use super::line::{Error, Line};
 use super::pattern::Pattern;
@@ -17,7 +18,7 @@ use crate::wire::reply::{ErrPacket, OkPacket};
 use crate::wire::resultset::ColumnDefinition;
 
 /// How long a session may be silent between two commands: `wait_timeout`'s default in MySQL.
-const SILENCE_MAX: Duration = Duration::from_secs(28_800);
+pub const SILENCE_MAX: Duration = Duration::from_secs(28_800);
 
 /// SERVER_STATUS_AUTOCOMMIT
 pub const STATUS: u16 = 2;
@@ -50,12 +51,12 @@ pub async fn serve(line: &mut Line, mut client: Client, desk: &Desk) -> Result<(
         let (command, argument) = packet.split_first().map_or((COM_SLEEP, &[][..]), |(c, a)| (*c, a));
         match command {
             COM_QUIT => return Ok(()),
-            COM_PING | COM_RESET_CONNECTION => put_ok(line, &client),
+            COM_PING | COM_SET_OPTION | COM_RESET_CONNECTION => put_ok(line, &client),
             COM_INIT_DB => {
                 client.database = Some(String::from_utf8_lossy(argument).into_owned());
                 put_ok(line, &client);
             }
-            COM_STATISTICS => line.put(|out| out.extend_from_slice(statistics(desk).as_bytes())),
+            COM_STATISTICS => line.put(|out| out.extend_from_slice(courtesy::statistics(desk).as_bytes())),
             COM_QUERY => answer(line, &client, desk, &String::from_utf8_lossy(argument)).await,
             other => put_refusal(line, &client, &unknown_command(other)),
         }
@@ -134,7 +135,10 @@ async fn show(what: Show, like: Option<&Pattern>, desk: &Desk) -> Result<Table, 
         Show::Holds => show::holds(&desk.sessions().await?, like),
         Show::Moves => show::moves(desk.workers(), like),
         Show::Version => show::version(desk.workers().len(), desk.started().elapsed()),
-        Show::Warnings => show::warnings(),
+        Show::Variables => courtesy::variables(like),
+        Show::Status => courtesy::status(desk, like),
+        Show::Databases => courtesy::databases(),
+        Show::Warnings => courtesy::warnings(),
     };
     Ok(table)
 }
@@ -174,7 +178,7 @@ fn mo_ctl_result(method: &str) -> String {
 
 fn value(value: &Value, client: &Client) -> Result<(Kind, Cell), Refusal> {
     Ok(match value {
-        Value::Variable(name) => return variable(name),
+        Value::Variable(name) => return courtesy::variable(name),
         Value::Number(n) => (Kind::Number, (*n).into()),
         Value::ConnectionId => (Kind::Number, u64::from(client.id).into()),
         Value::Text(text) => (Kind::Text, text.as_str().into()),
@@ -183,47 +187,6 @@ fn value(value: &Value, client: &Client) -> Result<(Kind, Cell), Refusal> {
         Value::MoCtl { .. } => (Kind::Text, Cell::Null),
         Value::User => (Kind::Text, Cell::Text(format!("{}@{}", client.user, client.host))),
     })
-}
-
-/// What clients ask for when they connect; anything else is MySQL's ERR 1193.
-fn variable(name: &str) -> Result<(Kind, Cell), Refusal> {
-    let number = |n: u64| Ok((Kind::Number, Cell::Number(n)));
-    let text = |s: &str| Ok((Kind::Text, s.into()));
-    match name {
-        "version" => text(VERSION),
-        "version_comment" => text("corelane admin"),
-        "max_allowed_packet" => number(super::line::PACKET_MAX as u64),
-        "wait_timeout" | "interactive_timeout" => number(SILENCE_MAX.as_secs()),
-        "net_write_timeout" => number(60),
-        "autocommit" => number(1),
-        "auto_increment_increment" => number(1),
-        "lower_case_table_names" => number(0),
-        "sql_mode" | "init_connect" => text(""),
-        "socket" => Ok((Kind::Text, Cell::Null)),
-        "license" => text("Apache-2.0"),
-        "time_zone" | "system_time_zone" => text("SYSTEM"),
-        "tx_isolation" | "transaction_isolation" => text("REPEATABLE-READ"),
-        "tx_read_only" | "transaction_read_only" => number(0),
-        "collation_connection" | "collation_server" => text("utf8mb4_general_ci"),
-        _ if name.starts_with("character_set_") => text("utf8mb4"),
-        _ => Err(Refusal {
-            code: 1193,
-            sqlstate: b"HY000",
-            message: format!("Unknown system variable '{name}'"),
-        }),
-    }
-}
-
-fn statistics(desk: &Desk) -> String {
-    let sum = |count: fn(&crate::metrics::Counters) -> &crate::metrics::Count| -> u64 {
-        desk.workers().iter().map(|facts| count(&facts.counters).get()).sum()
-    };
-    format!(
-        "Uptime: {}  Threads: {}  Questions: {}",
-        desk.started().elapsed().as_secs(),
-        sum(|counters| &counters.sessions),
-        sum(|counters| &counters.commands)
-    )
 }
 
 fn unknown_command(command: u8) -> Refusal {
@@ -243,4 +206,5 @@ const COM_INIT_DB: u8 = 0x02;
 const COM_QUERY: u8 = 0x03;
 const COM_STATISTICS: u8 = 0x09;
 const COM_PING: u8 = 0x0e;
+const COM_SET_OPTION: u8 = 0x1b;
 const COM_RESET_CONNECTION: u8 = 0x1f;

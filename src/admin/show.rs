@@ -113,14 +113,17 @@ pub fn workers(workers: &[WorkerFacts], like: Option<&Pattern>) -> Table {
 }
 
 /// `SHOW HOLDS`: why sessions cannot move now, the reasons in the order of telling; a pattern chooses by reason. A
-/// session counts for the reason that `SHOW SESSIONS` gives.
+/// session counts for the reason that `SHOW SESSIONS` gives. A worker that did not answer has a row that says so.
 pub fn holds(roll: &Roll, like: Option<&Pattern>) -> Table {
     let columns = [text("hold"), number("sessions"), text("why")];
     let count = |hold: Hold| roll.rows.iter().filter(|row| row.hold == Some(hold)).count() as u64;
     let shown = Hold::ALL.into_iter().filter(|hold| fits(like, hold.name()));
     let counted = shown.map(|hold| (hold, count(hold))).filter(|(_, count)| *count > 0);
     let rows = counted.map(|(hold, count)| vec![hold.name().into(), count.into(), hold.why().into()]);
-    Table { columns: columns.into(), rows: rows.collect() }
+    let silent = roll.silent.iter().map(|worker| {
+        vec!["no answer".into(), Cell::Null, Cell::Text(format!("worker {worker} has not answered"))]
+    });
+    Table { columns: columns.into(), rows: rows.chain(silent).collect() }
 }
 
 /// `SHOW MOVES`: a row for each worker and one, `all`, for all of them; a pattern chooses by that name.
@@ -143,11 +146,6 @@ pub fn version(workers: usize, uptime: Duration) -> Table {
         uptime.as_secs().into(),
     ];
     Table { columns: columns.into(), rows: vec![row] }
-}
-
-/// `SHOW WARNINGS`: there are never any.
-pub fn warnings() -> Table {
-    Table { columns: vec![text("Level"), number("Code"), text("Message")], rows: Vec::new() }
 }
 
 pub fn text(name: &str) -> Column {
@@ -176,7 +174,7 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
     }
 }
 
-fn fits(like: Option<&Pattern>, name: &str) -> bool {
+pub fn fits(like: Option<&Pattern>, name: &str) -> bool {
     like.is_none_or(|pattern| pattern.matches(name))
 }
 

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use super::watch::share;
 use crate::config::settings::{AccountQuery, Auth};
-use crate::ident::{CnSlot, Epoch};
+use crate::ident::CnSlot;
 use crate::route::{Cn, CnState, Flavour, Target, View};
 use crate::session::account::{Accounts, union};
 use crate::session::user::Users;
@@ -50,8 +50,8 @@ const QUERY: &str =
 #[derive(Debug)]
 pub struct Reading {
     slot: CnSlot,
-    /// The epoch of the view by which reading this CN began.
-    epoch: Epoch,
+    /// The reader that it comes from.
+    reader: u64,
     accounts: Result<Accounts, Error>,
 }
 
@@ -84,12 +84,13 @@ pub struct Tables {
     auth: Auth,
     places: Arc<Semaphore>,
     to: mpsc::Sender<Reading>,
+    /// Readers begun so far.
+    readers: u64,
 }
 
 #[derive(Debug)]
 struct Table {
     cn: Arc<Cn>,
-    epoch: Epoch,
     /// None while the CN is down.
     reader: Option<Reader>,
     /// None before the first reading that went well.
@@ -100,18 +101,28 @@ struct Table {
 
 /// A task that ends with its owner.
 #[derive(Debug)]
-struct Reader(JoinHandle<()>);
+struct Reader {
+    /// Tells it from earlier ones, of which a reading may still be on its way.
+    number: u64,
+    task: JoinHandle<()>,
+}
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
 impl Tables {
     /// No table yet; readings will go to `to`.
     pub fn new(auth: Auth, to: mpsc::Sender<Reading>) -> Self {
-        Self { by_slot: BTreeMap::new(), auth, places: Arc::new(Semaphore::new(READINGS_MAX)), to }
+        Self {
+            by_slot: BTreeMap::new(),
+            auth,
+            places: Arc::new(Semaphore::new(READINGS_MAX)),
+            to,
+            readers: 0,
+        }
     }
 
     /// Reads just the CNs of `view` that have a table and are not down; true if fewer users may be known now.
@@ -125,7 +136,7 @@ impl Tables {
         self.by_slot.retain(|slot, table| is_about(&table.cn, slot));
         let lost = self.by_slot.len() < before;
         for (nth, cn) in view.cns.iter().enumerate().filter(|(_, cn)| cn.flavour == Flavour::Mysql) {
-            let table = self.by_slot.entry(cn.slot).or_insert_with(|| Table::new(cn.clone(), view.epoch));
+            let table = self.by_slot.entry(cn.slot).or_insert_with(|| Table::new(cn.clone()));
             let target = cn.target.as_ref().filter(|_| cn.state != CnState::Down);
             if target.is_none() {
                 table.reader = None;
@@ -133,9 +144,10 @@ impl Tables {
             if let (Some(target), None) = (target, &table.reader) {
                 let pace = Pace::of(self.auth.query_interval, nth, view.cns.len());
                 let (places, to) = (self.places.clone(), self.to.clone());
-                let keep = keep_reading(opts(target, query), pace, (cn.slot, view.epoch), places, to);
-                table.epoch = view.epoch;
-                table.reader = Some(Reader(tokio::spawn(keep)));
+                self.readers += 1;
+                let number = self.readers;
+                let keep = keep_reading(opts(target, query), pace, (cn.slot, number), places, to);
+                table.reader = Some(Reader { number, task: tokio::spawn(keep) });
             }
         }
         lost
@@ -152,7 +164,8 @@ impl Tables {
 
     /// Takes over a reading and says what is new; true if other users may be known now.
     pub fn learn(&mut self, reading: Reading) -> bool {
-        let is_current = |table: &&mut Table| table.epoch == reading.epoch && table.reader.is_some();
+        let is_current =
+            |table: &&mut Table| table.reader.as_ref().is_some_and(|reader| reader.number == reading.reader);
         let tables: Vec<_> = self.by_slot.values().filter_map(|table| table.accounts.clone()).collect();
         let Some(table) = self.by_slot.get_mut(&reading.slot).filter(is_current) else { return false };
         let accounts = match reading.accounts {
@@ -192,8 +205,8 @@ impl Tables {
 }
 
 impl Table {
-    fn new(cn: Arc<Cn>, epoch: Epoch) -> Self {
-        Self { cn, epoch, reader: None, accounts: None, failure: None }
+    fn new(cn: Arc<Cn>) -> Self {
+        Self { cn, reader: None, accounts: None, failure: None }
     }
 
     fn start_anew(&mut self) {
@@ -245,7 +258,7 @@ impl Pace {
 async fn keep_reading(
     opts: Opts,
     pace: Pace,
-    (slot, epoch): (CnSlot, Epoch),
+    (slot, reader): (CnSlot, u64),
     places: Arc<Semaphore>,
     to: mpsc::Sender<Reading>,
 ) {
@@ -254,7 +267,7 @@ async fn keep_reading(
         let place = places.acquire().await;
         let accounts = timeout(READING_LIMIT, read(opts.clone())).await.unwrap_or(Err(Error::TimedOut));
         drop(place);
-        if to.send(Reading { slot, epoch, accounts }).await.is_err() {
+        if to.send(Reading { slot, reader, accounts }).await.is_err() {
             return;
         }
         while next <= Instant::now() {
@@ -332,7 +345,8 @@ mod tests {
     fn read_of(slot: u16, users: &[&str]) -> Reading {
         let mut accounts = Accounts::default();
         users.iter().for_each(|user| accounts.take(user.as_bytes(), NATIVE.as_bytes(), SECRET));
-        Reading { slot: CnSlot(slot), epoch: Epoch(1), accounts: Ok(accounts) }
+        // The CNs' first readers have the numbers from 1 on.
+        Reading { slot: CnSlot(slot), reader: u64::from(slot) + 1, accounts: Ok(accounts) }
     }
 
     fn knows(tables: &Tables, user: &str) -> bool {
@@ -356,6 +370,8 @@ mod tests {
         assert!(!tables.fit(&two(CnState::Down)));
         assert!(knows(&tables, "web"), "it may come back");
         assert!(!tables.learn(read_of(1, &[])), "read before it went down");
+        tables.set_auth(&Auth { query_interval: Duration::from_secs(77), ..auth() }, &two(CnState::Down));
+        assert!(!tables.learn(read_of(0, &["old"])), "read by the account of before");
         assert!(tables.fit(&view([two(CnState::Down).cns[0].clone()])));
         assert!(knows(&tables, "app") && !knows(&tables, "web"));
         tables.set_auth(&Auth { query: None, ..auth() }, &two(CnState::Working));
@@ -392,8 +408,7 @@ mod tests {
         let pace = Pace { interval: Duration::from_secs(1), offset: Duration::ZERO };
         let query = auth().query.unwrap();
         let places = Arc::new(Semaphore::new(1));
-        let task =
-            tokio::spawn(keep_reading(opts(&target, &query), pace, (CnSlot(0), Epoch(1)), places, sender));
+        let task = tokio::spawn(keep_reading(opts(&target, &query), pace, (CnSlot(0), 1), places, sender));
         let reading = readings.recv().await.unwrap();
         assert!(matches!(reading.accounts, Err(Error::TimedOut)), "{reading:?}");
         task.abort();

@@ -76,17 +76,17 @@ pub enum Alteration {
     Data(Option<String>),
 }
 
-/// As the log tells it.
+/// As the log tells it: a name that an operator wrote cannot break a line there.
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Drain { cn, .. } => write!(f, "drain {cn}"),
-            Self::Resume { cn } => write!(f, "resume {cn}"),
-            Self::MoveSession { session, to } => write!(f, "move session {session} to {to}"),
+            Self::Drain { cn, .. } => write!(f, "drain {}", cn.escape_debug()),
+            Self::Resume { cn } => write!(f, "resume {}", cn.escape_debug()),
+            Self::MoveSession { session, to } => write!(f, "move session {session} to {}", to.escape_debug()),
             Self::Kill { session } => write!(f, "kill session {session}"),
-            Self::Alter { cn, .. } => write!(f, "alter {cn}"),
-            Self::Add(setting) => write!(f, "add {}", setting.id),
-            Self::Remove { cn, .. } => write!(f, "remove {cn}"),
+            Self::Alter { cn, .. } => write!(f, "alter {}", cn.escape_debug()),
+            Self::Add(setting) => write!(f, "add {}", setting.id.escape_debug()),
+            Self::Remove { cn, .. } => write!(f, "remove {}", cn.escape_debug()),
         }
     }
 }

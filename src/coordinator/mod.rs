@@ -257,6 +257,8 @@ impl Coordinator {
 
     fn heed_lookup(&mut self, lookup: Lookup) {
         match lookup.answers {
+            // It may be about an address that the CN no longer has.
+            Ok(_) if !self.placement.unresolved().any(|cn| cn == (&lookup.id, &lookup.address)) => {}
             Ok(answers) => {
                 let decision = self.placement.resolved(&lookup.id, &answers);
                 self.follow(decision);
@@ -300,6 +302,7 @@ impl Coordinator {
             }
             self.unpublished = true;
             self.helm.table_changed = true;
+            self.look_names_up();
         }
         for slot in decision.probe_now {
             self.watches.poke(slot);
@@ -347,6 +350,8 @@ impl Coordinator {
     fn compose_users(&mut self) {
         self.picture.users = Arc::new(self.tables.add_to(reload::users(&self.settings.users)));
         self.unpublished = true;
+        // Sessions may have become movable.
+        self.helm.table_changed = true;
     }
 
     fn publish(&mut self) {
@@ -434,11 +439,9 @@ impl Coordinator {
 
     fn call_roll(&mut self, answer: oneshot::Sender<Roll>) {
         let ticket = self.rolls.next_ticket();
-        let running: Vec<&Post> = self.posts.iter().filter(|post| !post.has_ended()).collect();
-        let (asked, unasked): (Vec<&Post>, Vec<&Post>) =
-            running.into_iter().partition(|post| post.list_sessions(ticket));
-        let ids = |posts: Vec<&Post>| -> Vec<WorkerId> { posts.iter().map(|post| post.worker()).collect() };
-        self.rolls.open(ticket, &ids(asked), &ids(unasked), Instant::now(), answer);
+        let running = self.posts.iter_mut().filter(|post| !post.has_ended());
+        let asked: Vec<WorkerId> = running.map(|post| post.list_sessions(ticket)).collect();
+        self.rolls.open(ticket, &asked, Instant::now(), answer);
     }
 }
 

@@ -16,7 +16,6 @@ use crate::ident::SessionId;
 use crate::mailbox::message::{MoveOrder, Order, Whom};
 use crate::placement::duty::Terms;
 use crate::placement::{ChangeError, Decision};
-use crate::route::{CnState, View};
 
 /// How long a session that an operator moves is waited for while it is held, at most: less than the operator
 /// waits for the answer.
@@ -50,7 +49,6 @@ impl Coordinator {
         };
         let said = decision.say.join("; ");
         self.follow(decision);
-        self.look_names_up();
         Ok(if said.is_empty() { "nothing changes".to_owned() } else { said })
     }
 
@@ -78,9 +76,6 @@ impl Coordinator {
             Ok(slot) => slot,
             Err(error) => return Err((error.to_string(), answer)),
         };
-        if let Some(why) = unfit(&self.picture.view, to) {
-            return Err((why, answer));
-        }
         let patience = self.settings.migration.patience.min(MOVE_PATIENCE);
         self.send_errand(session, answer, |ticket| {
             let whom = Whom::Session { ticket, session };
@@ -98,21 +93,14 @@ impl Coordinator {
         let running = self.posts.iter().filter(|post| !post.has_ended());
         let ticket = self.errands.begin(session, running.map(|post| post.worker()), Instant::now(), answer);
         for post in self.posts.iter_mut().filter(|post| !post.has_ended()) {
-            post.order(order(ticket));
+            if !post.order(order(ticket)) {
+                let worker = post.worker();
+                let why =
+                    format!("too many orders wait for worker {worker}: if it is there, nothing is done");
+                self.errands.answered(ticket, Err(why));
+            }
         }
     }
-}
-
-/// Why a CN takes no sessions now; none if it does.
-fn unfit(view: &View, id: &str) -> Option<String> {
-    let cn = view.cns.iter().find(|cn| &*cn.id == id)?;
-    let why = match (cn.takes_moves(), cn.state, &cn.target) {
-        (true, ..) => return None,
-        (_, _, None) => "not to be found: its host name has no address".to_owned(),
-        (_, CnState::Working, _) => cn.work.to_string(),
-        (_, state, _) => state.to_string(),
-    };
-    Some(format!("{id} is {why}"))
 }
 
 fn alter(cn: &mut CnSetting, changes: Vec<Alteration>) {

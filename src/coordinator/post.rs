@@ -70,6 +70,7 @@ impl Post {
     }
 
     /// Gives an order; false when [`ORDERS_WAITING_MAX`] wait already, and then it is dropped.
+    #[must_use]
     pub fn order(&mut self, order: Order) -> bool {
         let fits = self.orders.len() < ORDERS_WAITING_MAX;
         if fits {
@@ -88,10 +89,10 @@ impl Post {
         Ok(())
     }
 
-    /// Asks the worker for its sessions now or not at all: a late answer is no use to anybody.
-    #[must_use]
-    pub fn list_sessions(&self, ticket: u64) -> bool {
-        !self.has_ended() && self.end.send(Order::ListSessions { ticket }).is_ok()
+    /// Asks the worker for its sessions, before any other order: somebody waits for it. Gives who it is.
+    pub fn list_sessions(&mut self, ticket: u64) -> WorkerId {
+        self.orders.push_front(Order::ListSessions { ticket });
+        self.worker()
     }
 
     /// Sends what fits of what waits; true when nothing waits any more.
@@ -149,9 +150,9 @@ mod tests {
         let (end, worker) = pair(WorkerId(0)).unwrap();
         let mut post = Post::new(end);
         for ticket in 0..ORDERS_MAX as u64 {
-            assert!(post.list_sessions(ticket));
+            assert!(post.order(Order::Census { ticket }));
         }
-        assert!(!post.list_sessions(99));
+        assert!(post.flush());
         post.publish(picture(1));
         assert!(!post.flush());
         post.publish(picture(2));
@@ -181,6 +182,11 @@ mod tests {
         assert!(matches!(first[0], Order::Publish(_)));
         assert!(matches!(first[ORDERS_MAX - 1], Order::Census { ticket: 62 }));
         assert!(post.adopt(Parcel(Box::new(()))).is_ok());
+        post.list_sessions(7);
+        assert!(
+            matches!(post.orders.front(), Some(Order::ListSessions { ticket: 7 })),
+            "somebody waits for it"
+        );
         post.stop(Duration::ZERO);
         assert!(post.flush());
         let last: Vec<_> = worker.orders().collect();

@@ -36,16 +36,9 @@ impl Rolls {
         self.last_ticket
     }
 
-    /// Begins to wait for `asked`. Workers in `unasked` could not even be sent the order.
-    pub fn open(
-        &mut self,
-        ticket: u64,
-        asked: &[WorkerId],
-        unasked: &[WorkerId],
-        now: Instant,
-        answer: oneshot::Sender<Roll>,
-    ) {
-        let silent = asked.iter().chain(unasked).copied().collect();
+    /// Begins to wait for `asked`.
+    pub fn open(&mut self, ticket: u64, asked: &[WorkerId], now: Instant, answer: oneshot::Sender<Roll>) {
+        let silent = asked.iter().copied().collect();
         // With nobody to wait for, it ends in this very turn.
         let deadline = if asked.is_empty() { now } else { now + ROLL_LIMIT };
         self.open.insert(ticket, OpenRoll { silent, rows: Vec::new(), deadline, answer });
@@ -94,7 +87,7 @@ mod tests {
         let (mut rolls, now) = (Rolls::default(), Instant::now());
         let (answer, mut roll) = oneshot::channel();
         let ticket = rolls.next_ticket();
-        rolls.open(ticket, &WORKERS, &[], now, answer);
+        rolls.open(ticket, &WORKERS, now, answer);
         rolls.answered(ticket + 1, WORKERS[0], Vec::new());
         rolls.answered(ticket, WORKERS[0], Vec::new());
         rolls.answered(ticket, WORKERS[0], Vec::new());
@@ -109,7 +102,7 @@ mod tests {
         let (mut rolls, now) = (Rolls::default(), Instant::now());
         let (answer, mut roll) = oneshot::channel();
         let ticket = rolls.next_ticket();
-        rolls.open(ticket, &WORKERS[..1], &WORKERS[1..], now, answer);
+        rolls.open(ticket, &WORKERS, now, answer);
         rolls.answered(ticket, WORKERS[0], Vec::new());
         rolls.expire(now + ROLL_LIMIT - Duration::from_millis(1));
         assert!(roll.try_recv().is_err());

@@ -22,7 +22,7 @@ use crate::placement::duty::Seen;
 use crate::placement::even;
 use crate::route::View;
 
-/// The longest interval between two censuses while a CN drains.
+/// The longest interval between two censuses while sessions leave a CN that drains.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What the coordinator remembers from one look at the sessions to the next.
@@ -38,8 +38,10 @@ pub struct Helm {
     unfinished: bool,
     /// Until then sessions may back off that were told to move and could not.
     watch_until: Instant,
-    /// The seats of each CN in the view when the last census began.
+    /// The seats of each CN in the view when the last census began, and the logins so far: a seat is taken before it is
+    /// known who sits on it.
     seats: Vec<u32>,
+    logins: u64,
     next_look: Instant,
     next_handover: Instant,
 }
@@ -54,6 +56,7 @@ impl Helm {
             unfinished: false,
             watch_until: now,
             seats: Vec::new(),
+            logins: 0,
             next_look: now,
             next_handover: now,
         }
@@ -96,14 +99,17 @@ impl Coordinator {
     /// Takes a census if there is a reason for one.
     fn look(&mut self, now: Instant) {
         let draining = self.placement.is_draining();
-        let interval = self.settings.balance.interval;
-        self.helm.next_look = now + if draining { interval.min(DRAIN_INTERVAL) } else { interval };
         let seats = Helm::seats_now(&self.tally, &self.picture.view);
+        let logins = self.counters.iter().map(|counters| counters.logins.get()).sum();
+        let others = seats != self.helm.seats || logins != self.helm.logins;
+        let leaving = draining && (others || self.helm.unfinished || self.helm.census.is_moving());
+        let interval = self.settings.balance.interval;
+        self.helm.next_look = now + if leaving { interval.min(DRAIN_INTERVAL) } else { interval };
         let moving = self.helm.unfinished || draining || now < self.helm.watch_until;
-        if !moving && !self.helm.table_changed && seats == self.helm.seats {
+        if !moving && !self.helm.table_changed && !others {
             return;
         }
-        (self.helm.seats, self.helm.table_changed) = (seats, false);
+        (self.helm.seats, self.helm.logins, self.helm.table_changed) = (seats, logins, false);
         let running = self.posts.iter_mut().filter(|post| !post.has_ended());
         let (asked, mut posts): (Vec<WorkerId>, Vec<_>) = running.map(|post| (post.worker(), post)).unzip();
         if asked.is_empty() {
@@ -111,7 +117,8 @@ impl Coordinator {
         }
         let ticket = self.helm.census.begin(&asked, now);
         for post in &mut posts {
-            post.order(Order::Census { ticket });
+            // A worker that is not asked is silent, which a census bears.
+            let _ = post.order(Order::Census { ticket });
         }
     }
 
@@ -197,7 +204,8 @@ impl Coordinator {
     pub(super) fn evict(&mut self, from: CnSlot, why: &str) {
         let why: Arc<str> = why.into();
         for post in self.posts.iter_mut().filter(|post| !post.has_ended()) {
-            post.order(Order::Evict { from, why: why.clone() });
+            // What is left out is ordered again.
+            let _ = post.order(Order::Evict { from, why: why.clone() });
         }
     }
 }

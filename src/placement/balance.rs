@@ -82,8 +82,15 @@ impl Balance {
 
     /// Takes over other rules; what was ordered lately is not forgotten.
     pub fn set_rules(&mut self, rules: &settings::Balance, drain: &settings::Drain) {
-        let lately = std::mem::take(&mut self.lately);
-        *self = Self { lately, ..Self::new(rules, drain) };
+        self.rules = rules.clone();
+        self.ordinary.set_rate(rules.moves_per_second);
+        self.drains = match (self.drains.take(), drain.moves_per_second) {
+            (Some(mut drains), Some(rate)) => {
+                drains.set_rate(rate);
+                Some(drains)
+            }
+            (_, rate) => rate.map(Bucket::new),
+        };
     }
 
     /// Plans by what the workers counted. Rows about CNs that are not in the view are left out.

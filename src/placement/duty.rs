@@ -81,11 +81,14 @@ impl Duty {
         Self { unlisted: true, ..Self::begin(Terms { then_remove: true, ..terms }, epoch, now) }
     }
 
-    /// Takes over other terms of an operator; a deadline counts from now on.
+    /// Takes over other terms of an operator. Another deadline counts from now on; the same one goes on.
     pub fn change(&mut self, terms: Terms, now: Duration) {
+        if terms.deadline != self.terms.deadline {
+            self.since = now;
+        }
         let then_remove = terms.then_remove || self.terms.then_remove;
         self.terms = Terms { then_remove, ..terms };
-        (self.since, self.deadline_said, self.evicted, self.unlisted) = (now, false, None, false);
+        (self.deadline_said, self.evicted, self.unlisted) = (false, None, false);
         self.drained &= !then_remove;
     }
 
@@ -197,6 +200,11 @@ mod tests {
             s(100),
         );
         assert_eq!(duty.due(), Some(s(101)));
+        duty.change(
+            Terms { deadline: Some(s(1)), at_deadline: AtDeadline::Close, then_remove: false },
+            s(100) + s(1) / 2,
+        );
+        assert_eq!(duty.due(), Some(s(101)), "the same word again changes nothing");
         duty.change(Terms { deadline: None, at_deadline: AtDeadline::Close, then_remove: false }, s(100));
         assert!(duty.terms.then_remove, "what shall be removed is not forgotten");
     }
@@ -206,9 +214,9 @@ mod tests {
         let mut duty = duty(None, AtDeadline::Close);
         assert_eq!(duty.look(seen(0, 5), s(11)), Some(Action::Drained { after: s(1) }));
         duty.change(Terms { deadline: None, at_deadline: AtDeadline::Close, then_remove: true }, s(20));
-        assert_eq!(duty.look(seen(0, 5), s(21)), Some(Action::Drained { after: s(1) }));
+        assert_eq!(duty.look(seen(0, 5), s(21)), Some(Action::Drained { after: s(11) }));
         duty.unlist();
-        assert_eq!(duty.look(seen(0, 5), s(22)), Some(Action::Drained { after: s(2) }));
+        assert_eq!(duty.look(seen(0, 5), s(22)), Some(Action::Drained { after: s(12) }));
     }
 
     #[test]

@@ -542,7 +542,7 @@ mod tests {
         assert_eq!(drained.say, ["cn1 is drained after 1.0 s"]);
         assert!(placement.drain("cn1", terms(None, true), ms(2000)).unwrap().changed);
         let removed = placement.look(|_| Seen { sessions: 0, counted_in: Some(epoch) }, ms(2000));
-        assert_eq!(removed.say, ["cn1 is drained after 0.0 s", "cn1 removed"]);
+        assert_eq!(removed.say, ["cn1 is drained after 2.0 s", "cn1 removed"]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod look;
 mod opaque;
 mod reply;
 mod scanner;
+mod shift;
 mod watch;
 
 use std::collections::VecDeque;
@@ -41,14 +42,16 @@ pub use look::{Look, Patch, Stop};
 pub use opaque::Opaque;
 use reply::{Outcome, Reply, Terms};
 use scanner::{FULL, HEADER, Scanner, Start, read_header};
+pub use shift::Shift;
 pub use watch::{Quiet, Watch, Watched};
 
-/// Commands in flight from which on the relay stops reading the client. One chunk may begin more of them, so the queue is
-/// bounded by this and by the commands that fit in a chunk.
+/// Commands in flight from which on the next one waits for replies.
 pub const PIPELINE_MAX: usize = 64;
+/// Commands in flight from which on one that has waited goes on: several go together then.
+const PIPELINE_LOW: usize = PIPELINE_MAX / 2;
 
-/// Header, command byte and statement id.
-const CLIENT_HEAD: usize = HEADER + 5;
+/// Header, command byte, statement id and the flags of an execution.
+const CLIENT_HEAD: usize = HEADER + 6;
 const CN_HEAD: usize = HEADER + reply::PAYLOAD_HEAD;
 
 /// What a chunk of the client's bytes brought.
@@ -156,7 +159,8 @@ impl Dialog {
         }
     }
 
-    /// Follows bytes of the client in any cut. For a dialog that is not watched, where nothing stops it.
+    /// Follows bytes of the client in any cut. For a dialog that is not watched and has few commands in flight, where nothing stops
+    /// it.
     #[inline]
     pub fn client_bytes(&mut self, chunk: &[u8]) -> ClientNews {
         let mut look = Look::default();
@@ -185,7 +189,7 @@ impl Dialog {
                 chunk = self.client_payload(chunk);
             } else if let Some(start) = self.client.peek(chunk) {
                 let at = end - chunk.len();
-                if self.must_stop(&start, at, look) {
+                if self.must_wait(at, look) || self.must_stop(&start, at, look) {
                     return;
                 }
                 self.client_frame(&start, at, look);
@@ -197,7 +201,7 @@ impl Dialog {
                 chunk = rest;
                 let Some(kept) = kept else { break };
                 let start = kept.start();
-                if self.must_stop(&start, before, look) {
+                if self.must_wait(before, look) || self.must_stop(&start, before, look) {
                     return;
                 }
                 self.client_frame(&start, before, look);
@@ -252,6 +256,11 @@ impl Dialog {
     #[inline]
     pub fn end_client_look(&mut self, look: &mut Look) {
         look.taken -= self.client.forget();
+        if self.is_lost() {
+            // Nobody knows which of its bytes are a statement's id.
+            look.taken = 0;
+            look.stop = Some(Stop::Lost);
+        }
     }
 
     /// Ends a look at the CN: the start of a frame that is not whole is held back.
@@ -277,7 +286,13 @@ impl Dialog {
     #[inline]
     #[must_use]
     pub fn may_speak(&self) -> bool {
-        self.behind.len() + 1 < PIPELINE_MAX
+        self.behind.len() + 1 < PIPELINE_MAX || self.opaque.is_some()
+    }
+
+    /// The same after a look has stopped at [`Stop::Full`].
+    #[must_use]
+    pub fn may_go_on(&self) -> bool {
+        self.in_flight() <= PIPELINE_LOW || self.opaque.is_some()
     }
 
     /// Whether the CN has said with its last packet that it will close: that ERR is the client's answer, and no
@@ -337,6 +352,17 @@ impl Dialog {
         // The packet at hand still ends; nothing may come of it.
         self.outcome = Outcome::Malformed;
         self.speech = Speech::Silent;
+    }
+
+    /// Whether the client's next frame, at `at`, begins a command for which there is no place in the pipeline.
+    #[inline]
+    fn must_wait(&mut self, at: usize, look: &mut Look) -> bool {
+        if self.may_speak() || self.client.continues || self.turn != Turn::Commands {
+            return false;
+        }
+        look.taken = at;
+        look.stop = Some(Stop::Full);
+        true
     }
 
     /// Payload of the client's present frame; the rest of `chunk`.
@@ -465,8 +491,10 @@ impl Dialog {
             self.watch_row(start);
         }
         self.farewell = self.outcome == Outcome::Ended && self.reply.is_farewell(start);
-        if self.outcome == Outcome::Malformed {
-            self.give_up(Opaque::MalformedReply);
+        match (self.outcome, self.front) {
+            (Outcome::Malformed, _) => self.give_up(Opaque::MalformedReply),
+            (Outcome::Foreign, Some(front)) => self.give_up(Opaque::opened_by(front.command)),
+            _ => {}
         }
     }
 
@@ -474,7 +502,7 @@ impl Dialog {
     #[inline]
     fn cn_packet_end(&mut self) -> u32 {
         match self.outcome {
-            Outcome::More | Outcome::Malformed => 0,
+            Outcome::More | Outcome::Malformed | Outcome::Foreign => 0,
             Outcome::Ended => {
                 self.watch_replied();
                 self.next_reply();

@@ -1,3 +1,5 @@
+//! What one session is and may do: its login, its dialog with a CN, its state, and how it is carried over. Pure.
+
 pub mod account;
 pub mod dialog;
 pub mod face;

@@ -10,6 +10,8 @@
 //! All of it is one burst on each leg. Between two bursts the session says nothing, so the state that asked is the state that restores.
 //! Questions change nothing in the session but what the next statement may ask about the last one.
 
+mod preparing;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ use super::state::{
 use super::statements::Statement;
 use super::tracking;
 use crate::wire::capability::Capabilities;
+use preparing::Preparing;
 
 /// Bytes of a user variable's value that is carried over.
 pub const USER_VALUE_MAX: usize = 4 << 10;
@@ -107,6 +110,22 @@ pub fn questions(state: &State) -> Option<Script> {
     (!script.is_empty()).then_some(script)
 }
 
+/// What [`restore`] would write now, for a leg that is to go through it before the session is quiet; none where something has to be
+/// asked for it then, or nothing is to be restored. If the restore is still the same when the session moves, it is done already.
+pub fn rehearsal(state: &State) -> Option<Script> {
+    if questions(state).is_some() {
+        return None;
+    }
+    restore(state, None).ok().filter(|script| !script.is_empty())
+}
+
+/// A statement that does nothing, to see that a CN answers.
+pub fn proof() -> Script {
+    let mut script = Script::default();
+    script.statement("a statement that does nothing", b"DO 0");
+    script
+}
+
 /// What the old CN answered, in the form in which the new one is told.
 #[derive(Debug, Default)]
 struct Asked {
@@ -153,6 +172,13 @@ impl Asked {
             check_names(&names, questions.user_variables)?;
         }
         Ok(asked)
+    }
+
+    /// The present character set of the client.
+    fn client_charset(&self, state: &State) -> Option<Vec<u8>> {
+        let told = state.context.client.value().map(<[u8]>::to_vec);
+        let literal = || self.variables.get(CHARACTER_SETS[0]);
+        told.or_else(|| Some(literal()?.strip_prefix(b"'")?.strip_suffix(b"'")?.to_vec()))
     }
 
     fn take_variables(&mut self, variables: &[&Variable], row: &Row) -> Result<(), Hold> {
@@ -214,11 +240,8 @@ pub fn restore(state: &State, asked: Option<Results>) -> Result<Script, Hold> {
         let sql = format!("SET last_insert_id={}", asked.last_insert_id);
         script.statement("LAST_INSERT_ID()", sql.as_bytes());
     }
-    for (id, statement) in prepare_order(state) {
-        if state.is_current(&statement.context) {
-            prepare(state, id, statement, &mut script)?;
-        }
-    }
+    let here = prepare_order(state).filter(|(_, statement)| state.is_current(&statement.context));
+    prepare(here, asked.client_charset(state), state, &mut script)?;
     restore_sql_prepared(state, &state.context, &mut script)?;
     // A text that assigns a variable makes it NULL when it is prepared.
     if !asked.user_variables.is_empty() {
@@ -263,9 +286,8 @@ fn restore_elsewhere(state: &State, script: &mut Script) -> Result<bool, Hold> {
         } else {
             script.schema(&context.schema);
         }
-        for (id, statement) in statements {
-            prepare(state, *id, statement, script)?;
-        }
+        let own = context.client.value().map(<[u8]>::to_vec);
+        prepare(statements.iter().copied(), own, state, script)?;
         restore_sql_prepared(state, context, script)?;
     }
     Ok(!groups.is_empty())
@@ -310,12 +332,23 @@ fn prepared_ids(state: &State) -> Vec<u32> {
     elsewhere.chain(here.map(|(id, _)| id)).collect()
 }
 
-/// The number of columns counts only where the CN may leave definitions out that the client has seen.
-fn prepare(state: &State, id: u32, statement: &Statement, script: &mut Script) -> Result<(), Hold> {
-    let text = statement.source.text.as_ref().ok_or(Hold::TooMuch)?;
-    let cached = state.capabilities().has(Capabilities::MARIADB_CACHE_METADATA);
-    let columns = cached.then_some(statement.columns);
-    script.prepare(format!("prepared statement {id}"), text, statement.parameters, columns);
+/// Prepares statements of one context, in which the client's character set is `own`.
+fn prepare<'s>(
+    statements: impl Iterator<Item = (u32, &'s Statement)>,
+    own: Option<Vec<u8>>,
+    state: &State,
+    script: &mut Script,
+) -> Result<(), Hold> {
+    let mut statements = statements.peekable();
+    let leaves_out = state.capabilities().has(Capabilities::MARIADB_CACHE_METADATA);
+    if leaves_out && own.is_none() && statements.peek().is_some() {
+        return Err(Hold::Statement);
+    }
+    let mut preparing = Preparing::new(script, own.filter(|_| leaves_out));
+    for (id, statement) in statements {
+        preparing.statement(id, statement)?;
+    }
+    preparing.end();
     Ok(())
 }
 
@@ -408,7 +441,8 @@ fn user_literal(column: Column, values: &[Option<&[u8]>]) -> Option<Vec<u8>> {
             Some([b"CAST(", value, b" AS ", kind.as_bytes(), b")"].concat())
         }
         NEWDECIMAL if null => Some(b"CAST(NULL AS DECIMAL)".to_vec()),
-        NEWDECIMAL => number().map(<[u8]>::to_vec),
+        // Without a point it would be an integer.
+        NEWDECIMAL => number().map(|text| [text, if text.contains(&b'.') { b"" } else { b"." }].concat()),
         DOUBLE if null => Some(b"NULL+0e0".to_vec()),
         DOUBLE => {
             let text = number()?;

@@ -12,7 +12,7 @@ use crate::wire;
 use crate::wire::capability::Capabilities;
 use crate::wire::cursor::Cursor;
 use crate::wire::frame::{MAX_PAYLOAD, write_packet};
-use crate::wire::reply::{EOF, ERR, ErrPacket, OK, OkPacket, PROGRESS};
+use crate::wire::reply::{EOF, EOF_LIMIT, ERR, ErrPacket, OK, OkPacket, PROGRESS};
 use crate::wire::resultset::{ColumnDefinition, TextRow};
 use crate::wire::statement::PrepareOk;
 use crate::wire::status::Status;
@@ -20,14 +20,14 @@ use crate::wire::status::Status;
 /// Rows of one answer that are kept; more are an error.
 pub const ROWS_MAX: usize = 1024;
 
-/// A legacy EOF is shorter than the shortest row that begins with 0xFE.
-const EOF_LIMIT: usize = 9;
-
 const INIT_DB: u8 = 0x02;
 const QUERY: u8 = 0x03;
 const STMT_PREPARE: u8 = 0x16;
 const SET_OPTION: u8 = 0x1b;
 const RESET_CONNECTION: u8 = 0x1f;
+
+/// What stands before the text of a COM_QUERY where QUERY_ATTRIBUTES is agreed: no attributes, in one set.
+const NO_ATTRIBUTES: [u8; 2] = [0, 1];
 
 /// Why a script came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,8 +36,8 @@ pub enum ScriptError {
     Refused { what: Cow<'static, str>, code: u16, message: String },
     #[error("{what}: it has {found} parameters there, not {expected}")]
     Parameters { what: Cow<'static, str>, expected: u16, found: u16 },
-    #[error("{what}: it has {found} columns there, not {expected}")]
-    Columns { what: Cow<'static, str>, expected: u16, found: u16 },
+    #[error("{what}: the answer comes without definitions")]
+    Undescribed { what: Cow<'static, str> },
     #[error("{what}: the answer cannot be read: {error}")]
     Wire { what: Cow<'static, str>, error: wire::Error },
     #[error("{what}: a packet that does not fit there, beginning with {found:#04x}")]
@@ -58,7 +58,8 @@ pub struct Script {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Step {
-    payload: Vec<u8>,
+    command: u8,
+    argument: Vec<u8>,
     what: Cow<'static, str>,
     expects: Expects,
 }
@@ -73,8 +74,8 @@ enum Expects {
     Changes,
     /// A result set; `or_refused` where an ERR is an answer too.
     Rows { or_refused: bool },
-    /// COM_STMT_PREPARE_OK with so many parameters, and columns where those count.
-    Prepared { parameters: u16, columns: Option<u16> },
+    /// COM_STMT_PREPARE_OK with so many parameters.
+    Prepared { parameters: u16 },
 }
 
 impl Script {
@@ -127,26 +128,21 @@ impl Script {
         self.push(SET_OPTION, &option.to_le_bytes(), "multi-statement option", Expects::Done);
     }
 
-    /// COM_STMT_PREPARE of a statement that has so many parameters, and columns where those count.
-    pub fn prepare(
-        &mut self,
-        what: impl Into<Cow<'static, str>>,
-        text: &[u8],
-        parameters: u16,
-        columns: Option<u16>,
-    ) {
-        self.push(STMT_PREPARE, text, what, Expects::Prepared { parameters, columns });
+    /// COM_STMT_PREPARE of a statement that has so many parameters.
+    pub fn prepare(&mut self, what: impl Into<Cow<'static, str>>, text: &[u8], parameters: u16) {
+        self.push(STMT_PREPARE, text, what, Expects::Prepared { parameters });
     }
 
-    fn push(&mut self, command: u8, rest: &[u8], what: impl Into<Cow<'static, str>>, expects: Expects) {
-        let payload = [&[command], rest].concat();
-        self.steps.push(Step { payload, what: what.into(), expects });
+    fn push(&mut self, command: u8, argument: &[u8], what: impl Into<Cow<'static, str>>, expects: Expects) {
+        self.steps.push(Step { command, argument: argument.to_vec(), what: what.into(), expects });
     }
 
-    /// Appends all commands as frames.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        for step in &self.steps {
-            write_packet(out, &mut 0, &step.payload);
+    /// Appends all commands as frames; `capabilities` are those of the leg.
+    pub fn write(&self, out: &mut Vec<u8>, capabilities: Capabilities) {
+        let attributes = capabilities.has(Capabilities::QUERY_ATTRIBUTES);
+        for Step { command, argument, .. } in &self.steps {
+            let preamble = if attributes && *command == QUERY { &NO_ATTRIBUTES[..] } else { &[] };
+            write_packet(out, &mut 0, &[&[*command], preamble, argument].concat());
         }
     }
 
@@ -192,8 +188,8 @@ pub struct Column {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Results {
     pub answers: Vec<Answer>,
-    /// The status flags seen last.
-    pub status: Status,
+    /// The status flags seen last; none if no answer carried any: that to a COM_STMT_PREPARE does not.
+    pub status: Option<Status>,
 }
 
 /// Reads the answers to a script.
@@ -217,9 +213,9 @@ enum Reading {
         left: u64,
         table: Table,
     },
-    /// The legacy EOF after them.
-    ColumnsEnd(Table),
-    Rows(Table),
+    /// The legacy EOF after them. No table: they were left out, and rows are not read.
+    ColumnsEnd(Option<Table>),
+    Rows(Option<Table>),
     /// Definitions of a prepared statement, which are not read.
     Skipped {
         left: u32,
@@ -255,9 +251,9 @@ impl Answers {
                 Ok(())
             }
             (Reading::Rows(table), _) if self.is_end(payload) => {
-                self.status(payload).map(|()| self.answer(Answer::Rows(table)))
+                self.status(payload).map(|()| self.answer(Answer::Rows(table.unwrap_or_default())))
             }
-            (Reading::Rows(table), _) if table.rows.len() >= ROWS_MAX => {
+            (Reading::Rows(Some(table)), _) if table.rows.len() >= ROWS_MAX => {
                 return Err(ScriptError::TooManyRows { what });
             }
             (Reading::Rows(table), _) => self.row(payload, table),
@@ -316,10 +312,10 @@ impl Answers {
 
     /// Takes the status flags of an OK or EOF.
     fn status(&mut self, payload: &[u8]) -> wire::Result<()> {
-        self.results.status = Status(match payload {
+        self.results.status = Some(Status(match payload {
             [EOF, _, _, low, high] => u16::from_le_bytes([*low, *high]),
             _ => OkPacket::status_of(payload)?,
-        });
+        }));
         Ok(())
     }
 
@@ -337,11 +333,17 @@ impl Answers {
         let left = cursor.lenenc("column count")?;
         let described = cursor.is_empty() || cursor.u8("metadata flag")? != 0;
         cursor.end("column count")?;
-        if !described || left == 0 {
-            let found = payload[0].into();
-            return Err(wire::Error::Unexpected { field: "column count", expected: "definitions", found });
+        if left == 0 {
+            let (field, expected) = ("column count", "at least one");
+            return Err(wire::Error::Unexpected { field, expected, found: left });
         }
-        self.reading = Reading::Columns { left, table: Table::default() };
+        if described {
+            self.reading = Reading::Columns { left, table: Table::default() };
+        } else {
+            let what = self.step.as_ref().map(|step| step.what.clone()).unwrap_or_default();
+            self.refuse(ScriptError::Undescribed { what });
+            self.columns_end(None);
+        }
         Ok(())
     }
 
@@ -349,15 +351,25 @@ impl Answers {
         let definition = ColumnDefinition::read(payload, self.capabilities)?;
         let ColumnDefinition { kind, flags, length, .. } = definition;
         table.columns.push(Column { kind, flags, length });
-        self.reading = match (left - 1, self.capabilities.has(Capabilities::DEPRECATE_EOF)) {
-            (0, true) => Reading::Rows(table),
-            (0, false) => Reading::ColumnsEnd(table),
-            (left, _) => Reading::Columns { left, table },
-        };
+        match left - 1 {
+            0 => self.columns_end(Some(table)),
+            left => self.reading = Reading::Columns { left, table },
+        }
         Ok(())
     }
 
-    fn row(&mut self, payload: &[u8], mut table: Table) -> wire::Result<()> {
+    fn columns_end(&mut self, table: Option<Table>) {
+        self.reading = match self.capabilities.has(Capabilities::DEPRECATE_EOF) {
+            true => Reading::Rows(table),
+            false => Reading::ColumnsEnd(table),
+        };
+    }
+
+    fn row(&mut self, payload: &[u8], table: Option<Table>) -> wire::Result<()> {
+        let Some(mut table) = table else {
+            self.reading = Reading::Rows(None);
+            return Ok(());
+        };
         let row: Vec<_> =
             TextRow::new(payload).map(|value| Ok(value?.map(Box::from))).collect::<wire::Result<_>>()?;
         if row.len() != table.columns.len() {
@@ -365,20 +377,17 @@ impl Answers {
             return Err(wire::Error::Unexpected { field: "row", expected: "a value per column", found });
         }
         table.rows.push(row);
-        self.reading = Reading::Rows(table);
+        self.reading = Reading::Rows(Some(table));
         Ok(())
     }
 
     fn prepared(&mut self, payload: &[u8]) -> wire::Result<()> {
         let ok = PrepareOk::read(payload, self.capabilities)?;
-        if let Some(Step { what, expects: Expects::Prepared { parameters, columns }, .. }) = &self.step {
-            let (what, parameters) = (what.clone(), *parameters);
-            if ok.parameters != parameters {
-                let (expected, found) = (parameters, ok.parameters);
-                self.refuse(ScriptError::Parameters { what, expected, found });
-            } else if let Some(expected) = columns.filter(|columns| *columns != ok.columns) {
-                self.refuse(ScriptError::Columns { what, expected, found: ok.columns });
-            }
+        if let Some(Step { what, expects: Expects::Prepared { parameters: expected }, .. }) = &self.step
+            && ok.parameters != *expected
+        {
+            let (what, expected, found) = (what.clone(), *expected, ok.parameters);
+            self.refuse(ScriptError::Parameters { what, expected, found });
         }
         let eof = !self.capabilities.has(Capabilities::DEPRECATE_EOF);
         let section = |count: u16| {

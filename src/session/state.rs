@@ -190,7 +190,7 @@ impl State {
     /// The CN's id for a client's statement id; none: leave it as it is.
     #[inline]
     pub fn cn_statement(&self, client_id: u32) -> Option<u32> {
-        if client_id == LAST_PREPARED && self.errands.coming().is_some() {
+        if self.is_coming(client_id) {
             return None;
         }
         self.statements.at_cn(client_id)
@@ -199,12 +199,16 @@ impl State {
     /// How many bytes of an execution [`execute_head`](Self::execute_head) needs. None: nothing to do. It grows with what `first`
     /// tells, so it is asked again until it is `first`'s own length.
     pub fn execute_head_len(&self, first: &[u8]) -> Option<usize> {
+        if self.is_coming(id_of(first)?) {
+            return None;
+        }
         self.statements.head_len(first, self.attributes())
     }
 
     /// What stands in the place of the head of COM_STMT_EXECUTE or COM_STMT_BULK_EXECUTE, with the parameter types that this CN
     /// was never told. None: as it is.
     pub fn execute_head(&mut self, head: &[u8]) -> Option<Vec<u8>> {
+        self.execute_head_len(head)?;
         let attributes = self.attributes();
         self.statements.execute_head(head, attributes)
     }
@@ -321,6 +325,12 @@ impl State {
             // Such a session cannot ask information_schema which variables it has.
             holds.add(Hold::UserVariable);
         }
+        if !self.mariadb
+            && self.held().is_some_and(|held| !held.user_variables.iter().all(|name| name.is_ascii()))
+        {
+            // In another character set the same bytes would be another name, and only MariaDB tells which ones there are.
+            holds.add(Hold::UserVariable);
+        }
         if self.sequences.hold(self.errands.may(Effect::NextValue)) {
             holds.add(Hold::Sequence);
         }
@@ -409,6 +419,11 @@ impl State {
     pub(super) fn move_on(&mut self) {
         self.statements.note_move();
         self.sequences.move_on();
+    }
+
+    /// Whether a client's id stands for a statement whose preparation has not been answered.
+    fn is_coming(&self, id: u32) -> bool {
+        id == LAST_PREPARED && self.errands.coming().is_some()
     }
 
     pub(super) fn held(&self) -> Option<&Held> {

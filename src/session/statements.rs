@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::state::Context;
 use crate::sql::Effects;
 use crate::wire::cursor::Cursor;
-use crate::wire::statement::{BulkExecute, Execute, LAST_PREPARED, PrepareOk};
+use crate::wire::statement::{BULK_EXECUTE, BulkExecute, EXECUTE, Execute, LAST_PREPARED, PrepareOk};
 
 /// Statements of one session that another CN could be told.
 pub const STATEMENTS_MAX: usize = 1024;
@@ -36,8 +36,6 @@ const NO_STATEMENT: u32 = 0;
 /// COM_STMT_EXECUTE without null bitmap.
 const EXECUTE_FIXED: usize = 10;
 const BULK_FIXED: usize = 7;
-const EXECUTE: u8 = 0x17;
-const BULK_EXECUTE: u8 = 0xfa;
 
 /// A text as it was prepared.
 #[derive(Debug)]
@@ -138,6 +136,11 @@ impl Statements {
     pub fn get_mut(&mut self, id: u32) -> Option<&mut Statement> {
         let id = self.resolve(id)?;
         self.by_id.get_mut(&id)
+    }
+
+    /// Whether the client's ids are not those of the CN.
+    pub fn are_mapped(&self) -> bool {
+        self.moved && !self.by_id.is_empty()
     }
 
     /// The CN's id in place of the client's; none if it is the same. An id that the client does not have becomes one that no CN has.

@@ -225,6 +225,30 @@ pub fn ask(mariadb: bool, script: &mut Script) {
     }
 }
 
+/// ER_MUST_CHANGE_PASSWORD.
+const MUST_CHANGE_PASSWORD: u16 = 1820;
+
+/// Whether the CN refuses [`script`] because it lets its user do nothing but change the password.
+pub fn wants_password(refused: &ScriptError) -> bool {
+    matches!(refused, ScriptError::Refused { code: MUST_CHANGE_PASSWORD, .. })
+}
+
+/// Takes back what [`script`] has asked for; a client without SESSION_TRACK must not be sent any changes.
+pub fn untrack(client: Capabilities) -> Script {
+    let values = match client.has(Capabilities::SESSION_TRACK) {
+        true => ["DEFAULT", "DEFAULT", "DEFAULT"],
+        false => ["0", "''", "0"],
+    };
+    let [schema, variables, state_change] = values;
+    let sql = format!(
+        "SET SESSION session_track_schema = {schema}, session_track_system_variables = {variables}, \
+         session_track_state_change = {state_change}"
+    );
+    let mut script = Script::default();
+    script.statement("session tracking", sql.as_bytes());
+    script
+}
+
 /// Reads the answers to [`script`].
 pub fn learn(results: Results) -> Result<Beginning, ScriptError> {
     let [Answer::Rows(table), Answer::Done, ..] = &results.answers[..] else {

@@ -30,6 +30,7 @@ pub const UNTRANSFERABLE: &[(&str, &str)] = &[
     ("system_versioning_asof", "its default cannot be told from an empty value"),
     ("transaction_allow_batching", "state of the NDB connection"),
     ("ndb_*", "state of the NDB connection"),
+    ("resultset_metadata", "without definitions corelane cannot read what it asks the CN"),
     ("external_user", "comes from the login"),
     ("proxy_user", "comes from the login"),
 ];

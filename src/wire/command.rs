@@ -72,7 +72,9 @@ pub enum Shape {
     Rows,
     /// Questions of an authentication plugin, answered by the client, up to OK or ERR.
     Auth,
-    /// A stream of another protocol: nobody can tell where it ends.
+    /// ERR, or a stream of another protocol: nobody can tell where it ends.
+    Foreign,
+    /// Such a stream in both directions, at once.
     Opaque,
 }
 
@@ -135,12 +137,10 @@ impl Command {
             Self::Statistics => Shape::Statistics,
             Self::ChangeUser => Shape::Auth,
             Self::SetOption | Self::Debug | Self::Shutdown => Shape::EofOrErr,
-            Self::BinlogDump
-            | Self::BinlogDumpGtid
-            | Self::TableDump
-            | Self::Clone
-            | Self::SubscribeGroupReplicationStream
-            | Self::Multi => Shape::Opaque,
+            Self::BinlogDump | Self::BinlogDumpGtid | Self::TableDump | Self::Clone | Self::Multi => {
+                Shape::Foreign
+            }
+            Self::SubscribeGroupReplicationStream => Shape::Opaque,
             Self::Sleep
             | Self::InitDb
             | Self::CreateDb
@@ -174,9 +174,9 @@ mod tests {
 
     #[test]
     fn streams_of_other_protocols() {
-        let opaque: Vec<u8> =
-            (0..=0xff).filter(|byte| Command::from_byte(*byte).shape() == Shape::Opaque).collect();
-        assert_eq!(opaque, [0x12, 0x13, 0x1e, 0x20, 0x21, 0xfe]);
+        let of = |shape| (0..=0xff).filter(move |byte| Command::from_byte(*byte).shape() == shape);
+        assert_eq!(of(Shape::Foreign).collect::<Vec<u8>>(), [0x12, 0x13, 0x1e, 0x20, 0xfe]);
+        assert_eq!(of(Shape::Opaque).collect::<Vec<u8>>(), [0x21]);
     }
 
     #[test]

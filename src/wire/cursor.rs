@@ -44,11 +44,6 @@ impl<'a> Cursor<'a> {
         self.array(field).map(u16::from_le_bytes)
     }
 
-    /// A 3-byte integer.
-    pub fn u24(&mut self, field: &'static str) -> Result<u32> {
-        self.array(field).map(|[a, b, c]| u32::from_le_bytes([a, b, c, 0]))
-    }
-
     pub fn u32(&mut self, field: &'static str) -> Result<u32> {
         self.array(field).map(u32::from_le_bytes)
     }
@@ -59,14 +54,22 @@ impl<'a> Cursor<'a> {
 
     /// A length-encoded integer; NULL is an error here.
     pub fn lenenc(&mut self, field: &'static str) -> Result<u64> {
-        match self.u8(field)? {
-            0xfc => self.u16(field).map(u64::from),
-            0xfd => self.u24(field).map(u64::from),
-            0xfe => self.u64(field),
-            found @ (0xfb | 0xff) => {
-                Err(Error::Unexpected { field, expected: "a length-encoded integer", found: found.into() })
-            }
-            small => Ok(small.into()),
+        let Some((value, rest)) = split_lenenc(self.left) else { return Err(self.no_lenenc(field)) };
+        self.left = rest;
+        Ok(value)
+    }
+
+    #[cold]
+    fn no_lenenc(&self, field: &'static str) -> Error {
+        match self.left {
+            [] => Error::Short { field, expected: 1, found: 0 },
+            [first, rest @ ..] => match lenenc_width(*first) {
+                Some(width) => Error::Short { field, expected: width as u64, found: rest.len() },
+                None => {
+                    let (expected, found) = ("a length-encoded integer", (*first).into());
+                    Error::Unexpected { field, expected, found }
+                }
+            },
         }
     }
 
@@ -133,6 +136,32 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// A length-encoded integer and what follows it, where it is whole and one at all.
+#[inline]
+pub fn split_lenenc(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (&first, rest) = bytes.split_first()?;
+    let width = match lenenc_width(first)? {
+        0 => return Some((first.into(), rest)),
+        width => width,
+    };
+    let (number, rest) = rest.split_at_checked(width)?;
+    let mut little = [0; 8];
+    little[..width].copy_from_slice(number);
+    Some((u64::from_le_bytes(little), rest))
+}
+
+/// Bytes behind the first one of a length-encoded integer.
+#[inline]
+fn lenenc_width(first: u8) -> Option<usize> {
+    match first {
+        0..NULL => Some(0),
+        0xfc => Some(2),
+        0xfd => Some(3),
+        0xfe => Some(8),
+        NULL | 0xff => None,
+    }
+}
+
 pub fn put_u24(out: &mut impl BufMut, value: u32) {
     debug_assert!(value < 1 << 24);
     out.put_uint_le(u64::from(value), 3);
@@ -188,7 +217,7 @@ mod tests {
         let mut cursor = Cursor::new(&bytes);
         assert_eq!(cursor.u8("a"), Ok(0x01));
         assert_eq!(cursor.u16("b"), Ok(0x0302));
-        assert_eq!(cursor.u24("c"), Ok(0x06_0504));
+        assert_eq!(cursor.array("c"), Ok([4, 5, 6]));
         assert_eq!(cursor.u32("d"), Ok(0x0a09_0807));
         assert_eq!(cursor.u64("e"), Ok(0x1211_100f_0e0d_0c0b));
         assert_eq!(cursor.end("all"), Ok(()));

@@ -2,8 +2,9 @@
 //!
 //! Sources: MySQL "Protocol::HandshakeResponse41" and "Protocol::SSLRequest", MariaDB "Connection: handshake
 //! response packet". The flags in the packet decide which fields follow, so [`HandshakeResponse::read`]
-//! goes by the client's own flags, not by those of the session. HandshakeResponse320 (MySQL before 4.1) is
-//! refused.
+//! goes by the client's own flags, not by those of the session. It is as lenient as MariaDB 10.11 and MySQL 9.7 both are: the
+//! plugin's name may lack its NUL or be missing, and what stands behind the last field is not looked at.
+//! HandshakeResponse320 (MySQL before 4.1) is refused.
 
 use bytes::BufMut;
 
@@ -61,13 +62,11 @@ impl<'a> HandshakeResponse<'a> {
             .then(|| cursor.nul_terminated("database"))
             .transpose()?
             .filter(|name| !name.is_empty());
-        let plugin =
-            has(Capabilities::PLUGIN_AUTH).then(|| cursor.nul_terminated("plugin name")).transpose()?;
+        let plugin = has(Capabilities::PLUGIN_AUTH).then(|| read_plugin(&mut cursor));
         let attributes = has(Capabilities::CONNECT_ATTRS)
             .then(|| cursor.lenenc_bytes("connection attributes").map(Attributes))
             .transpose()?;
         let zstd_level = has(Capabilities::ZSTD_COMPRESSION).then(|| cursor.u8("zstd level")).transpose()?;
-        end_or_padding(cursor)?;
         Ok(Self { capabilities, max_packet, charset, user, auth, database, plugin, attributes, zstd_level })
     }
 
@@ -193,15 +192,18 @@ fn write_auth(out: &mut impl BufMut, auth: &[u8], capabilities: Capabilities) ->
     Ok(())
 }
 
-/// Some drivers pad their login with NULs, which every server takes; anything else is an error.
-fn end_or_padding(mut cursor: Cursor<'_>) -> Result<()> {
-    let ahead = cursor;
-    if cursor.rest().iter().all(|byte| *byte == 0) { Ok(()) } else { ahead.end("handshake response") }
+/// A name that has no NUL goes on to the end.
+fn read_plugin<'a>(cursor: &mut Cursor<'a>) -> &'a [u8] {
+    match cursor.nul_terminated("plugin name") {
+        Ok(name) => name,
+        Err(_) => cursor.rest(),
+    }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::wire::auth::NATIVE;
     use proptest::prelude::*;
 
     /// The `mariadb` command line 10.11 (libmariadb 3.3.20), user `ed`, database `d1`.
@@ -258,14 +260,32 @@ pub(crate) mod tests {
         }
     }
 
+    /// All of these log in at MariaDB 10.11 and MySQL 9.7; the two at the end are refused.
     #[test]
-    fn padding_is_taken_and_noise_is_not() {
-        assert!(HandshakeResponse::read(&[TRACKING, b"\0\0"].concat()).is_ok());
-        let noise = [TRACKING, b"\0x"].concat();
-        assert_eq!(
-            HandshakeResponse::read(&noise),
-            Err(Error::Trailing { packet: "handshake response", found: 2 })
-        );
+    fn what_servers_take_is_taken() {
+        let attributes = TRACKING.len() - 34;
+        let without = |flags: u32| {
+            let mut login = TRACKING[..attributes].to_vec();
+            login[2] &= !(flags >> 16) as u8;
+            login
+        };
+        let plain = without(Capabilities::CONNECT_ATTRS.base());
+        let nameless = plain.len() - NATIVE.len() - 1;
+        let cases: [(&[u8], Option<&[u8]>); 6] = [
+            (&plain, Some(NATIVE.as_bytes())),
+            (&[&plain, &b"\0\0"[..]].concat(), Some(NATIVE.as_bytes())),
+            (&[&plain, &b"xyz"[..]].concat(), Some(NATIVE.as_bytes())),
+            (&plain[..plain.len() - 1], Some(NATIVE.as_bytes())),
+            (&plain[..nameless], Some(b"")),
+            (&[TRACKING, b"\0x"].concat(), Some(NATIVE.as_bytes())),
+        ];
+        for (bytes, plugin) in cases {
+            assert_eq!(HandshakeResponse::read(bytes).unwrap().plugin, plugin, "{}", bytes.escape_ascii());
+        }
+        let mut broken = TRACKING.to_vec();
+        broken[attributes] += 1;
+        assert!(HandshakeResponse::read(&broken).is_err(), "attributes beyond the end");
+        assert!(HandshakeResponse::read(&TRACKING[..attributes]).is_err(), "no attributes");
     }
 
     #[test]

@@ -21,8 +21,11 @@ pub const EOF: u8 = 0xfe;
 /// The ERR code by which MariaDB marks a progress report, which is not an error and ends nothing.
 pub const PROGRESS: u16 = 0xffff;
 
-/// Longest payload of an EOF; a longer one with its header byte is an OK or a row.
-pub const EOF_MAX: usize = 5;
+/// Bytes of the shortest OK; a shorter packet with an EOF's header byte is an EOF.
+pub const OK_MIN: usize = 7;
+
+/// Bytes of the shortest row that begins with an EOF's header byte, which is a length of 8 bytes; an EOF is shorter.
+pub const EOF_LIMIT: usize = 9;
 
 /// Status flag: session state changes follow.
 const STATE_CHANGED: u16 = 0x4000;

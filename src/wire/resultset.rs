@@ -1,4 +1,4 @@
-//! Result sets: column count, column definitions, text rows; and the request for a local file.
+//! Result sets: column count, column definitions, text rows; and the first byte of the request for a local file.
 //!
 //! Sources: MySQL "Text Resultset", "Column Definition", "LOCAL INFILE Request"; MariaDB "Result set
 //! packets". Binary rows are passed on by the relay and not read. [`TextResultSet`] writes a whole answer,
@@ -36,29 +36,11 @@ pub struct ColumnCount {
 }
 
 impl ColumnCount {
-    /// MySQL (OPTIONAL_RESULTSET_METADATA) says whether definitions follow before the count, MariaDB
-    /// (CACHE_METADATA) after it.
-    pub fn read(payload: &[u8], capabilities: Capabilities) -> Result<Self> {
-        const FIELD: &str = "metadata flag";
-        let mut cursor = Cursor::new(payload);
-        let mut metadata_follows = true;
-        if capabilities.has(Capabilities::OPTIONAL_RESULTSET_METADATA) {
-            metadata_follows = cursor.u8(FIELD)? != 0;
-        }
-        let columns = cursor.lenenc("column count")?;
-        if capabilities.has(Capabilities::MARIADB_CACHE_METADATA) {
-            metadata_follows = cursor.u8(FIELD)? != 0;
-        }
-        cursor.end("column count")?;
-        Ok(Self { columns, metadata_follows })
-    }
-
+    /// With either capability servers say behind the count whether definitions follow; MySQL's page has it in front.
     pub fn write(self, out: &mut impl BufMut, capabilities: Capabilities) {
-        if capabilities.has(Capabilities::OPTIONAL_RESULTSET_METADATA) {
-            out.put_u8(self.metadata_follows.into());
-        }
         put_lenenc(out, self.columns);
-        if capabilities.has(Capabilities::MARIADB_CACHE_METADATA) {
+        let optional = Capabilities::OPTIONAL_RESULTSET_METADATA;
+        if capabilities.has(optional) || capabilities.has(Capabilities::MARIADB_CACHE_METADATA) {
             out.put_u8(self.metadata_follows.into());
         }
     }
@@ -191,26 +173,6 @@ impl<'a> Iterator for TextRow<'a> {
     }
 }
 
-/// The server wants the contents of a file of the client's. The client sends packets of it and an empty one
-/// as its end, or only the empty one to decline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LocalInfile<'a> {
-    pub file: &'a [u8],
-}
-
-impl<'a> LocalInfile<'a> {
-    pub fn read(payload: &'a [u8]) -> Result<Self> {
-        let mut cursor = Cursor::new(payload);
-        cursor.header(LOCAL_INFILE, "local infile request")?;
-        Ok(Self { file: cursor.rest() })
-    }
-
-    pub fn write(self, out: &mut impl BufMut) {
-        out.put_u8(LOCAL_INFILE);
-        out.put_slice(self.file);
-    }
-}
-
 /// Writes a text result set, frames and all: columns first, then rows, then the end.
 #[derive(Debug)]
 #[must_use = "a result set has to be ended"]
@@ -306,16 +268,15 @@ mod tests {
     }
 
     #[test]
-    fn the_metadata_flag_stands_on_either_side() {
-        let count = |columns, metadata_follows| Ok(ColumnCount { columns, metadata_follows });
-        assert_eq!(ColumnCount::read(b"\x03", NONE), count(3, true));
-        assert_eq!(ColumnCount::read(b"\x02\x01", Capabilities::MARIADB_CACHE_METADATA), count(2, true));
-        assert_eq!(
-            ColumnCount::read(b"\x00\x02", Capabilities::OPTIONAL_RESULTSET_METADATA),
-            count(2, false)
-        );
-        assert!(ColumnCount::read(b"\x02", Capabilities::MARIADB_CACHE_METADATA).is_err());
-        assert!(ColumnCount::read(b"\x02\x01", NONE).is_err());
+    fn the_metadata_flag_stands_behind_the_count() {
+        let written = |columns, metadata_follows, capabilities| {
+            let mut out = Vec::new();
+            ColumnCount { columns, metadata_follows }.write(&mut out, capabilities);
+            out
+        };
+        assert_eq!(written(3, true, NONE), b"\x03");
+        assert_eq!(written(2, true, Capabilities::MARIADB_CACHE_METADATA), b"\x02\x01");
+        assert_eq!(written(2, false, Capabilities::OPTIONAL_RESULTSET_METADATA), b"\x02\x00");
     }
 
     #[test]
@@ -358,16 +319,6 @@ mod tests {
         assert_eq!(packets[4], b"\xfe\0\0\x02\0\0\0");
     }
 
-    #[test]
-    fn a_request_for_a_file_names_it() {
-        let request = LocalInfile::read(b"\xfb/x").unwrap();
-        assert_eq!(request.file, b"/x");
-        let mut out = Vec::new();
-        request.write(&mut out);
-        assert_eq!(out, b"\xfb/x");
-        assert!(LocalInfile::read(b"").is_err());
-    }
-
     proptest! {
         #[test]
         fn rows_come_back(row: Vec<Option<Vec<u8>>>) {
@@ -380,7 +331,6 @@ mod tests {
         #[test]
         fn noise_never_panics(bytes: Vec<u8>, capabilities: u64) {
             let _ = ColumnDefinition::read(&bytes, Capabilities(capabilities));
-            let _ = ColumnCount::read(&bytes, Capabilities(capabilities));
             TextRow::new(&bytes).for_each(drop);
         }
     }

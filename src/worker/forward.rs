@@ -15,7 +15,8 @@ use std::task::{Context, Poll};
 use super::Worker;
 use super::roster::{Call, Card};
 use crate::reactor::{Received, Socket};
-use crate::session::dialog::{Dialog, Look, Stop};
+use crate::session::dialog::{Dialog, Look, Shift, Stop};
+use crate::session::restore;
 
 /// Bytes of a next command that are looked at to tell whether its answer depends on the one before.
 pub(super) const PEEK_MAX: usize = 4096;
@@ -88,6 +89,7 @@ impl Waiting {
         self.known = match look.stop {
             None => unread - look.taken,
             Some(Stop::Execute { head: needed } | Stop::Changed { length: needed }) => needed - 1,
+            Some(Stop::Full | Stop::Shifted(_) | Stop::Lost) => 0,
         };
     }
 }
@@ -141,7 +143,7 @@ impl Relay<'_> {
                     return Some(Step::End(Ending::ClientGone));
                 }
             }
-            if !self.dialog.may_speak() || self.dialog.is_untracked() {
+            if !self.may_speak() || self.dialog.is_untracked() {
                 return self.retrack();
             }
             match self.cn.poll_sent(cx) {
@@ -150,8 +152,8 @@ impl Relay<'_> {
                 // What the CN said last may explain it, and is still to be read.
                 Poll::Ready(Err(_)) => return None,
             }
-            if self.flow.client.stop.is_some() {
-                if self.replace_head().is_none() {
+            if let Some(stop) = self.flow.client.stop {
+                if self.replace(stop).is_none() {
                     return Some(Step::End(Ending::Unreadable));
                 }
                 continue;
@@ -172,6 +174,12 @@ impl Relay<'_> {
             self.flow.client.after(&look, unread);
             self.count_client(&look, look.taken);
         }
+    }
+
+    /// Whether there is a place for commands of the client's. One that had none waits until there is for several.
+    #[inline]
+    fn may_speak(&self) -> bool {
+        self.dialog.may_speak() && (self.flow.client.stop != Some(Stop::Full) || self.dialog.may_go_on())
     }
 
     #[inline]
@@ -228,10 +236,21 @@ impl Relay<'_> {
         }
     }
 
-    /// Sends the CN what stands in the place of the head of the client's next frame.
+    /// Sends the CN what stands in the place of what the client sent.
     #[cold]
-    fn replace_head(&mut self) -> Option<()> {
-        let Some(Stop::Execute { head }) = std::mem::take(&mut self.flow.client).stop else { return None };
+    fn replace(&mut self, stop: Stop) -> Option<()> {
+        self.flow.client = Waiting::default();
+        match stop {
+            Stop::Execute { head } => self.replace_head(head),
+            Stop::Shifted(shift) if shift.left > 0 => self.pass_shifted(shift),
+            Stop::Shifted(shift) => self.begin_shifted(shift),
+            Stop::Full => Some(()),
+            Stop::Changed { .. } | Stop::Lost => None,
+        }
+    }
+
+    /// The head of the client's next frame.
+    fn replace_head(&mut self, head: usize) -> Option<()> {
         let mut bytes = self.client.peek(head);
         let needed = self.dialog.execute_needs(&bytes);
         if needed > head {
@@ -242,6 +261,38 @@ impl Relay<'_> {
         self.client.read_into(&mut bytes, head);
         let mut look = Look::default();
         self.cn.start_send(self.dialog.execute(&bytes, &mut look).ok()?);
+        self.flow.client.stop = look.stop;
+        self.count_client(&look, head);
+        Some(())
+    }
+
+    /// What belongs to the present frame of a packet whose frames are shifted.
+    fn pass_shifted(&mut self, mut shift: Shift) -> Option<()> {
+        let mut look = Look::default();
+        self.client.look(|chunk| {
+            let here = chunk.len().min(shift.left);
+            shift.left -= here;
+            self.dialog.look_at_client(&chunk[..here], &mut look);
+        });
+        self.cn.forward(self.client, look.taken);
+        self.flow.client.stop = Some(Stop::Shifted(shift));
+        self.count_client(&look, look.taken);
+        Some(())
+    }
+
+    /// The head of its next one.
+    fn begin_shifted(&mut self, shift: Shift) -> Option<()> {
+        let (head, unread) = (shift.head(), self.client.unread());
+        if unread < head {
+            self.flow.client = Waiting { known: head - 1, stop: Some(Stop::Shifted(shift)) };
+            return Some(());
+        }
+        let (mut bytes, mut look) = (Vec::with_capacity(head), Look::default());
+        self.client.read_into(&mut bytes, head);
+        self.dialog.look_at_client(&bytes, &mut look);
+        let (bytes, shift) = shift.next(&bytes).ok()?;
+        self.cn.start_send(bytes);
+        self.flow.client.stop = shift.map(Stop::Shifted);
         self.count_client(&look, head);
         Some(())
     }
@@ -274,6 +325,15 @@ impl Relay<'_> {
             // It has moved meanwhile.
             Call::Evict { .. } => {
                 self.card.call.set(Call::None);
+                None
+            }
+            Call::Rehearse => {
+                if self.dialog.idle() {
+                    let rehearsal =
+                        self.dialog.watched().and_then(|watched| restore::rehearsal(&watched.state));
+                    self.card.tell_rehearsal(&self.worker.reactor, rehearsal);
+                    self.card.call_off();
+                }
                 None
             }
             Call::HandOver => {

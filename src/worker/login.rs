@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use super::Worker;
 use super::approach::{Approached, Passed, abandon, approach, leave, timed_out};
 use super::leg::{Leg, LegError};
-use super::migrate::converse;
+use super::migrate::{TalkError, converse};
 use super::roster::{Bearer, Card};
 use super::tunnel;
 use crate::ident::CnSlot;
@@ -28,7 +28,7 @@ use crate::session::hold::Hold;
 use crate::session::login::{ClientLogin, ClientStep, CnAuth, CnLogin, CnStep, Credential, Proof, Speaker};
 use crate::session::refusal::Refusal;
 use crate::session::state::State;
-use crate::session::tracking;
+use crate::session::tracking::{self, Wishes};
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::SALT;
 use crate::wire::status::Status;
@@ -58,6 +58,13 @@ enum Failure {
     CnRefused(Vec<u8>),
     /// The client is gone.
     ClientGone,
+}
+
+/// What came of the login at one CN.
+enum Attempt {
+    Seated(Box<Seated>),
+    /// Another CN may be tried.
+    Passed(Refusal),
 }
 
 impl From<Refusal> for Failure {
@@ -109,7 +116,7 @@ impl Driver<'_> {
         let payload = self.read_client().await?;
         let login = ClientLogin::read(&payload, &self.picture.face)?;
         self.capabilities = login.capabilities;
-        // Servers let a login with a broken attribute in, so it only ends the labels.
+        // Servers read no more of the attributes than how long all of them are, so a broken one only ends the labels.
         let attributes = login.attributes().into_iter().flat_map(|all| all.iter()).map_while(Result::ok);
         let identity = Identity::read(&login.user, attributes, &self.picture.view)
             .map_err(|error| Refusal::Route { cause: error.to_string() })?;
@@ -118,7 +125,7 @@ impl Driver<'_> {
         let credential = match users.get(&identity.user) {
             Some(user) => {
                 let host = self.card.client.host();
-                let step = login.verify(&salt, user, &identity.user, &host);
+                let step = login.verify(&salt, &fresh_salt()?, user, &identity.user, &host);
                 Credential::Proof(self.prove(step).await?)
             }
             None => {
@@ -142,7 +149,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Approaches CNs in the order of routing until one answers, or the attempts are used up.
+    /// Tries CNs in the order of routing until one lets the session in, or the attempts are used up.
     async fn find_seat(
         &mut self,
         login: ClientLogin,
@@ -154,29 +161,56 @@ impl Driver<'_> {
             let (cn, seat) = self.choose(&group, &tried)?;
             let hold = self.lasting_hold(&cn, &identity, credential);
             let cn_login = CnLogin::new(&login, identity.cn_user(cn.flavour), credential.clone());
-            let cn_login = cn_login.tracked(hold.is_none());
-            let limits = &self.picture.login;
-            match approach(&self.worker.reactor, limits, &cn, cn_login).await {
-                Ok(approached) => {
-                    let schema = login.database.as_deref();
-                    let seated = self.take_seat(cn, seat, approached, hold, schema).await?;
+            let attempt = self.attempt(&cn, seat, cn_login.tracked(hold.is_none()), hold, &login).await?;
+            let refusal = match attempt {
+                Attempt::Seated(seated) => {
                     self.card.group.replace(Some(Arc::new(group)));
                     if hold.is_none() {
                         self.card.passport.replace(Some(Arc::new(Passport { login, identity })));
                     }
-                    return Ok(seated);
+                    return Ok(*seated);
                 }
-                Err(Passed { refusal, failure }) => {
-                    info!(cn = &*cn.id, "a login is turned away: {refusal}");
-                    if let Some(failure) = failure {
-                        self.worker.report_failure(cn.slot, failure);
+                Attempt::Passed(refusal) => refusal,
+            };
+            info!(cn = &*cn.id, "a login is turned away: {refusal}");
+            tried.push(cn.slot);
+            let others = route::candidates(&self.view(), &group, &tried).is_ok();
+            if !others || tried.len() >= self.picture.login.attempts as usize {
+                return Err(refusal.into());
+            }
+        }
+    }
+
+    /// Tries one CN. It may be passed over for another one as long as the client has heard nothing of it: until it has answered
+    /// the login, and to its end where corelane answers for the client.
+    async fn attempt(
+        &mut self,
+        cn: &Arc<Cn>,
+        seat: Seat,
+        cn_login: CnLogin<'_>,
+        hold: Option<Hold>,
+        login: &ClientLogin,
+    ) -> Result<Attempt, Failure> {
+        let answers_for_client = cn_login.has_proof();
+        match approach(&self.worker.reactor, &self.picture.login, cn, cn_login).await {
+            Ok(approached) => {
+                let schema = login.database.as_deref();
+                match self.take_seat(cn.clone(), seat, approached, hold, schema).await {
+                    Ok(seated) => Ok(Attempt::Seated(Box::new(seated))),
+                    Err(Failure::Refused(lost @ (Refusal::CnLost { .. } | Refusal::CnTracking { .. })))
+                        if answers_for_client =>
+                    {
+                        self.card.cn.replace(None);
+                        Ok(Attempt::Passed(lost))
                     }
-                    tried.push(cn.slot);
-                    let others = route::candidates(&self.view(), &group, &tried).is_ok();
-                    if !others || tried.len() >= self.picture.login.attempts as usize {
-                        return Err(refusal.into());
-                    }
+                    Err(failure) => Err(failure),
                 }
+            }
+            Err(Passed { refusal, failure }) => {
+                if let Some(failure) = failure {
+                    self.worker.report_failure(cn.slot, failure);
+                }
+                Ok(Attempt::Passed(refusal))
             }
         }
     }
@@ -235,8 +269,8 @@ impl Driver<'_> {
                 ok
             }
             None => match self.track(&leg, &auth, &ok, schema).await {
-                Ok((watched, shown)) => {
-                    dialog.watch(Watch::On(Box::new(watched)));
+                Ok((watch, shown)) => {
+                    dialog.watch(watch);
                     shown
                 }
                 Err(cause) => {
@@ -262,17 +296,36 @@ impl Driver<'_> {
         auth: &CnAuth,
         ok: &[u8],
         schema: Option<&[u8]>,
-    ) -> Result<(Watched, Vec<u8>), String> {
+    ) -> Result<(Watch, Vec<u8>), String> {
         let (cn, client) = (auth.capabilities, self.capabilities);
         let limit = self.picture.login.cn_timeout;
-        let script = tracking::script(auth.mariadb);
-        let asked = converse(self.worker, &leg.socket, script, cn, limit).await;
-        let asked = asked.map_err(|cause| cause.to_string())?;
+        let asked = match converse(self.worker, &leg.socket, tracking::script(auth.mariadb), cn, limit).await
+        {
+            Err(TalkError::Wrong(refused)) if tracking::wants_password(&refused) => {
+                return self.leave_untracked(leg, auth, ok).await;
+            }
+            asked => asked.map_err(|cause| cause.to_string())?,
+        };
         let beginning = tracking::learn(asked).map_err(|cause| cause.to_string())?;
         let shown =
             tracking::rewrite(ok, cn, client, &beginning.wishes).map_err(|cause| cause.to_string())?;
         let state = State::new(cn, auth.mariadb, beginning, schema);
-        Ok((Watched::new(state, client, cn), shown.unwrap_or_else(|| ok.to_vec())))
+        let watched = Watched::new(state, client, cn);
+        Ok((Watch::On(Box::new(watched)), shown.unwrap_or_else(|| ok.to_vec())))
+    }
+
+    /// The user's password has expired, so the CN answers nothing before there is another one, which corelane would not know. MariaDB
+    /// obeys SET all the same, so what was asked of it is taken back.
+    async fn leave_untracked(&self, leg: &Leg, auth: &CnAuth, ok: &[u8]) -> Result<(Watch, Vec<u8>), String> {
+        let (cn, client) = (auth.capabilities, self.capabilities);
+        let limit = self.picture.login.cn_timeout;
+        match converse(self.worker, &leg.socket, tracking::untrack(client), cn, limit).await {
+            Ok(_) | Err(TalkError::Wrong(_)) => {}
+            Err(broken) => return Err(broken.to_string()),
+        }
+        let shown = tracking::rewrite(ok, cn, client, &Wishes::everything());
+        let shown = shown.map_err(|cause| cause.to_string())?;
+        Ok((Watch::Off(Hold::ChangedUser), shown.unwrap_or_else(|| ok.to_vec())))
     }
 
     /// The time that CNs take is not the client's.

@@ -4,10 +4,13 @@
 //!
 //! 1. [`Movers::order`] takes it down, and [`open`] logs a fresh leg in at the other CN, a bounded number at a time, if what it
 //!    was ordered for is still so. The session goes on meanwhile and knows nothing of it.
-//! 2. The leg is put on the session's card as an [`Offer`]. The session's relay takes it up at its first quiet moment, when its next
+//! 2. Where nothing has to be asked of the old CN, [`rehearse`] has the leg go through the restore of the session as it is at that
+//!    moment, in a transaction or not.
+//! 3. The leg is put on the session's card as an [`Offer`]. The session's relay takes it up at its first quiet moment, when its next
 //!    command is here, or else after it has been silent for some time.
-//! 3. [`carry_over`] asks the old CN for what only it knows, restores the session at the new one in one burst and checks
-//!    every answer. Then the tunnel puts the new leg in the old one's place.
+//! 4. [`carry_over`] finds that the restore is still the one that was rehearsed, and that is all; a session that has changed
+//!    since stays, and gets a leg without a rehearsal. Else it asks the old CN for what only it knows, restores the session at the
+//!    new one in one burst and checks every answer. Then the tunnel puts the new leg in the old one's place.
 //!
 //! What has to be asked and restored, and whether the answers are right, is for [`crate::session::restore`] to say.
 //!
@@ -29,7 +32,7 @@ use super::approach::{Approached, abandon, approach, leave};
 use super::flag::Flag;
 use super::leg::Leg;
 use super::login::Passport;
-use super::offer::{Candidate, Offer, Outcome, Stays};
+use super::offer::{Candidate, Offer, Outcome, Rehearsal, Rehearsed, Stays};
 use super::roster::{Call, Card};
 use crate::mailbox::message::Event;
 use crate::reactor::{Received, Socket};
@@ -38,7 +41,8 @@ use crate::session::dialog::Dialog;
 use crate::session::hold::Hold;
 use crate::session::login::{CnLogin, CnStep, Credential, Proof};
 use crate::session::restore;
-use crate::session::script::{Results, Script};
+use crate::session::script::{Results, Script, ScriptError};
+use crate::session::state::State;
 use crate::session::tracking;
 use crate::wire::capability::Capabilities;
 use crate::wire::frame::PacketReader;
@@ -50,6 +54,11 @@ const ORDERS_MAX: usize = 1 << 17;
 /// Legs that are logged in and wait for sessions, when another is opened for a session that is held at that moment. One that is
 /// not held takes its leg soon, and is not counted against it.
 const OFFERS_MAX: u32 = 256;
+/// How long a session that is busy is waited for to tell what a rehearsal has to restore.
+const REHEARSAL_LIMIT: Duration = Duration::from_millis(100);
+/// For so long an answer proves that a CN is well; after that it is asked once more before a session goes there. A login trusts a
+/// probe for as long.
+const PROVEN_FOR: Duration = Duration::from_secs(1);
 /// Bytes of the longest answer to a question of ours.
 const ANSWER_MAX: usize = 16 << 20;
 /// How long a CN that a session shall leave may take to answer before the session counts as lost with it. A move is given up
@@ -221,14 +230,28 @@ impl Movers {
 
 /// A move from its turn to its end.
 async fn conduct(worker: &Rc<Worker>, order: &Move, turn: Turn) -> Outcome {
+    match attempt(worker, order, turn, true).await {
+        Err(Stays::Changed) => {
+            let turn = Movers::turn(worker, false).await;
+            attempt(worker, order, turn, false).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn attempt(worker: &Rc<Worker>, order: &Move, turn: Turn, with_rehearsal: bool) -> Outcome {
     if let Some(over) = order.is_over(worker) {
         return Err(over);
     }
     let passport = order.card.passport.borrow().clone().zip(order.card.proof());
     let (passport, proof) = passport.ok_or_else(Stays::ended)?;
-    let opened = open(worker, &passport, proof, order.to.clone()).await;
+    let mut candidate = open(worker, &passport, proof, order.to.clone()).await.map_err(Stays::Failed)?;
+    if with_rehearsal && let Err(cause) = rehearse(worker, &order.card, &mut candidate).await {
+        leave(&worker.reactor, candidate.socket);
+        return Err(Stays::Failed(CarryError::New(cause).to_string()));
+    }
     drop(turn);
-    let offer = Rc::new(Offer::new(opened.map_err(Stays::Failed)?));
+    let offer = Rc::new(Offer::new(candidate));
     if let Some(over) = order.is_over(worker) {
         withdraw(worker, &offer);
         return Err(over);
@@ -238,6 +261,26 @@ async fn conduct(worker: &Rc<Worker>, order: &Move, turn: Turn) -> Outcome {
     order.card.offer.replace(None);
     withdraw(worker, &offer);
     outcome
+}
+
+/// Restores the session on the leg as it is now, if it can tell.
+async fn rehearse(worker: &Rc<Worker>, card: &Card, candidate: &mut Candidate) -> Result<(), TalkError> {
+    let rehearsal = Rc::new(Rehearsal::default());
+    card.rehearsal.replace(Some(rehearsal.clone()));
+    card.call(&worker.reactor, Call::Rehearse);
+    if !card.is_alive() {
+        card.tell_rehearsal(&worker.reactor, None);
+    }
+    let told = worker.reactor.until(Instant::now() + REHEARSAL_LIMIT, rehearsal.told()).await;
+    card.rehearsal.replace(None);
+    card.call_off();
+    let Some(script) = told.flatten() else { return Ok(()) };
+    let limit = worker.migration().restore_timeout;
+    let spoken = candidate.capabilities;
+    let results = converse(worker, &candidate.socket, script.clone(), spoken, limit).await?;
+    candidate.rehearsed = Some(Rehearsed { script, results });
+    candidate.answered_at = Instant::now();
+    Ok(())
 }
 
 /// Calls the session, again when it has been silent for long enough, and waits until it has moved or could not.
@@ -300,7 +343,7 @@ fn conclude(worker: &Rc<Worker>, order: &Move, outcome: Outcome) {
 fn rest(worker: &Worker, card: &Card, why: &Stays) -> Option<Duration> {
     let migration = worker.migration();
     match why {
-        Stays::CalledOff(_) => None,
+        Stays::CalledOff(_) | Stays::Changed => None,
         Stays::Held(_) => {
             worker.counters.moves.held_back.add(1);
             Some(migration.back_off)
@@ -370,7 +413,8 @@ pub(super) async fn open(
         leave(&worker.reactor, socket);
         return Err(format!("CN {} does not track sessions: {cause}", cn.id));
     }
-    Ok(Candidate { cn, socket, seat, capabilities, status })
+    let answered_at = Instant::now();
+    Ok(Candidate { cn, socket, seat, capabilities, status, answered_at, rehearsed: None })
 }
 
 /// The words of an ERR.
@@ -389,7 +433,7 @@ pub(super) enum TalkError {
     Broken(String),
     /// Every answer came, and one was wrong.
     #[error("{0}")]
-    Wrong(String),
+    Wrong(ScriptError),
 }
 
 /// Sends a script in one burst and takes all its answers.
@@ -401,7 +445,7 @@ pub(super) async fn converse(
     limit: Duration,
 ) -> Result<Results, TalkError> {
     let mut bytes = Vec::new();
-    script.write(&mut bytes);
+    script.write(&mut bytes, capabilities);
     let mut answers = script.answers(capabilities);
     let talk = async {
         std::future::poll_fn(|cx| socket.poll_sent(cx)).await.map_err(broken)?;
@@ -428,7 +472,7 @@ pub(super) async fn converse(
     };
     let talked = worker.reactor.until(Instant::now() + limit, talk).await;
     talked.unwrap_or_else(|| Err(TalkError::Broken(format!("no answer within {limit:?}"))))?;
-    answers.finish().map_err(|cause| TalkError::Wrong(cause.to_string()))
+    answers.finish().map_err(TalkError::Wrong)
 }
 
 fn broken(errno: i32) -> TalkError {
@@ -446,6 +490,8 @@ pub(super) enum CarryError {
     New(TalkError),
     #[error("the CN where it should go speaks differently")]
     Differs,
+    #[error("it has changed since the rehearsal")]
+    Changed,
     #[error("the CN where it is took {0:?} to tell what only it knows")]
     Slow(Duration),
 }
@@ -455,7 +501,7 @@ pub(super) async fn carry_over(
     worker: &Worker,
     dialog: &mut Dialog,
     old: Option<&Socket>,
-    candidate: &Candidate,
+    candidate: &mut Candidate,
 ) -> Result<(), CarryError> {
     let spoken = dialog.watched().map(|watched| watched.cn);
     if spoken != Some(candidate.capabilities) {
@@ -481,15 +527,36 @@ pub(super) async fn carry_over(
     };
     let script = restore::restore(quiet.state(), asked).map_err(CarryError::Held)?;
     let mut status = candidate.status;
-    if !script.is_empty() {
+    if let Some(rehearsed) = candidate.rehearsed.take() {
+        if rehearsed.script != script {
+            return Err(CarryError::Changed);
+        }
+        prove(worker, candidate, limit).await?;
+        status = rehearsed.results.status.unwrap_or(status);
+        settle(quiet.state_mut(), rehearsed.results)?;
+    } else if script.is_empty() {
+        prove(worker, candidate, limit).await?;
+    } else {
         let restored = converse(worker, &candidate.socket, script, capabilities, limit).await;
         let results = restored.map_err(CarryError::New)?;
-        status = results.status;
-        let settled = restore::settle(quiet.state_mut(), results);
-        settled.map_err(|cause| CarryError::New(TalkError::Wrong(cause.to_string())))?;
+        status = results.status.unwrap_or(status);
+        settle(quiet.state_mut(), results)?;
     }
     quiet.settle(status);
     Ok(())
+}
+
+/// Asks a CN that has not answered for some time whether it still does.
+async fn prove(worker: &Worker, candidate: &Candidate, limit: Duration) -> Result<(), CarryError> {
+    if candidate.answered_at.elapsed() > PROVEN_FOR {
+        let (socket, spoken) = (&candidate.socket, candidate.capabilities);
+        converse(worker, socket, restore::proof(), spoken, limit).await.map_err(CarryError::New)?;
+    }
+    Ok(())
+}
+
+fn settle(state: &mut State, results: Results) -> Result<(), CarryError> {
+    restore::settle(state, results).map_err(|cause| CarryError::New(TalkError::Wrong(cause)))
 }
 
 /// How a leg that should be silent has ended while nobody used it.

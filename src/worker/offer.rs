@@ -1,14 +1,16 @@
-//! Another CN offered to a session: a leg that is logged in and waits, and what became of it.
+//! Another CN offered to a session: a leg that is logged in and waits, and what became of it. Before that the session may have told
+//! what it would have restored, and the leg may have been through it: then nothing is left to be done when the session takes it.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::flag::Flag;
 use crate::metrics::Seat;
 use crate::reactor::{Reactor, Socket};
 use crate::route::Cn;
+use crate::session::script::{Results, Script};
 use crate::wire::capability::Capabilities;
 use crate::wire::status::Status;
 
@@ -19,6 +21,36 @@ pub struct Candidate {
     pub seat: Seat,
     pub capabilities: Capabilities,
     pub status: Status,
+    /// When the CN answered last.
+    pub answered_at: Instant,
+    pub rehearsed: Option<Rehearsed>,
+}
+
+/// A restore that a leg has been through, and every answer was right.
+#[derive(Debug)]
+pub struct Rehearsed {
+    pub script: Script,
+    pub results: Results,
+}
+
+/// The question what a session would have restored now.
+#[derive(Debug, Default)]
+pub struct Rehearsal {
+    script: RefCell<Option<Script>>,
+    told: Flag,
+}
+
+impl Rehearsal {
+    /// The session's answer; none if a rehearsal is no use.
+    pub fn tell(&self, reactor: &Reactor, script: Option<Script>) {
+        self.script.replace(script);
+        self.told.raise(reactor);
+    }
+
+    pub async fn told(&self) -> Option<Script> {
+        self.told.raised().await;
+        self.script.take()
+    }
 }
 
 impl fmt::Debug for Candidate {
@@ -39,6 +71,9 @@ pub enum Stays {
     /// What the order was for is no longer so.
     #[error("{0}")]
     CalledOff(String),
+    /// It is no longer as it was at the rehearsal.
+    #[error("its state has changed while it was on the move")]
+    Changed,
     #[error("{0}")]
     Failed(String),
 }

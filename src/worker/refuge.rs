@@ -199,8 +199,8 @@ impl Stranded<'_> {
     async fn carry_to(&mut self, refuge: Arc<Cn>) -> Result<Candidate, String> {
         let passport = self.card.passport.borrow().clone().zip(self.card.proof());
         let (passport, proof) = passport.ok_or_else(|| Hold::RelayLogin.why().to_owned())?;
-        let candidate = open(self.worker, &passport, proof, refuge).await?;
-        match carry_over(self.worker, self.dialog, None, &candidate).await {
+        let mut candidate = open(self.worker, &passport, proof, refuge).await?;
+        match carry_over(self.worker, self.dialog, None, &mut candidate).await {
             Ok(()) => Ok(candidate),
             Err(cause) => {
                 leave(&self.worker.reactor, candidate.socket);

@@ -13,7 +13,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::login::Passport;
-use super::offer::{Offer, Stays};
+use super::offer::{Offer, Rehearsal, Stays};
 use crate::ident::{CnSlot, SessionId, WorkerId};
 use crate::mailbox::message::{CensusRow, SessionRow};
 use crate::net::Peer;
@@ -22,6 +22,7 @@ use crate::route::{Cn, Group};
 use crate::session::dialog::Dialog;
 use crate::session::hold::Hold;
 use crate::session::login::{Proof, Standing};
+use crate::session::script::Script;
 use crate::session::user::Users;
 
 /// Ids of sessions abroad that are kept without a look at whether those still live.
@@ -73,6 +74,8 @@ pub struct Bearer {
 pub enum Call {
     #[default]
     None,
+    /// To tell what it would have restored now: the card holds the question.
+    Rehearse,
     /// The card holds an offer of another CN. `silent_after`: without waiting for the client's next command, as long as it has
     /// sent no more than these.
     Move { silent_after: Option<u64> },
@@ -88,7 +91,7 @@ impl Call {
     /// A call takes the place of one of no higher rank.
     fn rank(self) -> u8 {
         match self {
-            Self::None | Self::Move { .. } | Self::HandOver => 0,
+            Self::None | Self::Rehearse | Self::Move { .. } | Self::HandOver => 0,
             Self::Evict { .. } => 1,
             Self::Kill => 2,
         }
@@ -120,6 +123,7 @@ pub struct Card {
     pub call: Cell<Call>,
     /// The CN that it shall move to, from the order on to the end of it.
     pub leaving: Cell<Option<CnSlot>>,
+    pub rehearsal: RefCell<Option<Rc<Rehearsal>>>,
     pub offer: RefCell<Option<Rc<Offer>>>,
     pub hand_to: Cell<WorkerId>,
     /// Why it was called to end with its CN's drain.
@@ -182,6 +186,7 @@ impl Card {
             silence: Cell::default(),
             call: Cell::default(),
             leaving: Cell::default(),
+            rehearsal: RefCell::default(),
             offer: RefCell::default(),
             hand_to: Cell::new(WorkerId(0)),
             evicted: RefCell::new("".into()),
@@ -285,8 +290,16 @@ impl Card {
     /// The session has ended, or lives elsewhere from now on: nobody is called any more.
     pub fn retire(&self, reactor: &Reactor) {
         self.waker.replace(None);
+        self.tell_rehearsal(reactor, None);
         if let Some(offer) = self.offer.take() {
             offer.settle(reactor, Err(Stays::ended()));
+        }
+    }
+
+    /// Answers what the session would have restored now, if that was asked.
+    pub fn tell_rehearsal(&self, reactor: &Reactor, script: Option<Script>) {
+        if let Some(rehearsal) = self.rehearsal.take() {
+            rehearsal.tell(reactor, script);
         }
     }
 

@@ -235,7 +235,8 @@ impl Tunnel<'_> {
     async fn take_offer(&mut self) -> Result<(), Ending> {
         self.card.call_off();
         let offer = self.card.offer.borrow().clone();
-        let Some((offer, candidate)) = offer.and_then(|offer| Some((offer.clone(), offer.take()?))) else {
+        let Some((offer, mut candidate)) = offer.and_then(|offer| Some((offer.clone(), offer.take()?)))
+        else {
             return Ok(());
         };
         if candidate.cn.slot == self.cn.slot || !self.worker.still_takes(&candidate.cn) {
@@ -245,7 +246,7 @@ impl Tunnel<'_> {
             return Ok(());
         }
         let began = Instant::now();
-        let carried = carry_over(self.worker, &mut self.dialog, Some(&self.cn_socket), &candidate).await;
+        let carried = carry_over(self.worker, &mut self.dialog, Some(&self.cn_socket), &mut candidate).await;
         let outcome = match &carried {
             Ok(()) => {
                 self.go_on_with(candidate);
@@ -253,7 +254,10 @@ impl Tunnel<'_> {
             }
             Err(cause) => {
                 leave(&self.worker.reactor, candidate.socket);
-                Err(Stays::Failed(cause.to_string()))
+                Err(match cause {
+                    CarryError::Changed => Stays::Changed,
+                    cause => Stays::Failed(cause.to_string()),
+                })
             }
         };
         offer.settle(&self.worker.reactor, outcome);

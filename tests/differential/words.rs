@@ -242,6 +242,7 @@ pub const VARIABLES: &[Words] = &[
     ("SET @{v} = NULL", &["user_variable"]),
     ("SET @{v} = CAST('2024-02-29 01:02:03.5' AS DATETIME(1))", &["user_variable"]),
     ("SET @{v} = CAST(12.500 AS DECIMAL(20,10))", &["user_variable"]),
+    ("SET @{v} = CAST(-{n} AS DECIMAL(20,0))", &["user_variable"]),
     ("SET @{v} = TRUE, @`{v} 2` = 'quoted'", &["user_variable"]),
     ("SET @{v} := REPEAT('v', {n})", &["user_variable"]),
     ("SET @{v} = (SELECT MAX(id) FROM t1)", &["user_variable"]),

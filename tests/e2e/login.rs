@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 
 use crate::house::{
-    LoginAs, Proxy, RawClient, Round, ScriptedCn, cluster, cn_toml, connect, driver_error, driver_opts,
-    err_of, err_packet, frames, greet, read_frame, run, wait_until,
+    Can, Com, LoginAs, OK, Proxy, RawClient, Round, ScriptedCn, cluster, cn_toml, connect, driver_error,
+    driver_opts, err_of, err_packet, frames, greet, one_row, read_frame, run, short_text, wait_until,
 };
 
 const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "" };
@@ -84,6 +84,71 @@ fn a_known_user_logs_in_by_its_hash_alone() {
     assert_eq!(login_column(&proxy), "known");
 }
 
+/// What a CN answers to the questions of corelane about its tracking.
+fn tracking_row() -> Vec<u8> {
+    one_row(&["1", "autocommit", "0", "", "utf8mb4", "utf8mb4", "utf8mb4_general_ci"])
+}
+
+/// MySQL from 8.0.23 on reads the number of attributes before the text of each query.
+#[test]
+fn a_known_user_logs_in_where_queries_have_attributes() {
+    let cn = ScriptedCn::answering_as(Can::SESSION_TRACK | Can::QUERY_ATTRIBUTES, |command| {
+        Some(match command.strip_prefix(b"\x03\x00\x01") {
+            Some(text) if text.starts_with(b"SELECT @@session_track") => tracking_row(),
+            Some(b"SELECT 1") => one_row(&["1"]),
+            Some(_) => frames(1, OK),
+            None => frames(1, &err_packet(1835, "HY000", "Malformed communication packet.")),
+        })
+    });
+    let known = "data = \"d\"\n[[user]]\nname = \"app\"\npassword = \"secret\"\n";
+    let proxy = Proxy::start(&(cn_toml("cn1", &cn.address(), "", 1) + known));
+    proxy.wait_state("cn1", "working");
+    let mut client = RawClient::dial(proxy.port);
+    client.capabilities |= Can::QUERY_ATTRIBUTES;
+    client.log_in(&APP).unwrap();
+    client.command(Com::QUERY, b"\x00\x01SELECT 1");
+    assert_eq!(short_text(&client.rows().unwrap()[0]), "1");
+    assert_eq!(proxy.ctl("SHOW SESSIONS")[0]["hold"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_known_user_whose_password_has_expired_can_change_it() {
+    let mut house = connect(cluster()[0].port, "app", "secret");
+    let tables = one_cn() + "data = \"d\"\n[[user]]\nname = \"old\"\npassword = \"secret\"\n";
+    let proxy = Proxy::start(&tables);
+    let old = LoginAs { user: "old", ..APP };
+    for capabilities in [Can::USUAL, Can::USUAL | Can::SESSION_TRACK] {
+        house.query_drop("CREATE OR REPLACE USER old@'%' IDENTIFIED BY 'secret' PASSWORD EXPIRE").unwrap();
+        let mut answers = [cluster()[0].port, proxy.port].map(|port| {
+            let mut client = RawClient::dial(port);
+            client.capabilities = capabilities;
+            let mut answers = vec![client.log_in(&old).unwrap()];
+            let texts = [
+                "DO 1",
+                "SET PASSWORD = PASSWORD('secret')",
+                "SET NAMES latin1",
+                "SET sql_mode = ''",
+                "DO 1",
+            ];
+            for text in texts {
+                client.command(Com::QUERY, text.as_bytes());
+                answers.push(client.packet());
+            }
+            house.query_drop("ALTER USER old@'%' PASSWORD EXPIRE").unwrap();
+            (answers, client)
+        });
+        let [(direct, _), (through, client)] = &mut answers;
+        assert_eq!(through, direct);
+        assert_eq!(err_of(&through[1]).unwrap_err().code, 1820);
+        assert_eq!(proxy.ctl("SHOW SESSIONS")[0]["hold"], "changed_user");
+        client.command(Com::RESET_CONNECTION, b"");
+        assert_eq!(client.packet()[0], 0);
+        drop(answers);
+        wait_until("it has left", Duration::from_secs(5), || proxy.ctl("SHOW SESSIONS").is_empty());
+    }
+    house.query_drop("DROP USER old@'%'").unwrap();
+}
+
 #[test]
 fn a_wrong_password_gives_one_err_by_relay() {
     one_access_denied(&Proxy::start(&one_cn()), "app");
@@ -92,6 +157,21 @@ fn a_wrong_password_gives_one_err_by_relay() {
 #[test]
 fn a_wrong_password_gives_one_err_to_a_known_user() {
     one_access_denied(&Proxy::start(&known("password = \"secret\"")), "app");
+}
+
+/// A wrong answer to the greeting, from a user who is known or not: each is asked again before it is denied.
+#[test]
+fn a_wrong_password_does_not_tell_who_is_known() {
+    let proxy = Proxy::start(&known("password = \"secret\""));
+    let questions = ["app", "root", "nobody"].map(|user| {
+        let mut client = RawClient::dial(proxy.port);
+        let question = client.begin_login(&LoginAs { user, password: "wrong", database: "" }).unwrap();
+        let (plugin, salt) = question.split_at(question.len() - 21);
+        assert!(salt[..20].iter().all(u8::is_ascii_graphic) && salt[20] == 0, "{user}: {salt:?}");
+        client.answer_switch(&question, "wrong");
+        (plugin.to_vec(), err_of(&client.packet()).unwrap_err().code)
+    });
+    assert_eq!(questions, ["", "", ""].map(|_| (b"\xfemysql_native_password\0".to_vec(), 1045)));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 
 use crate::house::{
-    Can, Com, LoginAs, Mariadb, Proxy, RawClient, cluster, cn_toml, connect, driver_error, err_of, frames,
-    number, short_text, wait_until,
+    Can, Com, Extended, LoginAs, Mariadb, Proxy, RawClient, cluster, cn_toml, connect, driver_error, err_of,
+    frames, number, short_text, wait_until,
 };
 
 const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "" };
@@ -74,6 +74,137 @@ fn a_session_takes_its_state_along() {
     }
     assert_ne!(cn_id(&mut client), first, "it is another session of the server");
     assert_eq!(client.connection_id(), id);
+}
+
+/// A raw client of a table `travel.<name> (a INT)` of its own, with MariaDB's extended capabilities.
+fn raw(proxy: &Proxy, table: &str, extended: u32) -> RawClient {
+    let mut house = connect(proxy.port, "app", "secret");
+    house.query_drop("CREATE DATABASE IF NOT EXISTS travel").unwrap();
+    house.query_drop(format!("CREATE OR REPLACE TABLE travel.{table} (a INT)")).unwrap();
+    let mut client = RawClient::dial(proxy.port);
+    client.extended = extended;
+    client.capabilities |= Can::LOCAL_FILES;
+    client.log_in(&APP).unwrap();
+    client
+}
+
+#[test]
+fn array_executions_are_told_their_types_at_each_cn() {
+    let proxy = Proxy::start(&twins());
+    let mut client = raw(&proxy, "arrays", Extended::STMT_BULK_OPERATIONS);
+    let id = client.prepare("INSERT INTO travel.arrays VALUES (?)").unwrap();
+    let bulk = |flags: u16, types: &[u8]| {
+        let rows = b"\0\x01\0\0\0\0\x02\0\0\0\x01";
+        [&id.to_le_bytes()[..], &flags.to_le_bytes(), types, rows].concat()
+    };
+    client.command(Com::STMT_BULK_EXECUTE, &bulk(128, &[3, 0]));
+    assert_eq!(client.packet()[..2], [0, 3]);
+    for moves in 1..=3 {
+        move_on(&proxy, client.session).expect("nothing holds it");
+        for _ in 0..2 {
+            client.command(Com::STMT_BULK_EXECUTE, &bulk(0, &[]));
+            assert_eq!(client.packet()[..2], [0, 3], "after {moves} moves");
+        }
+    }
+    assert_eq!(client.value("SELECT CONCAT(COUNT(*), '/', SUM(a)) FROM travel.arrays").unwrap(), "21/21");
+}
+
+#[test]
+fn executions_of_any_length_are_told_their_types() {
+    const LETTERS: &[u8] = b"abcdefghijk";
+    let proxy = Proxy::start(&twins());
+    let mut client = raw(&proxy, "long", 0);
+    let id = client.prepare("SELECT ? = REPEAT('abcdefghijk', ?)").unwrap();
+    let equal = |client: &mut RawClient, types: &[u8], repeats: u32| {
+        let text = LETTERS.repeat(repeats as usize);
+        let length = [&[0xfe], &(text.len() as u64).to_le_bytes()[..]].concat();
+        let head = [&id.to_le_bytes()[..], &[0, 1, 0, 0, 0, 0, u8::from(!types.is_empty())], types].concat();
+        client.command(Com::STMT_EXECUTE, &[head, length, text, repeats.to_le_bytes().to_vec()].concat());
+        let frames = client.rows().unwrap();
+        assert_eq!((frames.len(), frames[0][2]), (1, 1), "{repeats} repeats");
+    };
+    equal(&mut client, &[0xfd, 0, 3, 0], 1);
+    for repeats in [1, 1_525_000, 1_600_000, 3_000_000, 5_000_000] {
+        move_on(&proxy, client.session).expect("nothing holds it");
+        equal(&mut client, &[], repeats);
+        equal(&mut client, &[], 2);
+    }
+}
+
+/// A client with the statements 1 to 3, of which it has closed the first, on a CN where the others are 1 and 2.
+fn with_statements(proxy: &Proxy) -> RawClient {
+    let mut client = raw(proxy, "mapped", 0);
+    let ids = [1, 2, 3].map(|number| client.prepare(&format!("SELECT {number}")).unwrap());
+    assert_eq!(ids, [1, 2, 3]);
+    client.command(Com::STMT_CLOSE, &1u32.to_le_bytes());
+    move_on(proxy, client.session).expect("nothing holds it");
+    client
+}
+
+#[test]
+fn a_refused_stream_leaves_statements_as_they_are() {
+    let proxy = Proxy::start(&twins());
+    let mut client = with_statements(&proxy);
+    const TABLE_DUMP: u8 = 0x13;
+    client.command(TABLE_DUMP, b"\x04test\x01t");
+    assert_eq!(err_of(&client.packet()).unwrap_err().code, 1047);
+    for id in [2u32, 3] {
+        client.command(Com::STMT_EXECUTE, &[&id.to_le_bytes()[..], &[0, 1, 0, 0, 0]].concat());
+        assert_eq!(client.rows().unwrap()[0][2], id as u8);
+    }
+    move_on(&proxy, client.session).expect("nothing holds it");
+}
+
+#[test]
+fn a_moved_session_that_cannot_be_followed_ends() {
+    let proxy = Proxy::start(&twins());
+    let mut client = with_statements(&proxy);
+    // Sent on behind a request for a local file: nobody can tell whether it is a command or the file.
+    let load = b"\x03LOAD DATA LOCAL INFILE 'f' INTO TABLE travel.mapped";
+    let execute = frames(0, b"\x17\x02\0\0\0\0\x01\0\0\0");
+    client.send_bytes(&[frames(0, load), execute.clone()].concat()).unwrap();
+    assert_eq!(client.packet()[0], 0xfb);
+    client.send_bytes(&execute).unwrap();
+    // The CN may complain of the first one, and that is all.
+    assert!(client.packets_to_end().iter().all(|packet| packet[0] == 0xff));
+}
+
+/// A client that keeps definitions misreads rows if it is not sent those that have changed.
+#[test]
+fn a_result_whose_definitions_the_client_has_not_seen_is_described() {
+    let proxy = Proxy::start(&twins());
+    let mut client = raw(&proxy, "described", Extended::CACHE_METADATA);
+    let mut house = connect(proxy.port, "app", "secret");
+    house.query_drop("INSERT INTO travel.described VALUES (7)").unwrap();
+    let id = client.prepare("SELECT a FROM travel.described").unwrap();
+    let mut seen = Vec::new();
+    for change in ["", "MODIFY a BIGINT", "MODIFY a SMALLINT", "ADD COLUMN b INT", "MODIFY a CHAR(3)"] {
+        if !change.is_empty() {
+            house.query_drop(format!("ALTER TABLE travel.described {change}")).unwrap();
+            move_on(&proxy, client.session).expect("nothing holds it");
+        }
+        client.command(Com::STMT_EXECUTE, &[&id.to_le_bytes()[..], &[0, 1, 0, 0, 0]].concat());
+        let head = client.packet();
+        seen.extend((head == [1, 1]).then(|| client.packet()));
+        client.packet();
+        let row = client.rows_to_eof().unwrap().remove(0);
+        assert_eq!(head, [1, u8::from(!change.is_empty())], "{change}");
+        assert_eq!(row.len() - 2, [4, 8, 2, 2, 2][seen.len()], "{change}: {row:?}");
+    }
+    let types: Vec<u8> = seen.iter().map(|definition| definition[definition.len() - 6]).collect();
+    assert_eq!(types, [0x08, 0x02, 0x02, 0xfe]);
+}
+
+/// What a failure leaves open depends on whether autocommit is on, and a burst of preparations does not tell.
+#[test]
+fn a_session_of_statements_alone_keeps_its_autocommit() {
+    let proxy = Proxy::start(&twins());
+    let mut client = raw(&proxy, "nothing", 0);
+    client.prepare("SELECT ?").unwrap();
+    move_on(&proxy, client.session).expect("nothing holds it");
+    client.value("SELEKT").expect_err("no statement");
+    assert_eq!(row(&proxy, client.session)["hold"], serde_json::Value::Null);
+    move_on(&proxy, client.session).expect("nothing holds it");
 }
 
 fn row_of_moves(proxy: &Proxy, id: u32) -> serde_json::Value {
@@ -423,7 +554,8 @@ fn a_cn_that_stalls_while_a_session_moves_there_holds_up_that_session_only() {
     clients.sort_by_key(|client| row(&proxy, client.connection_id())["cn"].to_string());
     let [moved, other, ..] = &mut clients[..] else { unreachable!() };
     let id = moved.connection_id();
-    moved.query_drop("SET SESSION wait_timeout = 999").unwrap();
+    // The variable has to be asked for, so there is no rehearsal, and the restore comes when the session is quiet.
+    moved.query_drop("SET SESSION wait_timeout = 999, @kept = 5").unwrap();
     moved.query_drop("BEGIN").unwrap();
     std::thread::scope(|scope| {
         let order = scope.spawn(|| proxy.try_ctl(&format!("MOVE SESSION {id} TO CN 'cn2'")));
@@ -445,4 +577,34 @@ fn a_cn_that_stalls_while_a_session_moves_there_holds_up_that_session_only() {
     });
     assert_eq!(row(&proxy, id)["cn"], "cn1");
     stalled.signal("CONT");
+}
+
+#[test]
+fn what_changes_between_the_rehearsal_and_the_move_is_carried_over() {
+    let proxy = Proxy::start(&twins());
+    let mut client = connect(proxy.port, "app", "secret");
+    let id = client.connection_id();
+    client.query_drop("SET SESSION wait_timeout = 700").unwrap();
+    let first = client.prep("SELECT ? + 1").unwrap();
+    for round in 1..=3_i64 {
+        client.query_drop("BEGIN").unwrap();
+        let here = row(&proxy, id)["cn"].as_str().expect("a CN").to_owned();
+        let there = if here == "cn1" { "cn2" } else { "cn1" };
+        std::thread::scope(|scope| {
+            let order = scope.spawn(|| proxy.try_ctl(&format!("MOVE SESSION {id} TO CN '{there}'")));
+            // By now the new leg has been through all that the session was before the transaction.
+            std::thread::sleep(Duration::from_millis(200));
+            if round > 1 {
+                client.query_drop(format!("SET SESSION wait_timeout = {}", 700 + round)).unwrap();
+                client.prep("SELECT ? * 2").unwrap();
+            }
+            client.query_drop("COMMIT").unwrap();
+            let seen: Option<i64> = client.query_first("SELECT @@wait_timeout").unwrap();
+            assert_eq!(seen, Some(if round > 1 { 700 + round } else { 700 }));
+            order.join().unwrap().expect("it moves");
+        });
+        assert_eq!(client.exec_first::<i64, _, _>(&first, (round,)).unwrap(), Some(round + 1));
+        assert_eq!(row(&proxy, id)["cn"], there);
+        assert_eq!(number(&row_of_moves(&proxy, id)), round as u64);
+    }
 }

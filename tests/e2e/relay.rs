@@ -2,12 +2,16 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use mysql::LocalInfileHandler;
 use mysql::prelude::Queryable;
 
-use crate::house::{Com, Driver, LoginAs, Proxy, RawClient, cluster, cn_toml, connect, driver_error, frames};
+use crate::house::{
+    Com, Driver, LoginAs, OK, Proxy, RawClient, ScriptedCn, cluster, cn_toml, connect, driver_error, frames,
+    read_frame,
+};
 
 const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "test" };
 const MIB: usize = 1 << 20;
@@ -88,6 +92,32 @@ fn packets_around_the_frame_limit_pass_both_ways() {
         assert!(rows[0][head..].iter().all(|&byte| byte == b'y'));
     }
     assert_eq!(client.value("SELECT 42").unwrap(), "42");
+}
+
+#[test]
+fn a_cn_has_no_more_commands_to_answer_than_the_pipeline_holds() {
+    const PINGS: usize = 500;
+    const PIPELINE_MAX: usize = 64;
+    let (told, counts) = mpsc::channel();
+    let told = Mutex::new(told);
+    let cn = ScriptedCn::seating(move |stream| {
+        stream.set_read_timeout(Some(Duration::from_millis(200))).expect("set a read limit");
+        loop {
+            let count = std::iter::from_fn(|| read_frame(stream).ok()).count();
+            told.lock().expect("the counts").send(count).expect("the test counts");
+            stream.write_all(&frames(1, OK).repeat(count)).expect("answer");
+            if count == 0 {
+                return;
+            }
+        }
+    });
+    let proxy = Proxy::start(&cn_toml("slow", &cn.address(), "", 1));
+    let mut client = RawClient::login(proxy.port, &LoginAs { database: "", ..APP }).unwrap();
+    client.send_bytes(&frames(0, &[Com::PING]).repeat(PINGS)).unwrap();
+    (0..PINGS).for_each(|_| assert_eq!(client.packet(), OK));
+    let counts: Vec<usize> = counts.iter().take_while(|count| *count > 0).collect();
+    assert_eq!(counts.iter().sum::<usize>(), PINGS);
+    assert!(counts.iter().all(|count| *count <= PIPELINE_MAX), "{counts:?}");
 }
 
 #[test]

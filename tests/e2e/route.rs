@@ -1,13 +1,14 @@
 //! Routing: the right CN by labels, even load by fewest connections, and a way around a CN that fails.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
 use crate::house::{
     Driver, LoginAs, Mariadb, Proxy, RawClient, ScriptedCn, cluster, cn_toml, connect, driver_error,
-    driver_opts, free_port, wait_until,
+    driver_opts, frames, free_port, greet, read_frame, wait_until,
 };
 
 /// The three CNs with these labels.
@@ -170,6 +171,28 @@ fn a_cn_that_closes_before_its_greeting_is_tried_around() {
     for _ in 0..10 {
         assert_eq!(cn_of(&proxy, "app"), "cn1");
     }
+}
+
+#[test]
+fn a_cn_lost_half_way_is_tried_around_where_the_client_has_heard_nothing() {
+    let switch = || frames(2, &[b"\xfemysql_native_password\0".as_slice(), &[7; 20], b"\0"].concat());
+    let dying = ScriptedCn::start(move |mut stream, _| {
+        // It asks for the proof by its own salt, and is gone when that comes.
+        if greet(&mut stream).is_ok() && stream.write_all(&switch()).is_ok() {
+            let _ = read_frame(&mut stream);
+        }
+    });
+    let user = "[[user]]\nname = \"app\"\npassword = \"secret\"\n";
+    let cns = cn_toml("dying", &dying.address(), "", 1) + &cn_toml("cn1", &cluster()[0].address(), "", 1);
+    let proxy = Proxy::start(&format!("{user}{cns}"));
+    for _ in 0..10 {
+        assert_eq!(cn_of(&proxy, "app"), "cn1");
+    }
+    let proxy = Proxy::start(&cn_toml("dying", &dying.address(), "", 1));
+    let mut client = RawClient::dial(proxy.port);
+    let err = client.log_in(&LoginAs { user: "app", password: "secret", database: "" }).unwrap_err();
+    assert!(err.code == 1927 && err.message.contains("dying"), "{err:?}");
+    assert!(client.packets_to_end().is_empty(), "nothing after the ERR");
 }
 
 #[test]

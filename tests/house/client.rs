@@ -33,6 +33,7 @@ impl Com {
     pub const STMT_RESET: u8 = 0x1a;
     pub const SET_OPTION: u8 = 0x1b;
     pub const STMT_FETCH: u8 = 0x1c;
+    pub const STMT_BULK_EXECUTE: u8 = 0xfa;
     pub const RESET_CONNECTION: u8 = 0x1f;
 }
 
@@ -55,6 +56,7 @@ impl Can {
     pub const PLUGIN_AUTH: u32 = 1 << 19;
     pub const SESSION_TRACK: u32 = 1 << 23;
     pub const DEPRECATE_EOF: u32 = 1 << 24;
+    pub const QUERY_ATTRIBUTES: u32 = 1 << 27;
 
     /// What a login of this client cannot do without.
     pub const LOG_IN: u32 =
@@ -62,6 +64,14 @@ impl Can {
     /// What it asks for unless it is told otherwise.
     pub const USUAL: u32 =
         Self::LOG_IN | Self::MULTI_STATEMENTS | Self::MULTI_RESULTS | Self::PS_MULTI_RESULTS;
+}
+
+/// MariaDB's extended capabilities as the protocol numbers them.
+pub struct Extended;
+
+impl Extended {
+    pub const STMT_BULK_OPERATIONS: u32 = 1 << 2;
+    pub const CACHE_METADATA: u32 = 1 << 4;
 }
 
 /// utf8mb4_general_ci.
@@ -90,6 +100,8 @@ pub struct RawClient {
     pub session: u32,
     /// What it asks for when it logs in, of [`Can`].
     pub capabilities: u32,
+    /// The same of [`Extended`].
+    pub extended: u32,
     /// The number of the collation that it logs in with.
     pub collation: u8,
 }
@@ -102,7 +114,8 @@ impl RawClient {
         stream.set_write_timeout(Some(READ_LIMIT)).expect("set a write limit");
         stream.set_nodelay(true).expect("set TCP_NODELAY");
         let stream = BufReader::new(stream);
-        Self { stream, sequence: 0, session: 0, capabilities: Can::USUAL, collation: COLLATION }
+        let (capabilities, collation) = (Can::USUAL, COLLATION);
+        Self { stream, sequence: 0, session: 0, capabilities, extended: 0, collation }
     }
 
     /// Connects and logs in with `mysql_native_password`, by an AuthSwitchRequest where one comes.
@@ -130,9 +143,29 @@ impl RawClient {
         check(&greeting)?;
         self.session = session_of_greeting(&greeting);
         let salt = salt_of_greeting(&greeting);
-        let response = handshake_response(who, self.capabilities, self.collation, &salt);
+        let response = self.handshake_response(who, &salt);
         self.send(self.sequence.wrapping_add(1), &response);
         Ok(self.packet())
+    }
+
+    fn handshake_response(&self, who: &LoginAs, salt: &[u8]) -> Vec<u8> {
+        let with_database = if who.database.is_empty() { 0 } else { Can::CONNECT_WITH_DB };
+        let scramble = native_scramble(who.password, salt);
+        let mut packet = (self.capabilities | with_database).to_le_bytes().to_vec();
+        packet.extend_from_slice(&(1u32 << 30).to_le_bytes());
+        packet.push(self.collation);
+        packet.extend_from_slice(&[0; 19]);
+        packet.extend_from_slice(&self.extended.to_le_bytes());
+        packet.extend_from_slice(who.user.as_bytes());
+        packet.push(0);
+        packet.push(u8::try_from(scramble.len()).expect("0 or 20"));
+        packet.extend_from_slice(&scramble);
+        if !who.database.is_empty() {
+            packet.extend_from_slice(who.database.as_bytes());
+            packet.push(0);
+        }
+        packet.extend_from_slice(b"mysql_native_password\0");
+        packet
     }
 
     /// Answers an AuthSwitchRequest for `mysql_native_password`.
@@ -159,6 +192,20 @@ impl RawClient {
     /// Sends a command and its argument as a new conversation.
     pub fn command(&mut self, com: u8, argument: &[u8]) {
         self.send(0, &[&[com], argument].concat());
+    }
+
+    /// Prepares a statement; its id. Its definitions are read and dropped.
+    pub fn prepare(&mut self, text: &str) -> Result<u32, ErrPacket> {
+        self.command(Com::STMT_PREPARE, text.as_bytes());
+        let ok = self.packet();
+        check(&ok)?;
+        for count in [u16::from_le_bytes([ok[7], ok[8]]), u16::from_le_bytes([ok[5], ok[6]])] {
+            let eof = u16::from(count > 0 && self.capabilities & Can::DEPRECATE_EOF == 0);
+            for _ in 0..count + eof {
+                self.packet();
+            }
+        }
+        Ok(u32::from_le_bytes(ok[1..5].try_into().expect("4 bytes")))
     }
 
     /// Reads one packet: as many frames as it has.
@@ -305,27 +352,6 @@ fn salt_of_greeting(greeting: &[u8]) -> Vec<u8> {
 fn session_of_greeting(greeting: &[u8]) -> u32 {
     let at = 1 + greeting.iter().position(|&byte| byte == 0).expect("the version's end");
     u32::from_le_bytes(greeting[at..at + 4].try_into().expect("4 bytes"))
-}
-
-fn handshake_response(who: &LoginAs, mut flags: u32, collation: u8, salt: &[u8]) -> Vec<u8> {
-    if !who.database.is_empty() {
-        flags |= Can::CONNECT_WITH_DB;
-    }
-    let scramble = native_scramble(who.password, salt);
-    let mut packet = flags.to_le_bytes().to_vec();
-    packet.extend_from_slice(&(1u32 << 30).to_le_bytes());
-    packet.push(collation);
-    packet.extend_from_slice(&[0; 23]);
-    packet.extend_from_slice(who.user.as_bytes());
-    packet.push(0);
-    packet.push(u8::try_from(scramble.len()).expect("0 or 20"));
-    packet.extend_from_slice(&scramble);
-    if !who.database.is_empty() {
-        packet.extend_from_slice(who.database.as_bytes());
-        packet.push(0);
-    }
-    packet.extend_from_slice(b"mysql_native_password\0");
-    packet
 }
 
 /// AuthSwitchRequest: 0xfe, plugin, salt with a closing zero.

@@ -18,11 +18,11 @@ mod process;
 mod proxy;
 mod scripted;
 
-pub use client::{Can, Com, LoginAs, RawClient, check as err_of, frames, short_text};
+pub use client::{Can, Com, Extended, LoginAs, RawClient, check as err_of, frames, short_text};
 pub use cluster::{Driver, cluster, connect, driver_error, driver_opts};
 pub use galera::Galera;
 pub use mariadb::{BINARY_LOG, Mariadb};
 pub use place::{free_port, wait_until};
 pub use process::run;
 pub use proxy::{Proxy, cn_toml, number};
-pub use scripted::{Round, ScriptedCn, err_packet, greet, read_frame};
+pub use scripted::{OK, Round, ScriptedCn, err_packet, greet, one_row, read_frame};

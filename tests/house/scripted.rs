@@ -67,10 +67,22 @@ impl ScriptedCn {
         })
     }
 
+    /// Greets with further capabilities and lets everybody in; then answers each command with `reply`.
+    pub fn answering_as(
+        capabilities: u32,
+        reply: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(move |mut stream, _| {
+            if let_in(&mut stream, CAPABILITIES | capabilities).is_ok() {
+                let _ = answer(&mut stream, &reply);
+            }
+        })
+    }
+
     /// Lets everybody in by `mysql_native_password`, then runs `script` on the connection.
     pub fn seating(script: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Self {
         Self::start(move |mut stream, _| {
-            if let_in(&mut stream).is_ok() {
+            if let_in(&mut stream, CAPABILITIES).is_ok() {
                 script(&mut stream);
             }
         })
@@ -108,7 +120,11 @@ impl Drop for ScriptedCn {
 }
 
 fn serve(stream: &mut TcpStream, reply: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> std::io::Result<()> {
-    let_in(stream)?;
+    let_in(stream, CAPABILITIES)?;
+    answer(stream, reply)
+}
+
+fn answer(stream: &mut TcpStream, reply: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> std::io::Result<()> {
     loop {
         let (_, command) = read_frame(stream)?;
         match reply(&command) {
@@ -121,7 +137,11 @@ fn serve(stream: &mut TcpStream, reply: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> st
 /// Greets and reads the login: its sequence number and payload. A probe, which logs in too, is sent away; what
 /// the script has to say is not for it.
 pub fn greet(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
-    stream.write_all(&frames(0, &greeting_packet()))?;
+    greet_as(stream, CAPABILITIES)
+}
+
+fn greet_as(stream: &mut TcpStream, capabilities: u32) -> std::io::Result<(u8, Vec<u8>)> {
+    stream.write_all(&frames(0, &greeting_packet(capabilities)))?;
     let (sequence, login) = read_frame(stream)?;
     if login.windows(PROBE.len()).any(|window| window == PROBE) {
         stream.write_all(&frames(sequence.wrapping_add(1), &err_packet(1045, "28000", "Access denied")))?;
@@ -131,8 +151,8 @@ pub fn greet(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
 }
 
 /// The login, by an AuthSwitchRequest where the client did not name `mysql_native_password`. Any proof will do.
-fn let_in(stream: &mut TcpStream) -> std::io::Result<()> {
-    let (sequence, response) = greet(stream)?;
+fn let_in(stream: &mut TcpStream, capabilities: u32) -> std::io::Result<()> {
+    let (sequence, response) = greet_as(stream, capabilities)?;
     let native = response.windows(22).any(|window| window == b"mysql_native_password\0");
     let mut next = sequence.wrapping_add(1);
     if !native {
@@ -177,6 +197,7 @@ fn drain(stream: &mut TcpStream) {
 
 /// OK: no rows, no insert id, autocommit, no warnings.
 pub const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
+const EOF: &[u8] = &[0xfe, 0, 0, 2, 0];
 /// The user that probes log in as, and the end of its name.
 const PROBE: &[u8] = b"corelane_probe\0";
 const SALT: &[u8] = b"abcdefghijklmnopqrst";
@@ -193,9 +214,24 @@ pub fn err_packet(code: u16, state: &str, message: &str) -> Vec<u8> {
     packet
 }
 
-/// Protocol::HandshakeV10 of a plain MySQL 5.7-like server.
-pub fn greeting_packet() -> Vec<u8> {
-    let capabilities: u32 = 0x001f_a20f;
+/// The packets of a result of text with one row, as the answer to a command.
+pub fn one_row(values: &[&str]) -> Vec<u8> {
+    let column = b"\x03def\0\0\0\x01v\0\x0c\x2d\0\0\x04\0\0\xfd\0\0\0\0\0";
+    let length = |value: &str| u8::try_from(value.len()).expect("a short value");
+    let row: Vec<u8> =
+        values.iter().flat_map(|value| [&[length(value)], value.as_bytes()].concat()).collect();
+    let count = [u8::try_from(values.len()).expect("few columns")];
+    let mut packets: Vec<&[u8]> = vec![&count];
+    packets.extend(values.iter().map(|_| &column[..]));
+    packets.extend([EOF, &row, EOF]);
+    packets.iter().zip(1..).flat_map(|(packet, sequence)| frames(sequence, packet)).collect()
+}
+
+/// Capabilities of a plain MySQL 5.7-like server.
+const CAPABILITIES: u32 = 0x001f_a20f;
+
+/// Protocol::HandshakeV10.
+fn greeting_packet(capabilities: u32) -> Vec<u8> {
     let low = capabilities.to_le_bytes();
     let mut packet = vec![10];
     packet.extend_from_slice(b"5.7.42-scripted\0");

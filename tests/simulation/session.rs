@@ -286,7 +286,7 @@ impl Talk {
             return Err(Stay::Broken);
         }
         if restores {
-            status = results.status;
+            status = results.status.unwrap_or(status);
             restore::settle(quiet.state_mut(), results).expect("the answers are those to the restore");
         }
         quiet.settle(status);
@@ -325,7 +325,7 @@ impl Talk {
 /// A script as a worker has it answered.
 fn converse(leg: &mut Server, script: Script, capabilities: Capabilities) -> Result<Results, ScriptError> {
     let mut bytes = Vec::new();
-    script.write(&mut bytes);
+    script.write(&mut bytes, capabilities);
     let mut answers = script.answers(capabilities);
     for command in packets(&bytes) {
         for packet in packets(&leg.hear(&command)) {

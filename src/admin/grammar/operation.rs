@@ -50,11 +50,11 @@ impl Parser {
     fn drain_terms(&mut self) -> Result<DrainTerms, Error> {
         let mut terms = DrainTerms::default();
         while self.peek().is_some() {
-            if self.take("DEADLINE") {
+            if terms.deadline_s.is_none() && self.take("DEADLINE") {
                 terms.deadline_s = Some(self.number("a number of seconds")?);
-            } else if self.take("CLOSE") {
+            } else if terms.at_deadline.is_none() && self.take("CLOSE") {
                 terms.at_deadline = Some(AtDeadline::Close);
-            } else if self.take("LEAVE") {
+            } else if terms.at_deadline.is_none() && self.take("LEAVE") {
                 terms.at_deadline = Some(AtDeadline::Leave);
             } else {
                 let expected = "DEADLINE seconds, CLOSE, LEAVE or the end of the statement";
@@ -124,7 +124,10 @@ impl Parser {
             }
             let key = self.name("the name of a label")?;
             self.expect_mark('=', "= after the name of a label")?;
-            labels.insert(key, self.label_values()?);
+            let twice = Error::Unfit(format!("label `{key}` is given twice"));
+            if labels.insert(key, self.label_values()?).is_some() {
+                return Err(twice);
+            }
         }
         let labels = Labels(labels);
         check::labels(&labels).map_err(Error::Unfit)?;
@@ -251,6 +254,8 @@ mod tests {
             ("drain cm 'x'", "expected CN, found \"cm\""),
             ("drain cn", "expected the id of a CN, found the end of the statement"),
             ("drain cn 'x' deadlin 3", "did you mean DEADLINE?"),
+            ("drain cn 'x' close leave", "or the end of the statement, found \"leave\""),
+            ("alter cn 'x' set labels (a = 'b', a = 'c')", "label `a` is given twice"),
             ("drain cn 'x' deadline -3", "expected a number of seconds, found \"-\""),
             ("kill 99999999999", "expected the id of a session, found \"99999999999\""),
             ("alter cn 'x' set wieght 3", "did you mean WEIGHT?"),

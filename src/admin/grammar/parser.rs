@@ -3,6 +3,9 @@
 use super::Error;
 use crate::admin::lexer::Token;
 
+/// The longest name, text or pattern of a statement, in bytes.
+pub const NAME_MAX: usize = 1024;
+
 pub struct Parser {
     tokens: Vec<Token>,
     at: usize,
@@ -53,7 +56,7 @@ impl Parser {
     /// A name, in quotes or not.
     pub fn name(&mut self, expected: &'static str) -> Result<String, Error> {
         match self.next() {
-            Some(Token::Text(name) | Token::Word(name) | Token::Number(name)) => Ok(name),
+            Some(Token::Text(name) | Token::Word(name) | Token::Number(name)) => short(name),
             other => Err(unexpected(expected, other.as_ref(), &[])),
         }
     }
@@ -61,7 +64,7 @@ impl Parser {
     /// What stands between quotes.
     pub fn text(&mut self, expected: &'static str) -> Result<String, Error> {
         match self.next() {
-            Some(Token::Text(text)) => Ok(text),
+            Some(Token::Text(text)) => short(text),
             other => Err(unexpected(expected, other.as_ref(), &[])),
         }
     }
@@ -74,6 +77,12 @@ impl Parser {
         };
         number.ok_or_else(|| unexpected(expected, token.as_ref(), &[]))
     }
+}
+
+fn short(name: String) -> Result<String, Error> {
+    let fits = name.len() <= NAME_MAX;
+    fits.then_some(name)
+        .ok_or_else(|| Error::Unfit(format!("a name or a value has more than {NAME_MAX} bytes")))
 }
 
 /// Words less alike than this are not offered as a near name.

@@ -16,6 +16,12 @@ impl Bucket {
         Self { per_second: per_second.into(), tokens: per_second.into(), at: Duration::ZERO }
     }
 
+    /// Takes over another rate; what was taken lately stays taken.
+    pub fn set_rate(&mut self, per_second: u32) {
+        self.per_second = per_second.into();
+        self.tokens = self.tokens.min(self.per_second);
+    }
+
     /// Adds what has accrued since the last time. Time that runs backwards adds nothing.
     pub fn refill(&mut self, now: Duration) {
         let accrued = now.saturating_sub(self.at).as_secs_f64() * self.per_second;

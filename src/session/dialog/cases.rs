@@ -4,6 +4,7 @@
 use super::*;
 use crate::session::restore;
 use crate::session::state::tests::state;
+use crate::wire::frame::write_packet;
 
 const NONE: Capabilities = Capabilities(0);
 const MODERN: Capabilities = Capabilities::DEPRECATE_EOF;
@@ -270,6 +271,14 @@ fn foreign_streams() {
     }
 }
 
+/// Servers that do not know such a command, or do not allow it, refuse it and go on.
+#[test]
+fn a_stream_that_is_refused_is_a_reply() {
+    for byte in [0x12, 0x13, 0x1e, 0x20, 0xfe] {
+        check(MODERN, &[byte], &[ERR]);
+    }
+}
+
 #[test]
 fn disorder() {
     let query = frame(0, QUERY);
@@ -278,7 +287,7 @@ fn disorder() {
     gives_up(MODERN, &query, &frames(1, &[&[1], COLUMN, ROW, ROW])[..].repeat(2), Opaque::CnOutOfOrder);
     gives_up(MODERN, &query, &[frame(1, OK), frame(2, OK)].concat(), Opaque::Unasked);
     gives_up(MODERN, &[], &frame(0, ERR), Opaque::Unasked);
-    gives_up(MODERN, &query[..9], &frame(1, ERR), Opaque::EarlyReply);
+    gives_up(MODERN, &query[..10], &frame(1, ERR), Opaque::EarlyReply);
     for reply in [&b""[..], &[0xfe, 0, 0, 2, 0], &[0, 0, 0], &[0xfd, 0, 0, 1], &[0xfc, 1]] {
         gives_up(MODERN, &query, &frame(1, reply), Opaque::MalformedReply);
     }
@@ -343,9 +352,22 @@ fn the_client_is_not_read_beyond_the_pipeline() {
     }
     assert!(!dialog.may_speak());
     assert_eq!((dialog.in_flight(), dialog.current()), (PIPELINE_MAX, Some(Command::Query)));
-    dialog.client_bytes(&frame(0, b"\x0e").repeat(1000));
-    let all = frame(1, OK).repeat(PIPELINE_MAX + 1000);
-    assert_eq!(dialog.cn_bytes(&all).replies as usize, PIPELINE_MAX + 1000);
+    // However many more there are at once.
+    let pings = frame(0, b"\x0e").repeat(1000);
+    let look = look_at(&mut dialog, &pings[..4990]);
+    assert_eq!((look.stop, look.taken), (Some(Stop::Full), 0));
+    assert_eq!(dialog.cn_bytes(&frame(1, OK).repeat(10)).replies, 10);
+    assert!(dialog.may_speak() && !dialog.may_go_on());
+    let look = look_at(&mut dialog, &pings[..4990]);
+    assert_eq!((look.stop, look.taken, dialog.in_flight()), (Some(Stop::Full), 50, PIPELINE_MAX));
+    assert_eq!(dialog.cn_bytes(&frame(1, OK).repeat(32)).replies, 32);
+    assert!(dialog.may_go_on());
+    // Wherever the bytes are cut.
+    let mut look = Look::default();
+    pings.chunks(3).for_each(|piece| dialog.look_at_client(piece, &mut look));
+    dialog.end_client_look(&mut look);
+    assert_eq!((look.stop, look.taken, dialog.in_flight()), (Some(Stop::Full), 160, PIPELINE_MAX));
+    assert_eq!(dialog.cn_bytes(&frame(1, OK).repeat(PIPELINE_MAX)).replies as usize, PIPELINE_MAX);
     assert!(dialog.may_speak() && dialog.idle());
 }
 
@@ -376,24 +398,191 @@ fn quit_is_told_and_final() {
     assert!(!dialog.idle());
 }
 
+/// COM_STMT_PREPARE_OK of a statement with one parameter and its definition.
+fn prepared(id: u8) -> Vec<u8> {
+    frames(1, &[&[0, id, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0], COLUMN])
+}
+
+/// A session that has prepared statement 1, told the type of its parameter, and moved to a CN where it is statement 7.
+fn moved() -> Dialog {
+    let mut dialog = dialog(MODERN);
+    dialog.watch(Watch::On(Box::new(Watched::new(state(), MODERN, MODERN))));
+    dialog.client_bytes(&frame(0, b"\x16INSERT INTO t VALUES (?)"));
+    dialog.cn_bytes(&prepared(1));
+    dialog.client_bytes(&frame(0, b"\x17\x01\0\0\0\0\x01\0\0\0\0\x01\x03\0\x05\0\0\0"));
+    dialog.cn_bytes(&frame(1, OK));
+    let mut quiet = dialog.quiet().unwrap();
+    // It was not executed with an insert id.
+    quiet.state_mut().inserted = false;
+    let mut answers = restore::restore(quiet.state(), None).unwrap().answers(MODERN);
+    assert_eq!(answers.packet(&[0, 7, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]), Ok(false));
+    assert_eq!(answers.packet(COLUMN), Ok(true));
+    restore::settle(quiet.state_mut(), answers.finish().unwrap()).unwrap();
+    quiet.settle(Status::AUTOCOMMIT);
+    dialog
+}
+
+fn look_at(dialog: &mut Dialog, bytes: &[u8]) -> Look {
+    let mut look = Look::default();
+    dialog.look_at_client(bytes, &mut look);
+    dialog.end_client_look(&mut look);
+    look
+}
+
 /// Every command that names a statement reaches the one that the new CN has, the last one of all too.
 #[test]
 fn after_a_move_a_statement_is_closed_where_it_is() {
-    let prepared = |id: u8| vec![0, id, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let mut dialog = dialog(MODERN);
-    dialog.watch(Watch::On(Box::new(Watched::new(state(), MODERN, MODERN))));
-    dialog.client_bytes(&frame(0, b"\x16SELECT c FROM t"));
-    dialog.cn_bytes(&frame(1, &prepared(1)));
-    let mut quiet = dialog.quiet().unwrap();
-    let mut answers = restore::restore(quiet.state(), None).unwrap().answers(MODERN);
-    assert_eq!(answers.packet(&prepared(7)), Ok(true));
-    restore::settle(quiet.state_mut(), answers.finish().unwrap()).unwrap();
-    quiet.settle(Status::AUTOCOMMIT);
+    let mut dialog = moved();
     for command in [0x1a, 0x18, 0x19] {
-        let mut look = Look::default();
-        dialog.look_at_client(&frame(0, &[command, 1, 0, 0, 0, 0, 0, b'x']), &mut look);
+        let look = look_at(&mut dialog, &frame(0, &[command, 1, 0, 0, 0, 0, 0, b'x']));
         assert_eq!(look.patches, [Patch { at: 5, bytes: [7, 0, 0, 0] }], "{command:#x}");
     }
+}
+
+/// What the relay sends to the CN of the client's bytes. None: it cannot be sent.
+fn relayed(dialog: &mut Dialog, mut unread: &[u8]) -> Option<Vec<u8>> {
+    let (mut sent, mut stop) = (Vec::new(), None);
+    while !unread.is_empty() {
+        let mut look = Look::default();
+        let (taken, bytes) = match stop.take() {
+            Some(Stop::Execute { mut head }) => {
+                while dialog.execute_needs(&unread[..head]) > head {
+                    head = dialog.execute_needs(&unread[..head]);
+                }
+                let bytes = dialog.execute(&unread[..head], &mut look).ok()?;
+                stop = look.stop;
+                (head, bytes)
+            }
+            Some(Stop::Shifted(mut shift)) if shift.left > 0 => {
+                let here = shift.left.min(unread.len()).min(9_000_000);
+                dialog.look_at_client(&unread[..here], &mut look);
+                shift.left -= here;
+                stop = Some(Stop::Shifted(shift));
+                (here, unread[..here].to_vec())
+            }
+            Some(Stop::Shifted(shift)) => {
+                dialog.look_at_client(&unread[..shift.head()], &mut look);
+                let (bytes, goes_on) = shift.next(&unread[..shift.head()]).ok()?;
+                stop = goes_on.map(Stop::Shifted);
+                (shift.head(), bytes)
+            }
+            _ => {
+                dialog.look_at_client(unread, &mut look);
+                stop = look.stop;
+                let mut bytes = unread[..look.taken].to_vec();
+                look.patches.iter().for_each(|patch| bytes[patch.at..][..4].copy_from_slice(&patch.bytes));
+                (look.taken, bytes)
+            }
+        };
+        sent.extend(bytes);
+        unread = &unread[taken..];
+    }
+    Some(sent)
+}
+
+/// A packet of any length, cut into frames.
+fn packet(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_packet(&mut bytes, &mut 0, payload);
+    bytes
+}
+
+#[test]
+fn after_a_move_long_executions_are_given_their_types_too() {
+    let full = FULL as usize;
+    let cases = [
+        (full - 3, true),
+        // One more byte would need one more frame, which the client would miss in the numbers of the reply.
+        (full - 2, false),
+        (full, true),
+        (full + 5, true),
+        (2 * full - 3, true),
+        (2 * full - 2, false),
+        (2 * full, true),
+        (2 * full + 70, true),
+    ];
+    for (length, can_be_sent) in cases {
+        let mut dialog = moved();
+        let mut payload = b"\x17\x01\0\0\0\0\x01\0\0\0\0\0".to_vec();
+        payload.extend((payload.len()..length).map(|at| at as u8));
+        let sent = relayed(&mut dialog, &packet(&payload));
+        let told = [b"\x17\x07\0\0\0\0\x01\0\0\0\0\x01\x03\0", &payload[12..]].concat();
+        assert!(sent == can_be_sent.then(|| packet(&told)), "{length} bytes");
+        if can_be_sent {
+            let seq = (length / full + 1) as u8;
+            assert_eq!((dialog.cn_boundary(), dialog.cn_bytes(&frame(seq, OK)).replies), (Some(seq), 1));
+            assert!(dialog.idle() && relayed(&mut dialog, &packet(&payload)).is_some(), "{length} bytes");
+        }
+    }
+}
+
+#[test]
+fn after_a_move_a_long_execution_with_types_goes_as_it_is() {
+    for length in [FULL as usize - 1, FULL as usize, FULL as usize + 100] {
+        let mut payload = b"\x17\x01\0\0\0\0\x01\0\0\0\0\x01\x03\0".to_vec();
+        payload.resize(length, 1);
+        let told = [b"\x17\x07", &payload[2..]].concat();
+        assert!(relayed(&mut moved(), &packet(&payload)) == Some(packet(&told)), "{length} bytes");
+    }
+}
+
+#[test]
+fn after_a_move_an_execution_is_given_its_types_once() {
+    let cases: [(&[u8], &[u8]); 2] = [
+        (b"\x17\x01\0\0\0\0\x01\0\0\0\0\0\x06\0\0\0", b"\x17\x07\0\0\0\0\x01\0\0\0\0\x01\x03\0\x06\0\0\0"),
+        (b"\xfa\x01\0\0\0\0\0\0\x06\0\0\0", b"\xfa\x07\0\0\0\x80\0\x03\0\0\x06\0\0\0"),
+    ];
+    for (sent, told) in cases {
+        let (mut dialog, sent) = (moved(), frame(0, sent));
+        assert_eq!(relayed(&mut dialog, &sent), Some(frame(0, told)));
+        dialog.cn_bytes(&frame(1, OK));
+        let look = look_at(&mut dialog, &sent);
+        assert_eq!((look.stop, look.patches.len()), (None, 1), "once is enough");
+    }
+}
+
+/// The statement prepared last is not the last that is known.
+#[test]
+fn an_execution_behind_its_preparation_is_not_given_the_types_of_another_statement() {
+    let mut dialog = moved();
+    let last = b"\x17\xff\xff\xff\xff\0\x01\0\0\0\0\0\x06\0\0\0";
+    let pair = [frame(0, b"\x16INSERT INTO u VALUES (?)"), frame(0, last)].concat();
+    let look = look_at(&mut dialog, &pair);
+    assert_eq!((look.stop, look.taken, look.patches.len()), (None, pair.len(), 0));
+    dialog.cn_bytes(&prepared(8));
+    dialog.cn_bytes(&frame(1, OK));
+    let look = look_at(&mut dialog, &frame(0, last));
+    assert_eq!((look.stop, look.patches), (None, vec![Patch { at: 5, bytes: [8, 0, 0, 0] }]));
+}
+
+/// An id of the client's that is not translated means another statement of the new CN.
+#[test]
+fn after_a_move_nothing_goes_on_that_cannot_be_followed() {
+    let reset = frame(0, b"\x1a\x01\0\0\0");
+    let mut dialog = moved();
+    let look = look_at(&mut dialog, &[reset.clone(), frame(3, b"\x0e"), reset.clone()].concat());
+    assert_eq!((look.stop, look.taken), (Some(Stop::Lost), 0));
+    assert_eq!(look_at(&mut dialog, &reset).stop, Some(Stop::Lost));
+
+    // A stream of another protocol has no statements, nor has a session that never moved.
+    let mut dialog = moved();
+    look_at(&mut dialog, &frame(0, b"\x12"));
+    dialog.cn_bytes(&frame(1, OK));
+    assert_eq!((dialog.opaque(), look_at(&mut dialog, &reset).stop), (Some(Opaque::BinlogDump), None));
+    let mut dialog = self::dialog(MODERN);
+    dialog.watch(Watch::On(Box::new(Watched::new(state(), MODERN, MODERN))));
+    look_at(&mut dialog, &frame(3, b"\x0e"));
+    assert_eq!(look_at(&mut dialog, &reset).stop, None);
+}
+
+/// The client has to be heard although the replies are not counted any more.
+#[test]
+fn who_cannot_be_followed_may_speak() {
+    let mut dialog = dialog(MODERN);
+    dialog.client_bytes(&frame(0, QUERY).repeat(PIPELINE_MAX));
+    assert!(!dialog.may_speak());
+    dialog.cn_bytes(&frame(1, b"\xfbfile"));
+    assert_eq!((dialog.opaque(), dialog.may_speak()), (Some(Opaque::PipelinedPastInfile), true));
 }
 
 /// An INSERT that fails by a duplicate key has begun a transaction and keeps its locks.

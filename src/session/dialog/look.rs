@@ -3,7 +3,7 @@
 //! A look begins at the first unread byte. All offsets count from there. Bytes that were taken have been followed, and
 //! the relay must forward them before it looks again; the others will be shown again.
 
-use super::{ClientNews, CnNews};
+use super::{ClientNews, CnNews, Shift};
 
 #[derive(Debug, Default)]
 pub struct Look {
@@ -24,12 +24,18 @@ pub struct Patch {
     pub bytes: [u8; 4],
 }
 
-/// A frame that cannot go as it is; it is the next one that is unread.
+/// What cannot go as it is; it is what is unread next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// COM_STMT_EXECUTE that counts on parameter types which this CN was not told: `head` bytes of the frame are to be
+    /// An execution that counts on parameter types which this CN was not told: `head` bytes of the frame are to be
     /// replaced, see [`super::Dialog::execute`].
     Execute { head: usize },
+    /// The rest of an execution that has grown beyond its frame: each of the others begins with bytes of the one before it.
+    Shifted(Shift),
+    /// A command when [`PIPELINE_MAX`](super::PIPELINE_MAX) of them are in flight: it waits for replies.
+    Full,
+    /// The dialog gave up, and statement ids are not those of the CN: the session has to end here.
+    Lost,
     /// An OK with session state changes, which is `length` bytes long with its header, see [`super::Dialog::changed`].
     Changed { length: usize },
 }

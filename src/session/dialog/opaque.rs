@@ -46,4 +46,9 @@ impl Opaque {
             _ => Self::BinlogDump,
         }
     }
+
+    /// Whether the client says nothing more that names a prepared statement.
+    pub(super) fn is_final(self) -> bool {
+        matches!(self, Self::BinlogDump | Self::Clone | Self::GroupReplication)
+    }
 }

@@ -17,24 +17,16 @@
 use super::scanner::{FULL, Start};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::{Command, Shape};
+use crate::wire::cursor::split_lenenc;
+use crate::wire::reply::{EOF, EOF_LIMIT, ERR, OK, OK_MIN, PROGRESS};
+use crate::wire::resultset::LOCAL_INFILE;
 use crate::wire::status::Status;
 
 /// Bytes of a payload that decide: an OK packet's header, two 9-byte numbers and the status.
 pub const PAYLOAD_HEAD: usize = 21;
 
-const OK: u8 = 0x00;
-const LOCAL_INFILE: u8 = 0xfb;
-const EOF: u8 = 0xfe;
-const ERR: u8 = 0xff;
 /// ER_SERVER_SHUTDOWN; ER_QUERY_INTERRUPTED, as the answer to a KILL of oneself; MariaDB's ER_CONNECTION_KILLED.
 const LAST_ERRORS: [u16; 3] = [1053, 1317, 1927];
-
-/// A legacy EOF is shorter than the shortest row that begins with 0xFE.
-const EOF_LIMIT: u32 = 9;
-/// The shortest OK packet; a shorter 0xFE packet is a legacy EOF.
-const OK_MIN: u32 = 7;
-/// MariaDB's error number of a progress report, which is no error.
-const PROGRESS: [u8; 2] = [0xff, 0xff];
 
 /// What was negotiated, as far as it changes how replies look.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +63,8 @@ pub enum Outcome {
     Infile,
     /// The client is asked by an authentication plugin, or told something by it.
     Asked,
+    /// A stream of another protocol begins.
+    Foreign,
     /// The packet does not belong here.
     Malformed,
 }
@@ -154,7 +148,7 @@ impl Reply {
     }
 
     fn error(&self, terms: Terms, start: &Start<'_>) -> Outcome {
-        if terms.progress && start.payload.get(1..3) == Some(&PROGRESS) {
+        if terms.progress && start.payload.get(1..3) == Some(&PROGRESS.to_le_bytes()) {
             return Outcome::More;
         }
         Outcome::Ended
@@ -179,13 +173,14 @@ impl Reply {
             }
             (Shape::Statistics, _) => Outcome::Ended,
             (Shape::Auth, _) => Outcome::Asked,
+            (Shape::Foreign, _) => Outcome::Foreign,
             _ => Outcome::Malformed,
         }
     }
 
     #[inline]
     fn row(&mut self, terms: Terms, start: &Start<'_>, first: u8, status: &mut Status) -> Outcome {
-        let limit = if terms.deprecate_eof { FULL } else { EOF_LIMIT };
+        let limit = if terms.deprecate_eof { FULL } else { EOF_LIMIT as u32 };
         if first == EOF && start.length < limit {
             return self.result_end(start, status);
         }
@@ -208,7 +203,7 @@ impl Reply {
 
     #[inline]
     fn column_count(&mut self, terms: Terms, start: &Start<'_>) -> Outcome {
-        let Some((count, rest)) = read_lenenc(start.payload) else { return Outcome::Malformed };
+        let Some((count, rest)) = split_lenenc(start.payload) else { return Outcome::Malformed };
         let flag = if terms.optional_result_metadata { rest.first().copied() } else { Some(1) };
         match (u16::try_from(count), flag) {
             (Ok(count @ 1..), Some(flag @ 0..=1)) => {
@@ -256,7 +251,7 @@ impl Reply {
     }
 
     fn metadata_end(&mut self, terms: Terms, start: &Start<'_>, first: u8, status: &mut Status) -> Outcome {
-        if first != EOF || start.length >= EOF_LIMIT || !renew(status, start) {
+        if first != EOF || start.length >= EOF_LIMIT as u32 || !renew(status, start) {
             return Outcome::Malformed;
         }
         if self.command == Command::StmtExecute {
@@ -294,29 +289,12 @@ fn renew(status: &mut Status, start: &Start<'_>) -> bool {
 #[inline]
 fn read_status(start: &Start<'_>) -> Option<Status> {
     let (&first, fields) = start.payload.split_first()?;
-    let flags = if first == EOF && start.length < OK_MIN {
+    let flags = if first == EOF && start.length < OK_MIN as u32 {
         fields.get(2..)?
     } else {
-        let (_affected, rest) = read_lenenc(fields)?;
-        let (_insert_id, rest) = read_lenenc(rest)?;
+        let (_affected, rest) = split_lenenc(fields)?;
+        let (_insert_id, rest) = split_lenenc(rest)?;
         rest
     };
     flags.first_chunk().map(|flags| Status(u16::from_le_bytes(*flags)))
-}
-
-/// A length-encoded number and what follows it; 0xFB (NULL) and 0xFF are none.
-#[inline]
-fn read_lenenc(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let (&first, rest) = bytes.split_first()?;
-    let width = match first {
-        0..=0xfa => return Some((u64::from(first), rest)),
-        0xfc => 2,
-        0xfd => 3,
-        0xfe => 8,
-        _ => return None,
-    };
-    let (number, rest) = rest.split_at_checked(width)?;
-    let mut little = [0; 8];
-    little[..width].copy_from_slice(number);
-    Some((u64::from_le_bytes(little), rest))
 }

@@ -5,25 +5,23 @@
 use std::cell::Cell;
 
 use super::look::{Look, Patch, Stop};
-use super::scanner::{FULL, HEADER, Start};
-use super::{Dialog, Outcome, Turn};
+use super::scanner::{FULL, HEADER, Start, read_header};
+use super::{Dialog, Outcome, Shift, Turn};
 use crate::session::hold::Hold;
 use crate::session::state::{Errand, State, Verdict};
 use crate::session::tracking::{self, Beginning};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
 use crate::wire::cursor::Cursor;
-use crate::wire::reply::{EOF, OK, OkPacket};
-use crate::wire::statement::PrepareOk;
+use crate::wire::reply::{EOF, OK, OK_MIN, OkPacket};
+use crate::wire::statement::{BULK_EXECUTE, EXECUTE, PrepareOk};
 use crate::wire::status::Status;
-use crate::wire::{self, frame};
+use crate::wire::{self, frame::Header, frame::write_packet};
 
 /// Bytes of the longest OK with session state changes.
 pub const CHANGES_MAX: usize = 1 << 20;
 /// A command that is longer does not ask what the one before left behind.
 const LONG: usize = 2048;
-/// The shortest OK; a shorter packet with an EOF's first byte is one.
-const OK_MIN: u32 = 7;
 
 /// Who is told what goes by.
 pub enum Watch {
@@ -152,6 +150,13 @@ impl Dialog {
         self.watched().is_some_and(|watched| watched.state.is_unanswerable())
     }
 
+    /// Whether the client may name statements that have other names at the CN, and nobody follows it any more.
+    #[inline]
+    pub(super) fn is_lost(&self) -> bool {
+        let Some(opaque) = self.opaque else { return false };
+        !opaque.is_final() && self.watched().is_some_and(|watched| watched.state.statements.are_mapped())
+    }
+
     /// The CN tracks again.
     pub fn tracked(&mut self, beginning: &Beginning) {
         if let Some(watched) = self.watched_mut() {
@@ -190,7 +195,7 @@ impl Dialog {
         if whole { watched.state.asks_about_last(command, payload) } else { unread.len() < LONG }
     }
 
-    /// How many bytes of a COM_STMT_EXECUTE that a look has stopped at [`execute`](Self::execute) needs, its header included, as far as
+    /// How many bytes of an execution that a look has stopped at [`execute`](Self::execute) needs, its header included, as far as
     /// `head` tells; it is enough when it is all that is asked for.
     pub fn execute_needs(&self, head: &[u8]) -> usize {
         let (header, payload) = head.split_at(HEADER.min(head.len()));
@@ -200,23 +205,23 @@ impl Dialog {
         HEADER + needed.unwrap_or(payload.len()).min(length as usize)
     }
 
-    /// What goes to the CN in the place of a frame's `head` that a look has stopped at; the rest of the frame follows it.
+    /// What goes to the CN in the place of a frame's `head` that a look has stopped at; the rest of the frame follows it. Where the
+    /// packet has further frames the look stops at it: all of it is shifted.
     ///
     /// # Errors
     /// The packet is too long for what has to be added.
-    pub fn execute(&mut self, head: &[u8], look: &mut Look) -> Result<Vec<u8>, wire::Error> {
+    pub fn execute(&mut self, head: &[u8], look: &mut Look) -> wire::Result<Vec<u8>> {
         let (header, payload) = head.split_at(HEADER);
-        let length = u32::from_le_bytes([header[0], header[1], header[2], 0]);
-        let added = self.watched_mut().and_then(|watched| watched.state.execute_head(payload));
-        let mut new = added.unwrap_or_else(|| payload.to_vec());
-        let new_length = length as usize - payload.len() + new.len();
-        if length == FULL || new_length >= FULL as usize {
+        let (length, seq) = read_header(header);
+        let told = self.watched_mut().and_then(|watched| watched.state.execute_head(payload));
+        let mut new = told.unwrap_or_else(|| payload.to_vec());
+        let added = new.len() - payload.len();
+        let grown = if length == FULL { length } else { length + added as u32 };
+        if grown >= FULL && length != FULL {
             let (field, limit) = ("COM_STMT_EXECUTE", FULL as usize - 1);
-            return Err(wire::Error::TooLarge { field, limit, found: new_length });
+            return Err(wire::Error::TooLarge { field, limit, found: grown as usize });
         }
-        let seq = header[3];
-        let start = Start { length, seq, payload };
-        self.client_frame(&start, 0, look);
+        self.client_frame(&Start { length, seq, payload }, 0, look);
         self.client.enter(length, payload.len());
         self.overhear(payload);
         if self.client.between_packets() {
@@ -225,9 +230,11 @@ impl Dialog {
         for patch in look.patches.drain(..) {
             new[1..5].copy_from_slice(&patch.bytes);
         }
+        if added > 0 && length == FULL {
+            look.stop = Some(Stop::Shifted(Shift::new(added, new.len())));
+        }
         let mut bytes = Vec::with_capacity(HEADER + new.len());
-        bytes.extend_from_slice(&(new_length as u32).to_le_bytes()[..3]);
-        bytes.push(seq);
+        Header { length: grown, sequence: seq }.write(&mut bytes);
         bytes.extend_from_slice(&new);
         Ok(bytes)
     }
@@ -250,7 +257,7 @@ impl Dialog {
         look.cn.replies += self.cn_packet_end();
         let mut bytes = Vec::with_capacity(packet.len());
         let mut seq = packet[3];
-        frame::write_packet(&mut bytes, &mut seq, rewritten.as_deref().unwrap_or(payload));
+        write_packet(&mut bytes, &mut seq, rewritten.as_deref().unwrap_or(payload));
         Ok(bytes)
     }
 
@@ -258,7 +265,8 @@ impl Dialog {
     #[inline]
     pub(super) fn must_stop(&mut self, start: &Start<'_>, at: usize, look: &mut Look) -> bool {
         let Watch::On(watched) = &mut self.watch else { return false };
-        if self.turn != Turn::Commands || self.client.continues || start.payload.first() != Some(&EXECUTE) {
+        let executes = matches!(start.payload.first(), Some(&(EXECUTE | BULK_EXECUTE)));
+        if !executes || self.turn != Turn::Commands || self.client.continues {
             return false;
         }
         let Some(head) = watched.state.execute_head_len(start.payload) else { return false };
@@ -377,7 +385,7 @@ impl Dialog {
     #[cold]
     fn stop_at_change(&mut self, start: &Start<'_>, at: usize, look: &mut Look) {
         let length = HEADER + start.length as usize;
-        let is_ok = matches!(start.payload.first(), Some(&(OK | EOF))) && start.length >= OK_MIN;
+        let is_ok = matches!(start.payload.first(), Some(&(OK | EOF))) && start.length as usize >= OK_MIN;
         let errand = self.front.and_then(|pending| pending.errand);
         let Watch::On(watched) = &mut self.watch else { return };
         if is_ok && length > CHANGES_MAX {
@@ -482,15 +490,13 @@ fn insert_id(ok: &[u8]) -> u64 {
 #[inline]
 fn warnings(start: &Start<'_>) -> Option<u16> {
     let mut cursor = Cursor::new(start.payload.get(1..)?);
-    if start.length >= OK_MIN {
+    if start.length as usize >= OK_MIN {
         cursor.lenenc("affected rows").ok()?;
         cursor.lenenc("last insert id").ok()?;
         cursor.u16("status flags").ok()?;
     }
     cursor.u16("warnings").ok()
 }
-
-const EXECUTE: u8 = 0x17;
 
 /// ER_PARSE_ERROR.
 const PARSE_ERROR: [u8; 3] = [0xff, 0x28, 0x04];

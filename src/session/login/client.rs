@@ -1,7 +1,8 @@
 //! The login of a client at corelane: what it sent, and whether a known user is who it says.
 //!
-//! Corelane announces `mysql_native_password`. A known user whose client answered with another plugin is
-//! asked to switch, with the same salt. No secret of an unknown user is ever looked at.
+//! Corelane announces `mysql_native_password`. A known user whose client answered with another plugin, or wrongly, is
+//! asked to switch, with a fresh salt: everybody else is asked by a CN, and who is known shall not be told apart by that.
+//! No secret of an unknown user is ever looked at.
 
 use std::fmt;
 
@@ -56,27 +57,31 @@ impl ClientLogin {
         if self.capabilities.has(Capabilities::PLUGIN_AUTH) { Ok(()) } else { Err(Refusal::ClientTooOld) }
     }
 
-    /// Checks a known user. `salt` is that of the greeting; `user` and `host` are for the text of a denial.
+    /// Checks a known user. `salt` is that of the greeting, `fresh` another one for a switch; `user` and `host` are for
+    /// the text of a denial.
     pub fn verify<'a>(
         &'a self,
         salt: &[u8; SALT],
+        fresh: &[u8; SALT],
         known: &'a KnownUser,
         user: &'a str,
         host: &'a str,
     ) -> ClientStep<'a> {
-        let check = AwaitSwitch { salt: *salt, known, user, host };
         if !self.capabilities.has(Capabilities::SECURE_CONNECTION) {
             return ClientStep::Refused(Refusal::ClientTooOld);
         }
         // A client of MySQL 8 whose own plugin is another one sends no auth data at all, so that data alone
         // does not tell an empty password.
-        if self.plugin.as_deref().is_some_and(|plugin| plugin != NATIVE.as_bytes()) {
-            return ClientStep::SwitchClient { packet: check.request(), next: check };
+        if self.plugin.as_deref().is_none_or(|plugin| plugin == NATIVE.as_bytes())
+            && let Ok(proof) = prove(known, &self.auth, salt)
+        {
+            return ClientStep::Verified(proof);
         }
-        match check.answer(&self.auth) {
-            Ok(proof) => ClientStep::Verified(proof),
-            Err(refusal) => ClientStep::Refused(refusal),
+        if let Err(refusal) = self.can_relay() {
+            return ClientStep::Refused(refusal);
         }
+        let next = AwaitSwitch { salt: *fresh, known, user, host };
+        ClientStep::SwitchClient { packet: next.request(), next }
     }
 
     fn new(response: &HandshakeResponse<'_>, face: &Face) -> Result<Self, Refusal> {
@@ -127,20 +132,16 @@ pub struct AwaitSwitch<'a> {
 }
 
 impl AwaitSwitch<'_> {
-    /// Takes the client's answer: a scramble, or nothing for an empty password.
+    /// Takes the client's answer.
     ///
     /// # Errors
     /// [`Refusal::AccessDenied`].
     pub fn answer(self, payload: &[u8]) -> Result<Proof, Refusal> {
-        let native_key = match (&self.known.native_hash, payload) {
-            (None, []) => None,
-            (Some(hash), scramble) => {
-                let key = recover_native_key(scramble, &self.salt, hash);
-                Some(key.ok_or_else(|| self.denied(!scramble.is_empty()))?)
-            }
-            (None, _) => return Err(self.denied(true)),
-        };
-        Ok(Proof { native_key, password: self.known.password.clone() })
+        prove(self.known, payload, &self.salt).map_err(|Wrong| Refusal::AccessDenied {
+            user: self.user.to_owned(),
+            host: self.host.to_owned(),
+            password: !payload.is_empty(),
+        })
     }
 
     fn request(&self) -> Vec<u8> {
@@ -150,10 +151,19 @@ impl AwaitSwitch<'_> {
         AuthSwitchRequest { plugin: NATIVE.as_bytes(), data: &data }.write(&mut packet);
         packet
     }
+}
 
-    fn denied(&self, password: bool) -> Refusal {
-        Refusal::AccessDenied { user: self.user.to_owned(), host: self.host.to_owned(), password }
-    }
+/// The answer is not that of the known user.
+struct Wrong;
+
+/// Checks an answer to a salt: a scramble, or nothing for an empty password.
+fn prove(known: &KnownUser, answer: &[u8], salt: &[u8; SALT]) -> Result<Proof, Wrong> {
+    let native_key = match (&known.native_hash, answer) {
+        (None, []) => None,
+        (Some(hash), scramble) => Some(recover_native_key(scramble, salt, hash).ok_or(Wrong)?),
+        (None, _) => return Err(Wrong),
+    };
+    Ok(Proof { native_key, password: known.password.clone() })
 }
 
 #[cfg(test)]
@@ -165,6 +175,7 @@ pub(super) mod tests {
     use crate::wire::login::tests::{LIBMARIADB, TRACKING};
 
     const SALT_HERE: &[u8; SALT] = b"abcdefghijklmnopqrst";
+    const FRESH: &[u8; SALT] = b"ABCDEFGHIJKLMNOPQRST";
 
     pub(in crate::session::login) fn face() -> Face {
         Face::common([&Face::of(&Greeting::read(MARIADB_10_11).unwrap())], None)
@@ -178,7 +189,7 @@ pub(super) mod tests {
     }
 
     fn verify<'a>(login: &'a ClientLogin, known: &'a KnownUser) -> ClientStep<'a> {
-        login.verify(SALT_HERE, known, "napw", "localhost")
+        login.verify(SALT_HERE, FRESH, known, "napw", "localhost")
     }
 
     fn denied(password: bool) -> Refusal {
@@ -219,32 +230,44 @@ pub(super) mod tests {
         }
     }
 
+    /// A known user with these answers, first to the greeting and then to a switch.
+    fn twice(known: &KnownUser, plugin: Option<&str>, first: &[u8], then: &[u8]) -> Result<Proof, Refusal> {
+        let login = login(plugin, first);
+        let ClientStep::SwitchClient { packet, next } = verify(&login, known) else { panic!("not switched") };
+        assert_eq!(packet, b"\xfemysql_native_password\0ABCDEFGHIJKLMNOPQRST\0");
+        next.answer(then)
+    }
+
+    /// As one who is not known is asked by a CN.
     #[test]
-    fn a_wrong_password_is_denied() {
+    fn a_wrong_password_is_asked_again_and_denied() {
         let known = KnownUser::with_password("secret");
         let wrong = native_scramble(&native_key("wrong"), SALT_HERE);
-        for (auth, password) in [(&wrong[..], true), (&wrong[..19], true), (&[][..], false)] {
-            let login = login(Some(NATIVE), auth);
-            let ClientStep::Refused(refusal) = verify(&login, &known) else { panic!("not refused") };
-            assert_eq!(refusal, denied(password));
+        for (answer, password) in [(&wrong[..], true), (&wrong[..19], true), (&[][..], false)] {
+            assert_eq!(twice(&known, Some(NATIVE), answer, answer), Err(denied(password)));
         }
-        let (login, known) = (login(Some(NATIVE), &wrong), KnownUser::with_password(""));
-        let ClientStep::Refused(refusal) = verify(&login, &known) else { panic!("not refused") };
-        assert_eq!(refusal, denied(true));
+        let (right, old) = (native_key("secret"), native_scramble(&native_key("secret"), SALT_HERE));
+        let proof = twice(&known, Some(NATIVE), &wrong, &native_scramble(&right, FRESH)).unwrap();
+        assert_eq!(proof.native_key, Some(right));
+        assert_eq!(twice(&known, Some(NATIVE), &wrong, &old), Err(denied(true)), "the salt is another one");
+        assert_eq!(twice(&KnownUser::with_password(""), Some(NATIVE), &wrong, &wrong), Err(denied(true)));
+    }
+
+    #[test]
+    fn who_cannot_be_asked_again_is_told_what_anybody_is_told() {
+        let known = KnownUser::with_password("secret");
+        let mut login = login(None, b"wrong");
+        login.capabilities = login.capabilities - Capabilities::PLUGIN_AUTH;
+        assert!(matches!(verify(&login, &known), ClientStep::Refused(Refusal::ClientTooOld)));
     }
 
     #[test]
     fn another_plugin_is_switched_even_without_data() {
         let known = KnownUser::with_password("secret");
-        let login = login(Some("caching_sha2_password"), b"");
-        let ClientStep::SwitchClient { packet, next } = verify(&login, &known) else {
-            panic!("not switched")
-        };
-        assert_eq!(packet, b"\xfemysql_native_password\0abcdefghijklmnopqrst\0");
-        let scramble = native_scramble(&native_key("secret"), SALT_HERE);
-        assert_eq!(next.answer(&scramble).unwrap().native_key, Some(native_key("secret")));
-        let ClientStep::SwitchClient { next, .. } = verify(&login, &known) else { panic!("not switched") };
-        assert_eq!(next.answer(b""), Err(denied(false)));
+        let scramble = native_scramble(&native_key("secret"), FRESH);
+        let proof = twice(&known, Some("caching_sha2_password"), b"", &scramble).unwrap();
+        assert_eq!(proof.native_key, Some(native_key("secret")));
+        assert_eq!(twice(&known, Some("caching_sha2_password"), b"", b""), Err(denied(false)));
     }
 
     #[test]

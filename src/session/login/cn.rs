@@ -60,6 +60,11 @@ impl<'a> CnLogin<'a> {
         Self { tracked, ..self }
     }
 
+    /// Whether corelane answers for the client, which then hears nothing before the CN's verdict.
+    pub fn has_proof(&self) -> bool {
+        matches!(self.credential, Credential::Proof(_))
+    }
+
     /// Takes the CN's greeting and gives the payload to answer it with.
     ///
     /// # Errors

@@ -13,8 +13,12 @@ const LEG: Capabilities = Capabilities(Capabilities::SESSION_TRACK.0 | Capabilit
 
 /// The commands of a script, as text.
 fn lines(script: &Script) -> Vec<String> {
+    lines_for(script, LEG)
+}
+
+fn lines_for(script: &Script, leg: Capabilities) -> Vec<String> {
     let mut bytes = Vec::new();
-    script.write(&mut bytes);
+    script.write(&mut bytes, leg);
     let mut reader = PacketReader::new(1 << 20);
     reader.push(&bytes);
     let mut lines = Vec::new();
@@ -212,6 +216,7 @@ fn user_variables_keep_their_types() {
         (5, 0, row(Some("0.1"), None, "binary"), Some("0.1e0")),
         (5, 0, row(Some("1e300"), None, "binary"), Some("1e300")),
         (246, 0, row(Some("1.50"), None, "binary"), Some("1.50")),
+        (246, 0, row(Some("-5"), None, "binary"), Some("-5.")),
         (251, 0, row(Some("a"), Some("61"), "binary"), Some("X'61'")),
         (251, 0, row(Some(""), Some(""), "latin1_bin"), Some("_latin1 X'' COLLATE latin1_bin")),
         (251, 0, row(None, None, "binary"), Some("NULL")),
@@ -240,6 +245,23 @@ fn statements_are_prepared_where_they_were() {
     let expected =
         [enter, "02 db", "16 SELECT 1", enter, "03 SET @@session.sql_mode='ANSI_QUOTES'", "16 SELECT \"a\""];
     assert_eq!(lines(&script), expected.map(|line| line.replace('\'', "\\'").replace('"', "\\\"")));
+}
+
+/// What the client has seen of a statement's results is not what the new CN believes it to have seen.
+#[test]
+fn statements_are_described_anew_where_definitions_may_be_left_out() {
+    let leg = LEG | Capabilities::MARIADB_CACHE_METADATA;
+    let mut state = State::new(leg, true, beginning(), Some(b"db"));
+    prepare(&mut state, "SELECT 1", 1, 0);
+    say(&mut state, "SET character_set_client = latin1", &variable("character_set_client", "latin1"));
+    prepare(&mut state, "SELECT 2", 2, 0);
+    state.inserted = false;
+    let script = restore(&state, None).unwrap();
+    let lines: Vec<_> = lines(&script).into_iter().filter(|line| !line.contains("sql_mode")).collect();
+    let as_if = |name: &str| format!("03 SET @@session.character_set_client=\\'{name}\\'");
+    let expected = ["02 db", &as_if("ascii"), "16 SELECT 1", &as_if("utf8mb4")];
+    assert_eq!(lines[..4], expected);
+    assert_eq!(lines[lines.len() - 3..], [&as_if("ascii"), "16 SELECT 2", &as_if("latin1")]);
 }
 
 #[test]
@@ -294,6 +316,18 @@ fn a_bulk_execution_is_given_its_types() {
 }
 
 #[test]
+fn a_leg_with_query_attributes_is_told_that_there_are_none() {
+    let leg = LEG | Capabilities::QUERY_ATTRIBUTES;
+    let mut state = State::new(leg, false, beginning(), Some(b"db"));
+    say(&mut state, "\0\u{1}SET wait_timeout = 7", &variable("wait_timeout", "7"));
+    prepare(&mut state, "SELECT ?", 1, 1);
+    state.inserted = false;
+    let script = restore(&state, None).unwrap();
+    assert_eq!(lines_for(&script, leg), ["03 \\x00\\x01SET @@session.wait_timeout=7", "16 SELECT ?"]);
+    assert_eq!(lines(&script), ["03 SET @@session.wait_timeout=7", "16 SELECT ?"]);
+}
+
+#[test]
 fn query_attributes_come_with_names() {
     let leg = LEG | Capabilities::QUERY_ATTRIBUTES;
     let mut state = State::new(leg, false, beginning(), None);
@@ -314,6 +348,21 @@ fn query_attributes_come_with_names() {
     assert!(state.holds().has(Hold::Statement), "a form that is not read");
 }
 
+/// A definition's EOF has flags, but of a statement that was only prepared.
+#[test]
+fn preparations_alone_leave_the_status_of_the_leg() {
+    let mut state = state();
+    prepare(&mut state, "SELECT ?", 1, 1);
+    state.inserted = false;
+    let answers = [prepared(1, 1), vec![b"\xfe\0\0\0\0".to_vec()]].concat();
+    let results = answer(restore(&state, None).unwrap(), Capabilities::SESSION_TRACK, &answers).unwrap();
+    assert_eq!(results.status, None);
+    let mut script = Script::default();
+    script.statement("one", b"DO 1");
+    let results = answer(script, LEG, &[b"\0\0\0\x02\0\0\0".to_vec()]).unwrap();
+    assert_eq!(results.status, Some(crate::wire::status::Status::AUTOCOMMIT));
+}
+
 #[test]
 fn a_refusal_is_told_when_all_is_read() {
     let mut state = state();
@@ -327,6 +376,26 @@ fn a_refusal_is_told_when_all_is_read() {
     assert_eq!(error.to_string(), "prepared statement 1: it has 2 parameters there, not 1");
     let mut answers = script.answers(LEG);
     assert!(matches!(answers.packet(b"\x01"), Err(ScriptError::Unexpected { .. })));
+}
+
+/// MySQL leaves all definitions out on demand; the leg can be followed all the same.
+#[test]
+fn an_answer_without_definitions_is_a_refusal() {
+    for (leg, end) in [(LEG, &b"\xfe\0\0\x02\0\0\0"[..]), (Capabilities(0), b"\xfe\0\0\x02\0")] {
+        let leg = leg | Capabilities::OPTIONAL_RESULTSET_METADATA;
+        let mut script = Script::default();
+        script.question("one", b"SELECT 1, 2");
+        script.statement("two", b"DO 1");
+        let eof = (!leg.has(Capabilities::DEPRECATE_EOF)).then_some(end);
+        let packets =
+            [&b"\x02\0"[..]].into_iter().chain(eof).chain([&b"\x011\x012"[..], end, b"\0\0\0\x02\0\0\0"]);
+        let packets: Vec<_> = packets.map(<[u8]>::to_vec).collect();
+        let error = answer(script, leg, &packets).unwrap_err();
+        assert_eq!(error, ScriptError::Undescribed { what: "one".into() });
+    }
+    let mut state = state();
+    say(&mut state, "SET resultset_metadata = NONE", &variable("resultset_metadata", "NONE"));
+    assert!(state.holds().has(Hold::Variable));
 }
 
 #[test]

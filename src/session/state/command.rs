@@ -63,10 +63,14 @@ impl State {
                     reading.feed(piece);
                 }
             }
-            Draft::Gather(_, bytes) => {
-                let room = HEAD_MAX - bytes.len();
-                bytes.extend_from_slice(&piece[..piece.len().min(room)]);
+            Draft::Gather(command, bytes) if bytes.is_empty() => {
+                // Mostly it is all of the command, and need not be copied.
+                let command = *command;
+                let judged = self.judge(command, piece, false);
+                self.draft =
+                    judged.unwrap_or_else(|| Draft::Gather(command, up_to(piece, HEAD_MAX).to_vec()));
             }
+            Draft::Gather(_, bytes) => bytes.extend_from_slice(up_to(piece, HEAD_MAX - bytes.len())),
             Draft::Plain | Draft::Ready(_) => {}
         }
     }
@@ -254,4 +258,8 @@ impl State {
         let id = self.statements.resolve(id)?;
         self.statements.get(id).map(|_| Target::Known(id))
     }
+}
+
+fn up_to(bytes: &[u8], most: usize) -> &[u8] {
+    &bytes[..bytes.len().min(most)]
 }

@@ -111,6 +111,17 @@ fn a_fresh_state_is_small_and_holds_nothing() {
 }
 
 #[test]
+fn names_of_user_variables_beyond_ascii_are_checked_or_hold() {
+    for (mariadb, hold) in [(true, None), (false, Some(Hold::UserVariable))] {
+        let mut state = State::new(TRACK, mariadb, beginning(), None);
+        say(&mut state, "SET @plain = 1", b"");
+        assert_eq!(held(&state), None);
+        say(&mut state, "SET @é = 1", b"");
+        assert_eq!(held(&state), hold);
+    }
+}
+
+#[test]
 fn ordinary_commands_are_no_errands() {
     let mut state = state();
     let id = prepare(&mut state, "SELECT ?", 1, 1);

@@ -24,6 +24,8 @@ BEFORE_S, AFTER_S = 2.0, 3.0
 ANSWER_LIMIT_S = 10
 # A statement of a busy session that is to be found within one, in seconds.
 SLOW_S = 0.05
+# How long a server that is killed may take to be gone.
+DYING_S = 0.1
 # Between two of the new logins.
 LOGIN_PAUSE_S = 0.01
 
@@ -216,9 +218,13 @@ def judge_logins(arguments, logins, states, killed):
     broken = []
     interval = arguments.probe_ms / 1000
     after = [login for login in logins.seen if login[0] >= killed]
-    failed = [login for login in logins.seen if login[2] != "logged in"]
+    # A login that the victim had begun to answer is a session of it: one ERR that names it.
+    begun = re.compile(rf"CN {arguments.victim} at \S+ during login: .+")
+    lost = [login for login in logins.seen if login[0] < killed + DYING_S and begun.search(login[2])]
+    failed = [login for login in logins.seen if login[2] != "logged in" and login not in lost]
     slowest = max(after, key=lambda login: login[1])
-    print(f"new logins: {len(logins.seen)}, {len(after)} of them after the kill, {len(failed)} failed")
+    print(f"new logins: {len(logins.seen)}, {len(after)} of them after the kill, {len(failed)} failed, "
+          f"{len(lost)} lost with {arguments.victim} half-way")
     print(f"slowest login after the kill: {slowest[1] * 1000:.1f} ms")
     broken += [f"a login failed: {login[2]}" for login in failed[:3]]
     down = next((when for when, state in states.seen if when >= killed and state == "down"), None)

@@ -4,7 +4,7 @@
 //! Input: a byte of capabilities, then pieces of a header byte (top bit: from the CN; below: length) and as
 //! many bytes of stream.
 
-use corelane::session::dialog::{Dialog, Opaque};
+use corelane::session::dialog::{Dialog, Opaque, PIPELINE_MAX};
 use corelane::wire::capability::Capabilities;
 use corelane::wire::status::Status;
 
@@ -15,11 +15,15 @@ pub fn check(data: &[u8]) {
     while let Some((&head, after)) = pieces.split_first() {
         let length = usize::from(head & 0x7f).min(after.len());
         let (piece, rest) = after.split_at(length);
+        pieces = rest;
         let from_cn = head & 0x80 != 0;
+        // A command is four bytes at least; the relay would not show one that is too many.
+        if !from_cn && whole.dialog.in_flight() + length / 4 >= PIPELINE_MAX {
+            continue;
+        }
         whole.take(from_cn, piece);
         piece.chunks(1).for_each(|byte| split.take(from_cn, byte));
         assert_eq!(whole.conclusions(), split.conclusions());
-        pieces = rest;
     }
 }
 
