@@ -75,6 +75,8 @@ pub struct Statement {
     pub types: Types,
     /// The CN knows the types.
     pub told: bool,
+    /// Types, and whether they were told, before a bulk execution that told others and may be refused without a look at them.
+    before: Option<Box<(Types, bool)>>,
     /// An execution has left a cursor open, or may have.
     pub cursor: bool,
     /// It is beyond a limit: another CN cannot be told of it, and its types are not kept.
@@ -177,6 +179,7 @@ impl Statements {
                 columns: ok.columns,
                 types: Types::None,
                 told: true,
+                before: None,
                 cursor: false,
                 beyond: !fits,
             };
@@ -230,6 +233,39 @@ impl Statements {
             _ => statement.types = Types::Unknown,
         }
         self.type_bytes = others + self.get(id).map_or(0, |statement| statement.types.len());
+    }
+
+    /// The same of a bulk execution. True if the CN was told types by it that may have to be [taken back](Self::take_back).
+    pub fn note_bulk_types(&mut self, id: u32, told: Told<'_>) -> bool {
+        let Some(statement) = self.get_mut(id) else { return false };
+        let same = match (told, &statement.types) {
+            (Told::Types(types), Types::Known(known)) => statement.told && **known == *types,
+            (Told::Types(_), _) => false,
+            _ => true,
+        };
+        if !same {
+            statement.before = Some(Box::new((statement.types.clone(), statement.told)));
+        }
+        let retyped = statement.before.is_some();
+        self.note_types(id, told);
+        retyped
+    }
+
+    /// The CN has refused a bulk execution without a look at its types.
+    pub fn take_back(&mut self, id: u32) {
+        let Some(statement) = self.get_mut(id) else { return };
+        let Some(before) = statement.before.take() else { return };
+        let now = statement.types.len();
+        (statement.types, statement.told) = *before;
+        let then = statement.types.len();
+        self.type_bytes = self.type_bytes - now + then;
+    }
+
+    /// The CN has taken note of the types.
+    pub fn keep_types(&mut self, id: u32) {
+        if let Some(statement) = self.get_mut(id) {
+            statement.before = None;
+        }
     }
 
     pub fn clear(&mut self) {
@@ -289,6 +325,9 @@ impl Statements {
             out[5..7].copy_from_slice(&(flags | BulkExecute::SEND_TYPES).to_le_bytes());
         }
         out.extend_from_slice(types);
+        if head[0] == BULK_EXECUTE {
+            statement.before = Some(Box::new((statement.types.clone(), false)));
+        }
         statement.told = true;
         Some(out)
     }

@@ -541,6 +541,44 @@ fn after_a_move_an_execution_is_given_its_types_once() {
     }
 }
 
+/// Moves a session with one statement on, to a CN where that is statement 9.
+fn move_on(dialog: &mut Dialog) {
+    let mut quiet = dialog.quiet().unwrap();
+    let mut answers = restore::restore(quiet.state(), None).unwrap().answers(MODERN);
+    let prepared = [&[0, 9, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0][..], COLUMN];
+    prepared.iter().for_each(|packet| _ = answers.packet(packet).unwrap());
+    restore::settle(quiet.state_mut(), answers.finish().unwrap()).unwrap();
+    quiet.settle(Status::AUTOCOMMIT);
+}
+
+/// MariaDB refuses a bulk execution of a SELECT before it looks at the types, and goes on with those that it knew.
+#[test]
+fn a_refused_bulk_execution_leaves_the_types_as_they_were() {
+    let untyped = frame(0, b"\x17\x01\0\0\0\0\x01\0\0\0\0\0\x06");
+    let typed_bulk = frame(0, b"\xfa\x01\0\0\0\x80\0\xfd\0\0\x01x");
+    let untyped_bulk = frame(0, b"\xfa\x01\0\0\0\0\0\0\x06\0\0\0");
+    let (unsupported, duplicate) = (b"\xff\x0f\x05#HY000no", b"\xff\x26\x04#23000no");
+    let cases = [
+        (&typed_bulk, unsupported, [1, 3, 0], [1, 3, 0]),
+        (&typed_bulk, duplicate, [0, 6, 0], [1, 0xfd, 0]),
+        (&untyped_bulk, unsupported, [1, 3, 0], [1, 3, 0]),
+        (&untyped_bulk, duplicate, [0, 6, 0], [1, 3, 0]),
+    ];
+    for (bulk, err, here, there) in cases {
+        let told = |dialog: &mut Dialog| {
+            let sent = [relayed(dialog, &untyped).unwrap(), vec![0, 0]].concat();
+            dialog.cn_bytes(&frame(1, OK));
+            sent[15..18].to_vec()
+        };
+        let mut dialog = moved();
+        relayed(&mut dialog, bulk).unwrap();
+        dialog.cn_bytes(&frame(1, err));
+        assert_eq!(told(&mut dialog), here, "{err:?}");
+        move_on(&mut dialog);
+        assert_eq!(told(&mut dialog), there, "{err:?}");
+    }
+}
+
 /// The statement prepared last is not the last that is known.
 #[test]
 fn an_execution_behind_its_preparation_is_not_given_the_types_of_another_statement() {

@@ -6,14 +6,14 @@ use std::cell::Cell;
 
 use super::look::{Look, Patch, Stop};
 use super::scanner::{FULL, HEADER, Start, read_header};
-use super::{Dialog, Outcome, Shift, Turn};
+use super::{Dialog, Outcome, Pending, Shift, Turn};
 use crate::session::hold::Hold;
 use crate::session::state::{Errand, State, Verdict};
 use crate::session::tracking::{self, Beginning};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
 use crate::wire::cursor::Cursor;
-use crate::wire::reply::{EOF, OK, OK_MIN, OkPacket};
+use crate::wire::reply::{EOF, ERR, OK, OK_MIN, OkPacket};
 use crate::wire::statement::{BULK_EXECUTE, EXECUTE, PrepareOk};
 use crate::wire::status::Status;
 use crate::wire::{self, frame::Header, frame::write_packet};
@@ -359,9 +359,20 @@ impl Dialog {
         if self.outcome == Outcome::Ended {
             self.weigh_leftovers(start);
         }
-        let prepare = first && self.front.is_some_and(|pending| pending.command == Command::StmtPrepare);
-        if prepare && start.payload.first() == Some(&OK) {
-            self.watch_prepared(start, at, look);
+        match self.front {
+            Some(Pending { command: Command::StmtPrepare, .. })
+                if first && start.payload.first() == Some(&OK) =>
+            {
+                self.watch_prepared(start, at, look);
+            }
+            Some(Pending { command: Command::StmtBulkExecute, errand: Some(errand), .. })
+                if start.payload.starts_with(&UNSUPPORTED) =>
+            {
+                if let Watch::On(watched) = &mut self.watch {
+                    watched.state.bulk_refused(errand);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -500,3 +511,6 @@ fn warnings(start: &Start<'_>) -> Option<u16> {
 
 /// ER_PARSE_ERROR.
 const PARSE_ERROR: [u8; 3] = [0xff, 0x28, 0x04];
+
+/// The head of an ERR with ER_UNSUPPORTED_PS.
+const UNSUPPORTED: [u8; 3] = [ERR, 0x0f, 0x05];

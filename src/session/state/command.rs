@@ -231,15 +231,20 @@ impl State {
         let open = statement.cursor;
         statement.cursor |= cursor;
         let source = statement.source.clone();
-        self.statements.note_types(id, told);
-        Some(self.execution(source, target, cursor, open))
+        let retyped = if command == Command::StmtBulkExecute {
+            self.statements.note_bulk_types(id, told)
+        } else {
+            self.statements.note_types(id, told);
+            false
+        };
+        Some(self.execution(source, target, cursor, open || retyped))
     }
 
-    /// An execution whose head is known; `open`: there may be a cursor that it closes.
-    fn execution(&mut self, source: Arc<Source>, target: Target, cursor: bool, open: bool) -> Draft {
+    /// An execution whose head is known; `matters`: there may be a cursor that it closes, or types that it is refused with.
+    fn execution(&mut self, source: Arc<Source>, target: Target, cursor: bool, matters: bool) -> Draft {
         self.weigh_leftovers(&source.effects);
         self.ask_sequences(&source.effects);
-        if !open && !cursor && !self.matters(&source.effects) {
+        if !matters && !cursor && !self.matters(&source.effects) {
             return Draft::Plain;
         }
         self.note_tracking(&source.effects);

@@ -47,6 +47,9 @@ impl State {
                 }
                 self.settle(&source.effects, failed);
                 self.cursor(target, cursor && !failed && status.has(Status::CURSOR_EXISTS));
+                if let Target::Known(id) = target {
+                    self.statements.keep_types(id);
+                }
             }
             What::Fetch(target) if !failed && status.has(Status::LAST_ROW_SENT) => self.cursor(target, false),
             What::Reset(target) if !failed => self.cursor(target, false),
@@ -54,6 +57,14 @@ impl State {
             What::InitDb | What::Fetch(_) | What::Reset(_) | What::SetOption(_) => {}
             What::ChangeUser | What::ResetConnection if !failed => self.reset(),
             What::ChangeUser | What::ResetConnection => self.settled.add(Hold::Unexplained),
+        }
+    }
+
+    /// A bulk execution was refused because its statement is none for that.
+    pub fn bulk_refused(&mut self, errand: Errand) {
+        if let Some(What::Execute { target: Target::Known(id), .. }) = self.errands.find(Some(errand)) {
+            let id = *id;
+            self.statements.take_back(id);
         }
     }
 
