@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::house::{Can, RawClient};
+use super::house::{Can, Extended, RawClient};
 
 const CURSOR_EXISTS: u16 = 0x0040;
 const MORE_RESULTS: u16 = 0x0008;
@@ -18,6 +18,9 @@ pub struct Packet {
 }
 
 pub type Reply = Vec<Packet>;
+
+/// Definitions of a statement's results, as a client keeps them that the server need not send them again.
+pub type Definitions = Vec<Vec<u8>>;
 
 /// What a command is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +43,16 @@ pub struct Reader<'a> {
     client: &'a mut RawClient,
     /// What the client answers when it is asked for a file.
     file: &'a [u8],
+    /// Of the statement that is prepared or executed.
+    kept: &'a mut Definitions,
     reply: Reply,
+    /// Definitions that were put into the reply.
+    put_in: u8,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(client: &'a mut RawClient, file: &'a [u8]) -> Self {
-        Self { client, file, reply: Vec::new() }
+    pub fn new(client: &'a mut RawClient, file: &'a [u8], kept: &'a mut Definitions) -> Self {
+        Self { client, file, kept, reply: Vec::new(), put_in: 0 }
     }
 
     /// The whole reply. An end of the connection within it is an error.
@@ -62,7 +69,8 @@ impl<'a> Reader<'a> {
 
     fn next(&mut self) -> io::Result<Vec<u8>> {
         let payload = self.client.try_packet()?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        self.reply.push(Packet { sequence: self.client.sequence, payload: payload.clone() });
+        let sequence = self.client.sequence.wrapping_add(self.put_in);
+        self.reply.push(Packet { sequence, payload: payload.clone() });
         Ok(payload)
     }
 
@@ -81,9 +89,7 @@ impl<'a> Reader<'a> {
             0xfc => usize::from(u16::from_le_bytes([head[1], head[2]])),
             other => panic!("a reply begins with {other:#x}"),
         };
-        for _ in 0..columns {
-            self.next()?;
-        }
+        self.definitions(columns)?;
         if !self.deprecates_eof() {
             let eof = self.next()?;
             if self.status(&eof) & CURSOR_EXISTS != 0 {
@@ -92,6 +98,40 @@ impl<'a> Reader<'a> {
         }
         let last = self.rows()?;
         Ok(last[0] != 0xff && self.status(&last) & MORE_RESULTS != 0)
+    }
+
+    /// Definitions after the count of columns, sent or left out: then those that the client has kept take their place.
+    fn definitions(&mut self, columns: usize) -> io::Result<()> {
+        let head = self.reply.last_mut().expect("the count of columns");
+        let flag = head.payload.last_mut().expect("a flag");
+        if self.client.extended & Extended::CACHE_METADATA == 0 || *flag != 0 {
+            return self.described(columns);
+        }
+        *flag = 1;
+        let sequence = head.sequence;
+        for (definition, after) in self.kept.iter().zip(1..) {
+            let sequence = sequence.wrapping_add(after);
+            self.reply.push(Packet { sequence, payload: definition.clone() });
+            self.put_in = self.put_in.wrapping_add(1);
+        }
+        Ok(())
+    }
+
+    /// Definitions that are sent. Where they are kept, character set and length are masked: MariaDB does not send them anew when
+    /// `character_set_results` has changed.
+    fn described(&mut self, count: usize) -> io::Result<()> {
+        let keeps = self.client.extended & Extended::CACHE_METADATA != 0;
+        self.kept.clear();
+        for _ in 0..count {
+            self.next()?;
+            let definition = &mut self.reply.last_mut().expect("a definition").payload;
+            let end = definition.len();
+            if keeps {
+                definition[end - 12..end - 6].fill(0);
+            }
+            self.kept.push(definition.clone());
+        }
+        Ok(())
     }
 
     /// Rows up to the packet that ends them, which is the result.
@@ -121,8 +161,8 @@ impl<'a> Reader<'a> {
         }
         let (columns, parameters) = (u16::from_le_bytes([ok[5], ok[6]]), u16::from_le_bytes([ok[7], ok[8]]));
         for count in [parameters, columns] {
-            let eof = u16::from(count > 0 && !self.deprecates_eof());
-            for _ in 0..count + eof {
+            self.described(count.into())?;
+            if count > 0 && !self.deprecates_eof() {
                 self.next()?;
             }
         }

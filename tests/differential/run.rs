@@ -97,7 +97,7 @@ fn clear(house: &mut Conn, schema: &str) {
 
 fn record(stream: &Stream, schema: &str, lane: &mut Lane, tally: &mut Tally) -> Record {
     let initial = if stream.with_schema { schema } else { "" };
-    let (mut side, login) = Side::open(lane.port, initial, stream.capabilities, stream.collation, schema);
+    let (mut side, login) = Side::open(lane.port, initial, stream, schema);
     side.client.set_read_limit(ANSWER_LIMIT);
     if let Some(prelude) = lane.prelude {
         side.perform(&Step::Query(prelude.into())).expect("the prelude");
@@ -197,8 +197,8 @@ fn judge(stream: &Stream, direct: &Record, through: &Record) -> Result<(), Strin
 /// The stream up to where it differs, with its moves.
 fn story(stream: &Stream, through: &Record, differs: Option<usize>) -> String {
     let mut story = format!(
-        "seed {}: capabilities {:#x}, collation {}\n",
-        stream.seed, stream.capabilities, stream.collation
+        "seed {}: capabilities {:#x} and {:#x}, collation {}\n",
+        stream.seed, stream.capabilities, stream.extended, stream.collation
     );
     let last = differs.unwrap_or(stream.steps.len() - 1);
     for (n, planned) in stream.steps.iter().enumerate().take(last + 1) {

@@ -11,8 +11,9 @@ use std::io;
 use memchr::memmem;
 
 use super::house::{Can, Com, LoginAs, RawClient, frames};
-use super::reply::{Packet, Reader, Reply, Shape};
+use super::reply::{Definitions, Packet, Reader, Reply, Shape};
 use super::step::{LAST, Step};
+use super::stream::Stream;
 use super::track;
 
 /// What both sides' schemas are called after masking; as long as a schema's name.
@@ -30,8 +31,15 @@ pub struct Side {
     ids: Vec<Option<u32>>,
     /// Ids of statements that are open.
     open: Vec<u32>,
+    /// By slot.
+    kept: Vec<Definitions>,
+    /// The slot that was prepared last.
+    last: usize,
     told: RefCell<track::Told>,
 }
+
+/// Beyond those of a stream.
+const NO_SLOT: usize = 200;
 
 /// Who both sides log in as.
 pub const USER: &str = "app";
@@ -39,16 +47,19 @@ pub const PASSWORD: &str = "secret";
 
 impl Side {
     /// Logs in; the OK that ends the login is the first answer.
-    pub fn open(port: u16, database: &str, capabilities: u32, collation: u8, schema: &str) -> (Self, Reply) {
+    pub fn open(port: u16, database: &str, stream: &Stream, schema: &str) -> (Self, Reply) {
         let mut client = RawClient::dial(port);
-        client.capabilities = capabilities;
-        client.collation = collation;
+        client.capabilities = stream.capabilities;
+        client.extended = stream.extended;
+        client.collation = stream.collation;
         let ok = client.log_in(&LoginAs { user: USER, password: PASSWORD, database }).expect("log in");
         let side = Self {
             client,
             schema: schema.into(),
             ids: Vec::new(),
             open: Vec::new(),
+            kept: Vec::new(),
+            last: 0,
             told: RefCell::default(),
         };
         let mut reply = vec![Packet { sequence: 0, payload: ok }];
@@ -71,7 +82,11 @@ impl Side {
         let file: &[u8] = if let Step::Infile(_, file) = step { file } else { b"" };
         let mut reply = match step {
             Step::ChangeUser(_) => self.change_user()?,
-            _ => Reader::new(&mut self.client, file).read(shape(step))?,
+            _ => {
+                let slot = self.slot_of(step);
+                self.kept.resize(self.kept.len().max(slot + 1), Vec::new());
+                Reader::new(&mut self.client, file, &mut self.kept[slot]).read(shape(step))?
+            }
         };
         self.mask(&mut reply);
         match step {
@@ -81,6 +96,19 @@ impl Side {
             _ => (),
         }
         Ok(reply)
+    }
+
+    /// The statement that a step is about; any slot for a step that is about none: a text is always described.
+    fn slot_of(&mut self, step: &Step) -> usize {
+        match step {
+            Step::Prepare { slot, .. } => {
+                self.last = *slot;
+                *slot
+            }
+            Step::Execute(execute) => execute.slot.unwrap_or(self.last),
+            Step::Bulk(bulk) => bulk.slot,
+            _ => NO_SLOT,
+        }
     }
 
     fn payload(&self, step: &Step) -> Vec<u8> {
@@ -100,6 +128,7 @@ impl Side {
                 let id = execute.slot.map_or(LAST, |slot| self.id(slot));
                 (Com::STMT_EXECUTE, execute.argument(id))
             }
+            Step::Bulk(bulk) => (Com::STMT_BULK_EXECUTE, bulk.argument(self.id(bulk.slot))),
             Step::Fetch { slot, rows } => {
                 (Com::STMT_FETCH, [self.id(*slot).to_le_bytes(), rows.to_le_bytes()].concat())
             }
@@ -201,7 +230,7 @@ fn mask_eof(packet: &mut Packet) {
 
 fn shape(step: &Step) -> Shape {
     match step {
-        Step::Query(_) | Step::Infile(..) | Step::Execute(_) => Shape::Results,
+        Step::Query(_) | Step::Infile(..) | Step::Execute(_) | Step::Bulk(_) => Shape::Results,
         Step::FieldList(_) => Shape::Fields,
         Step::Fetch { .. } => Shape::Rows,
         Step::Prepare { .. } => Shape::Prepared,

@@ -25,6 +25,8 @@ pub enum Step {
         text: Vec<u8>,
     },
     Execute(Execute),
+    /// COM_STMT_BULK_EXECUTE.
+    Bulk(Bulk),
     Fetch {
         slot: usize,
         rows: u32,
@@ -54,6 +56,14 @@ pub struct Execute {
     pub values: Vec<Value>,
 }
 
+/// An execution with several rows of values. All of a column have the type of the first, or are NULL.
+#[derive(Clone, Debug)]
+pub struct Bulk {
+    pub slot: usize,
+    pub types: bool,
+    pub rows: Vec<Vec<Value>>,
+}
+
 /// A parameter's value, which has its type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -65,6 +75,8 @@ pub enum Value {
     Double(f64),
     Text(Vec<u8>),
     Blob(Vec<u8>),
+    /// So many bytes, more than a frame has.
+    Long(u32),
     /// Year, month, day, hour, minute, second.
     DateTime(u16, [u8; 5]),
     /// Has been sent by [`Step::LongData`].
@@ -82,7 +94,7 @@ impl Value {
             Self::Unsigned(_) => [0x08, 0x80],
             Self::Double(_) => [0x05, 0],
             Self::Text(_) => [0xfd, 0],
-            Self::Blob(_) | Self::Sent => [0xfc, 0],
+            Self::Blob(_) | Self::Long(_) | Self::Sent => [0xfc, 0],
             Self::DateTime(..) => [0x0c, 0],
         }
     }
@@ -100,6 +112,11 @@ impl Value {
                 out.push(0xfc);
                 out.extend_from_slice(&u16::try_from(bytes.len()).expect("16 bits").to_le_bytes());
                 out.extend_from_slice(bytes);
+            }
+            Self::Long(length) => {
+                out.push(0xfe);
+                out.extend_from_slice(&u64::from(*length).to_le_bytes());
+                out.extend((0..*length).map(|at| at as u8));
             }
             Self::DateTime(year, rest) => {
                 out.push(7);
@@ -133,6 +150,23 @@ impl Execute {
     }
 }
 
+impl Bulk {
+    /// The payload of COM_STMT_BULK_EXECUTE behind the command byte.
+    pub fn argument(&self, id: u32) -> Vec<u8> {
+        const SEND_TYPES: u16 = 128;
+        let mut out = id.to_le_bytes().to_vec();
+        out.extend_from_slice(&(if self.types { SEND_TYPES } else { 0 }).to_le_bytes());
+        if self.types {
+            out.extend(self.rows[0].iter().flat_map(Value::kind));
+        }
+        for value in self.rows.iter().flatten() {
+            out.push(u8::from(*value == Value::Null));
+            value.write(&mut out);
+        }
+        out
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -148,6 +182,9 @@ impl fmt::Display for Step {
             Self::ChangeUser(schema) => write!(f, "change_user to itself in {}", schema.escape_ascii()),
             Self::Prepare { slot, text } => write!(f, "prepare #{slot} {}", text.escape_ascii()),
             Self::Execute(execute) => write!(f, "{execute}"),
+            Self::Bulk(Bulk { slot, types, rows }) => {
+                write!(f, "bulk #{slot}{} {rows:?}", if *types { "" } else { " without types" })
+            }
             Self::Fetch { slot, rows } => write!(f, "fetch {rows} of #{slot}"),
             Self::ResetStatement { slot } => write!(f, "reset #{slot}"),
             Self::Close { slot } => write!(f, "close #{slot}"),

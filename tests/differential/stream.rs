@@ -7,10 +7,13 @@ use std::collections::BTreeSet;
 
 use fastrand::Rng;
 
-use super::house::Can;
+use super::house::{Can, Extended};
 use super::side::MASK;
-use super::step::{Execute, Step, Value};
+use super::step::{Bulk, Execute, Step, Value};
 use super::words::{self, Words};
+
+/// The largest payload of a frame.
+const FRAME_MAX: u32 = 0xff_ffff;
 
 /// What a session on its way between commands may always be held by.
 const ALWAYS: &[&str] = &["reply"];
@@ -24,6 +27,8 @@ pub struct Stream {
     pub seed: u64,
     /// Capabilities that both sides log in with.
     pub capabilities: u32,
+    /// MariaDB's extended ones.
+    pub extended: u32,
     pub collation: u8,
     /// Whether it logs in with a schema.
     pub with_schema: bool,
@@ -51,6 +56,7 @@ impl Stream {
     pub fn draw(seed: u64) -> Self {
         let mut drawing = Drawing::new(seed);
         let capabilities = drawing.capabilities();
+        let extended = drawing.extended();
         let collation = [45, 45, 33, 8, 63, 224][drawing.rng.usize(..6)];
         let with_schema = drawing.rng.u8(..10) > 0;
         if !with_schema {
@@ -66,7 +72,7 @@ impl Stream {
             drawing.any();
         }
         drawing.finish();
-        Self { seed, capabilities, collation, with_schema, steps: drawing.steps }
+        Self { seed, capabilities, extended, collation, with_schema, steps: drawing.steps }
     }
 }
 
@@ -127,9 +133,20 @@ impl Drawing {
         capabilities
     }
 
+    fn extended(&mut self) -> u32 {
+        [Extended::STMT_BULK_OPERATIONS, Extended::METADATA, Extended::CACHE_METADATA]
+            .into_iter()
+            .filter(|_| self.rng.bool())
+            .fold(0, |all, one| all | one)
+    }
+
     /// Adds a step that may leave these holds.
     fn say(&mut self, step: Step, holds: &[&'static str]) {
         self.holds.extend(holds);
+        if changes_letters(&step) {
+            // MariaDB reads the letters of parameters as it did when it was told their types; after a move, as it does now.
+            self.statements.iter_mut().for_each(|statement| statement.told = None);
+        }
         let order = (self.rng.u8(..10) == 0)
             .then(|| Order { to: self.rng.usize(..2), wait_ms: [0, 0, 1, 5, 30, 100][self.rng.usize(..6)] });
         self.steps.push(Planned { step, order, holds: self.holds.clone() });
@@ -247,7 +264,8 @@ impl Drawing {
         }
         let which = self.rng.usize(..self.statements.len());
         match self.rng.u8(..20) {
-            0..11 => self.execute(which, false),
+            0..9 => self.execute(which, false),
+            9..11 => self.bulk(which),
             11..14 => self.execute(which, true),
             14..16 => self.fetch(which),
             16..17 => self.long_data(which),
@@ -311,7 +329,25 @@ impl Drawing {
         }
     }
 
+    /// Several rows at once; not every statement takes that.
+    fn bulk(&mut self, which: usize) {
+        let (first, types) = self.values(which);
+        if first.is_empty() {
+            return self.execute(which, false);
+        }
+        let more: Vec<Vec<Value>> = (0..self.rng.usize(..4))
+            .map(|_| first.iter().map(|like| self.value_like(like)).collect())
+            .collect();
+        let Statement { slot, holds, .. } = self.statements[which];
+        self.statements[which].told = Some(first.clone());
+        self.say(Step::Bulk(Bulk { slot, types, rows: [vec![first], more].concat() }), holds);
+        self.holds.remove("long_data");
+    }
+
     fn value(&mut self) -> Value {
+        if self.rng.u16(..600) == 0 {
+            return Value::Long(self.rng.u32(FRAME_MAX - 20..FRAME_MAX + 70_000));
+        }
         match self.rng.u8(..9) {
             0 => Value::Null,
             1 => Value::Tiny(self.rng.i8(..)),
@@ -332,7 +368,8 @@ impl Drawing {
             Value::Int(_) => Value::Int(self.rng.i32(-5..20)),
             Value::Big(_) => Value::Big(self.rng.i64(-5..20)),
             Value::Text(_) => Value::Text(self.text()),
-            Value::Blob(_) | Value::Sent => Value::Blob(vec![b'r'; self.rng.usize(..99)]),
+            Value::Blob(_) | Value::Sent if self.rng.u8(..100) == 0 => Value::Long(FRAME_MAX + 5),
+            Value::Blob(_) | Value::Long(_) | Value::Sent => Value::Blob(vec![b'r'; self.rng.usize(..99)]),
             other => other.clone(),
         }
     }
@@ -349,8 +386,12 @@ impl Drawing {
         self.say(Step::Fetch { slot: self.statements[which].slot, rows }, &[]);
     }
 
-    /// Data for each parameter in turn, then an execution that uses it, or not.
+    /// Data for each parameter in turn, then an execution that uses it, or not. MariaDB takes such data for what the parameter was
+    /// in the execution before, and a statement that has moved has none before: so only for one that was never executed.
     fn long_data(&mut self, which: usize) {
+        if self.statements[which].told.is_some() {
+            return self.execute(which, false);
+        }
         let (slot, parameters) = (self.statements[which].slot, self.statements[which].parameters);
         let mut values: Vec<Value> = (0..parameters).map(|_| self.value()).collect();
         for (parameter, value) in values.iter_mut().enumerate().filter(|(n, _)| n % 2 == 0) {
@@ -403,7 +444,12 @@ impl Drawing {
             let which = self.statements.len() - 1;
             let (execute, _) = self.execution(which, false);
             let Step::Execute(execute) = execute else { unreachable!("an execution") };
-            steps.extend([prepare, Step::Execute(Execute { slot: None, ..execute })]);
+            // Without types the server refuses one that has parameters.
+            let types = self.rng.u8(..3) > 0;
+            if !types {
+                self.statements[which].told = None;
+            }
+            steps.extend([prepare, Step::Execute(Execute { slot: None, types, ..execute })]);
         }
         self.say(Step::Together(steps), &[]);
     }
@@ -474,4 +520,12 @@ impl Drawing {
             self.say(Step::Query(text.into()), &["user_variable"]);
         }
     }
+}
+
+/// Whether a step sets the character set of the client.
+fn changes_letters(step: &Step) -> bool {
+    let Step::Query(text) = step else { return false };
+    ["NAMES", "CHARACTER SET", "character_set_client"]
+        .iter()
+        .any(|words| memchr::memmem::find(text, words.as_bytes()).is_some())
 }

@@ -241,8 +241,8 @@ pub const VARIABLES: &[Words] = &[
     ("SET @{v} = _utf8mb4'e' COLLATE utf8mb4_bin", &["user_variable"]),
     ("SET @{v} = NULL", &["user_variable"]),
     ("SET @{v} = CAST('2024-02-29 01:02:03.5' AS DATETIME(1))", &["user_variable"]),
-    ("SET @{v} = CAST(12.500 AS DECIMAL(20,10))", &["user_variable"]),
-    ("SET @{v} = CAST(-{n} AS DECIMAL(20,0))", &["user_variable"]),
+    ("SET @{v} = CAST(12.500 AS DECIMAL(12,10))", &["user_variable"]),
+    ("SET @{v} = -{n}.", &["user_variable"]),
     ("SET @{v} = TRUE, @`{v} 2` = 'quoted'", &["user_variable"]),
     ("SET @{v} := REPEAT('v', {n})", &["user_variable"]),
     ("SET @{v} = (SELECT MAX(id) FROM t1)", &["user_variable"]),
@@ -257,7 +257,8 @@ pub const VARIABLES: &[Words] = &[
     ("UPDATE t1 SET a = (@{v} := a + 1) WHERE id = {k}", &["user_variable"]),
     ("SET @undefined = @never_set", &["user_variable"]),
     (
-        "SELECT VARIABLE_NAME, VARIABLE_VALUE, VARIABLE_TYPE, CHARACTER_SET_NAME FROM information_schema.USER_VARIABLES \
+        "SELECT VARIABLE_NAME, VARIABLE_VALUE, VARIABLE_TYPE, IF(VARIABLE_TYPE = 'VARCHAR', CHARACTER_SET_NAME, 'none') \
+      FROM information_schema.USER_VARIABLES \
       ORDER BY 1",
         &["user_variable"],
     ),

@@ -71,6 +71,7 @@ pub struct Extended;
 
 impl Extended {
     pub const STMT_BULK_OPERATIONS: u32 = 1 << 2;
+    pub const METADATA: u32 = 1 << 3;
     pub const CACHE_METADATA: u32 = 1 << 4;
 }
 
