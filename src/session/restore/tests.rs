@@ -247,6 +247,26 @@ fn statements_are_prepared_where_they_were() {
     assert_eq!(lines(&script), expected.map(|line| line.replace('\'', "\\'").replace('"', "\\\"")));
 }
 
+/// The collation of results is that of the last SET NAMES, whatever that of the connection has become.
+#[test]
+fn a_collation_that_came_by_itself_is_not_that_of_the_results() {
+    let told = |state: &mut State, sql: &str, names: &[&str]| {
+        let errand = query(state, sql);
+        let changes: Vec<u8> = names.iter().flat_map(|name| variable(name, "utf8mb4")).collect();
+        state.changed(errand, crate::wire::track::Changes(&changes));
+        ok(state, errand);
+    };
+    let mut state = state();
+    let names = ["character_set_client", "character_set_connection", "character_set_results"];
+    told(&mut state, "SET NAMES utf8mb4", &names);
+    say(
+        &mut state,
+        "SET collation_connection = utf8mb4_bin",
+        &variable("collation_connection", "utf8mb4_bin"),
+    );
+    assert!(!state.names_collate);
+}
+
 /// What the client has seen of a statement's results is not what the new CN believes it to have seen.
 #[test]
 fn statements_are_described_anew_where_definitions_may_be_left_out() {

@@ -78,6 +78,8 @@ impl State {
         let sets = |wanted: &[u8]| names(effects, Effect::Sets).any(|name| name.eq_ignore_ascii_case(wanted));
         if CHARACTER_SETS.iter().any(|name| sets(name)) {
             self.names_collate = effects.has(Effect::NamesCollate);
+        } else if sets(COLLATION) {
+            self.names_collate = false;
         }
     }
 
