@@ -73,6 +73,11 @@ impl<'s> Questions<'s> {
         Self { reported, unreported, last_insert_id, role, user_variables, check_user_variables }
     }
 
+    /// Whether an answer is needed for the front of a restore.
+    fn concern_front(&self) -> bool {
+        self.role || !self.reported.is_empty() || !self.unreported.is_empty()
+    }
+
     /// `sql_select_limit` may be anything, so each has a limit of its own.
     fn script(&self) -> Script {
         let mut script = Script::default();
@@ -110,13 +115,16 @@ pub fn questions(state: &State) -> Option<Script> {
     (!script.is_empty()).then_some(script)
 }
 
-/// What [`restore`] would write now, for a leg that is to go through it before the session is quiet; none where something has to be
-/// asked for it then, or nothing is to be restored. If the restore is still the same when the session moves, it is done already.
+/// The front of what [`restore`] would write now, as far as nobody has to be asked for it, for a leg that is to go through it before
+/// the session is quiet; none where that would be nothing. If the restore still begins so when the session moves, only the rest of it
+/// is to be done.
 pub fn rehearsal(state: &State) -> Option<Script> {
-    if questions(state).is_some() {
+    if Questions::of(state).concern_front() {
         return None;
     }
-    restore(state, None).ok().filter(|script| !script.is_empty())
+    let mut script = Script::default();
+    restore_front(state, &Asked::default(), &mut script).ok()?;
+    (!script.is_empty()).then_some(script)
 }
 
 /// A statement that does nothing, to see that a CN answers.
@@ -219,10 +227,27 @@ pub fn restore(state: &State, asked: Option<Results>) -> Result<Script, Hold> {
     }
     let asked = Asked::read(state, asked)?;
     let mut script = Script::default();
+    let late = restore_front(state, &asked, &mut script)?;
+    // A text that assigns a variable makes it NULL when it is prepared.
+    if !asked.user_variables.is_empty() {
+        script.statement("user variables", &set(asked.user_variables));
+    }
+    if asked.last_insert_id != 0 {
+        let sql = format!("SET last_insert_id={}", asked.last_insert_id);
+        script.statement("LAST_INSERT_ID()", sql.as_bytes());
+    }
+    if !late.is_empty() {
+        script.statement("read-only transactions", &set(late));
+    }
+    Ok(script)
+}
+
+/// All but what may change with every statement, which comes last; gives the items of what has to come after everything else.
+fn restore_front(state: &State, asked: &Asked, script: &mut Script) -> Result<Vec<Vec<u8>>, Hold> {
     if state.reset {
         // Also of what the CN did to the leg by itself (`init_connect`).
         script.reset("connection reset");
-        tracking::ask(state.mariadb, &mut script);
+        tracking::ask(state.mariadb, script);
     }
     if let Some(role) = &asked.role {
         script.statement("role", &[b"SET ROLE ", &role[..]].concat());
@@ -230,27 +255,16 @@ pub fn restore(state: &State, asked: Option<Results>) -> Result<Script, Hold> {
     if let Some(option) = state.option {
         script.option(option);
     }
-    let abroad = restore_elsewhere(state, &mut script)?;
+    let abroad = restore_elsewhere(state, script)?;
     if abroad {
         script.statement("system variables as at login", &enter(&state.login).ok_or(Hold::Variable)?);
     }
-    let late = restore_variables(state, &asked, &mut script)?;
-    restore_schema(state, abroad, &mut script)?;
-    if asked.last_insert_id != 0 {
-        let sql = format!("SET last_insert_id={}", asked.last_insert_id);
-        script.statement("LAST_INSERT_ID()", sql.as_bytes());
-    }
+    let late = restore_variables(state, asked, script)?;
+    restore_schema(state, abroad, script)?;
     let here = prepare_order(state).filter(|(_, statement)| state.is_current(&statement.context));
-    prepare(here, asked.client_charset(state), state, &mut script)?;
-    restore_sql_prepared(state, &state.context, &mut script)?;
-    // A text that assigns a variable makes it NULL when it is prepared.
-    if !asked.user_variables.is_empty() {
-        script.statement("user variables", &set(asked.user_variables.iter().cloned()));
-    }
-    if !late.is_empty() {
-        script.statement("read-only transactions", &set(late));
-    }
-    Ok(script)
+    prepare(here, asked.client_charset(state), state, script)?;
+    restore_sql_prepared(state, &state.context, script)?;
+    Ok(late)
 }
 
 /// After all answers were right: the statement ids of the new CN take effect.

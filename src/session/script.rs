@@ -133,6 +133,12 @@ impl Script {
         self.push(STMT_PREPARE, text, what, Expects::Prepared { parameters });
     }
 
+    /// What is left of it when another one has been gone through already; none if it does not begin with that.
+    pub fn after(&self, done: &Self) -> Option<Self> {
+        let steps = self.steps.strip_prefix(&done.steps[..])?.to_vec();
+        Some(Self { steps })
+    }
+
     fn push(&mut self, command: u8, argument: &[u8], what: impl Into<Cow<'static, str>>, expects: Expects) {
         self.steps.push(Step { command, argument: argument.to_vec(), what: what.into(), expects });
     }
@@ -190,6 +196,15 @@ pub struct Results {
     pub answers: Vec<Answer>,
     /// The status flags seen last; none if no answer carried any: that to a COM_STMT_PREPARE does not.
     pub status: Option<Status>,
+}
+
+impl Results {
+    /// These, and those of a script that came later on the same leg.
+    #[must_use]
+    pub fn then(mut self, later: Self) -> Self {
+        self.answers.extend(later.answers);
+        Self { answers: self.answers, status: later.status.or(self.status) }
+    }
 }
 
 /// Reads the answers to a script.

@@ -4,13 +4,13 @@
 //!
 //! 1. [`Movers::order`] takes it down, and [`open`] logs a fresh leg in at the other CN, a bounded number at a time, if what it
 //!    was ordered for is still so. The session goes on meanwhile and knows nothing of it.
-//! 2. Where nothing has to be asked of the old CN, [`rehearse`] has the leg go through the restore of the session as it is at that
-//!    moment, in a transaction or not.
+//! 2. [`rehearse`] has the leg go through the restore of the session as it is at that moment, in a transaction or not, as far as
+//!    nothing has to be asked of the old CN for that.
 //! 3. The leg is put on the session's card as an [`Offer`]. The session's relay takes it up at its first quiet moment, when its next
 //!    command is here, or else after it has been silent for some time.
-//! 4. [`carry_over`] finds that the restore is still the one that was rehearsed, and that is all; a session that has changed
-//!    since stays, and gets a leg without a rehearsal. Else it asks the old CN for what only it knows, restores the session at the
-//!    new one in one burst and checks every answer. Then the tunnel puts the new leg in the old one's place.
+//! 4. [`carry_over`] asks the old CN for what only it knows, restores at the new one in one burst what the rehearsal has left, and
+//!    checks every answer. A session that is not what was rehearsed stays, and gets a leg without a rehearsal. Then the tunnel puts
+//!    the new leg in the old one's place.
 //!
 //! What has to be asked and restored, and whether the answers are right, is for [`crate::session::restore`] to say.
 //!
@@ -42,7 +42,6 @@ use crate::session::hold::Hold;
 use crate::session::login::{CnLogin, CnStep, Credential, Proof};
 use crate::session::restore;
 use crate::session::script::{Results, Script, ScriptError};
-use crate::session::state::State;
 use crate::session::tracking;
 use crate::wire::capability::Capabilities;
 use crate::wire::frame::PacketReader;
@@ -278,7 +277,7 @@ async fn rehearse(worker: &Rc<Worker>, card: &Card, candidate: &mut Candidate) -
     let limit = worker.migration().restore_timeout;
     let spoken = candidate.capabilities;
     let results = converse(worker, &candidate.socket, script.clone(), spoken, limit).await?;
-    candidate.rehearsed = Some(Rehearsed { script, results });
+    candidate.rehearsed = Rehearsed { script, results };
     candidate.answered_at = Instant::now();
     Ok(())
 }
@@ -414,7 +413,7 @@ pub(super) async fn open(
         return Err(format!("CN {} does not track sessions: {cause}", cn.id));
     }
     let answered_at = Instant::now();
-    Ok(Candidate { cn, socket, seat, capabilities, status, answered_at, rehearsed: None })
+    Ok(Candidate { cn, socket, seat, capabilities, status, answered_at, rehearsed: Rehearsed::default() })
 }
 
 /// The words of an ERR.
@@ -526,22 +525,19 @@ pub(super) async fn carry_over(
         _ => None,
     };
     let script = restore::restore(quiet.state(), asked).map_err(CarryError::Held)?;
-    let mut status = candidate.status;
-    if let Some(rehearsed) = candidate.rehearsed.take() {
-        if rehearsed.script != script {
-            return Err(CarryError::Changed);
-        }
+    let done = std::mem::take(&mut candidate.rehearsed);
+    let rest = script.after(&done.script).ok_or(CarryError::Changed)?;
+    let later = if rest.is_empty() {
         prove(worker, candidate, limit).await?;
-        status = rehearsed.results.status.unwrap_or(status);
-        settle(quiet.state_mut(), rehearsed.results)?;
-    } else if script.is_empty() {
-        prove(worker, candidate, limit).await?;
+        Results::default()
     } else {
-        let restored = converse(worker, &candidate.socket, script, capabilities, limit).await;
-        let results = restored.map_err(CarryError::New)?;
-        status = results.status.unwrap_or(status);
-        settle(quiet.state_mut(), results)?;
-    }
+        let restored = converse(worker, &candidate.socket, rest, capabilities, limit).await;
+        restored.map_err(CarryError::New)?
+    };
+    let results = done.results.then(later);
+    let status = results.status.unwrap_or(candidate.status);
+    let settled = restore::settle(quiet.state_mut(), results);
+    settled.map_err(|cause| CarryError::New(TalkError::Wrong(cause)))?;
     quiet.settle(status);
     Ok(())
 }
@@ -553,10 +549,6 @@ async fn prove(worker: &Worker, candidate: &Candidate, limit: Duration) -> Resul
         converse(worker, socket, restore::proof(), spoken, limit).await.map_err(CarryError::New)?;
     }
     Ok(())
-}
-
-fn settle(state: &mut State, results: Results) -> Result<(), CarryError> {
-    restore::settle(state, results).map_err(|cause| CarryError::New(TalkError::Wrong(cause)))
 }
 
 /// How a leg that should be silent has ended while nobody used it.

@@ -23,11 +23,11 @@ pub struct Candidate {
     pub status: Status,
     /// When the CN answered last.
     pub answered_at: Instant,
-    pub rehearsed: Option<Rehearsed>,
+    pub rehearsed: Rehearsed,
 }
 
-/// A restore that a leg has been through, and every answer was right.
-#[derive(Debug)]
+/// The front of a restore that a leg has been through, and every answer was right.
+#[derive(Debug, Default)]
 pub struct Rehearsed {
     pub script: Script,
     pub results: Results,

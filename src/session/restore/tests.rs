@@ -51,6 +51,10 @@ fn refused(code: u16) -> Vec<u8> {
     out
 }
 
+fn done() -> Vec<u8> {
+    vec![0, 0, 0, 2, 0, 0, 0]
+}
+
 fn prepared(statement: u32, parameters: u16) -> Vec<Vec<u8>> {
     let ok = PrepareOk { statement, columns: 0, parameters, warnings: 0, metadata_follows: true };
     let mut out = Vec::new();
@@ -129,8 +133,8 @@ fn what_was_not_told_is_asked() {
         let script = restore(&state, Some(results)).unwrap();
         let expected = [
             "03 SET @@session.wait_timeout=7, @@session.time_zone='+01:00'",
-            "03 SET last_insert_id=41",
             "03 SET @`a`=CAST(1 AS SIGNED), @`b`=_utf8mb4 X'78' COLLATE utf8mb4_bin, @`c`=2.5",
+            "03 SET last_insert_id=41",
         ];
         assert_eq!(lines(&script), expected.map(|line| line.replace('\'', "\\'")));
         assert_eq!(restore(&state, None), Err(Hold::Variable), "nobody to ask");
@@ -265,6 +269,32 @@ fn a_collation_that_came_by_itself_is_not_that_of_the_results() {
         &variable("collation_connection", "utf8mb4_bin"),
     );
     assert!(!state.names_collate);
+}
+
+/// The front of a restore is rehearsed, and what the rehearsal left is the rest of it.
+#[test]
+fn a_rehearsal_leaves_what_has_to_be_asked_for_and_what_came_later() {
+    let mut state = state();
+    assert_eq!(rehearsal(&state), None, "nothing to restore");
+    prepare(&mut state, "SELECT 1", 1, 0);
+    say(&mut state, "SET SESSION wait_timeout = 7", &variable("wait_timeout", "7"));
+    say(&mut state, "INSERT INTO t VALUES ()", b"");
+    let rehearsed = rehearsal(&state).unwrap();
+    assert_eq!(lines(&rehearsed), ["03 SET @@session.wait_timeout=7", "16 SELECT 1"]);
+    prepare(&mut state, "SELECT 2", 2, 0);
+    let asking = questions(&state).unwrap();
+    let asked = answer(asking, LEG, &rows(&[column(LONGLONG, 0)], &[&[Some("41")]], LEG)).unwrap();
+    let script = restore(&state, Some(asked)).unwrap();
+    let rest = script.after(&rehearsed).unwrap();
+    assert_eq!(lines(&rest), ["16 SELECT 2", "03 SET last_insert_id=41"]);
+    let first = answer(rehearsed, LEG, &[vec![done()], prepared(8, 0)].concat()).unwrap();
+    let later = answer(rest, LEG, &[prepared(9, 0), vec![done()]].concat()).unwrap();
+    settle(&mut state, first.then(later)).unwrap();
+    assert_eq!((state.statements.at_cn(1), state.statements.at_cn(2)), (Some(8), Some(9)));
+    say(&mut state, "SET SESSION wait_timeout = 8", &variable("wait_timeout", "8"));
+    assert_eq!(rehearsal(&state).unwrap().after(&script), None, "it begins otherwise");
+    say(&mut state, "CALL p()", &variable("lock_wait_timeout", "7"));
+    assert_eq!(rehearsal(&state), None, "a value that only the old CN knows comes first");
 }
 
 /// What the client has seen of a statement's results is not what the new CN believes it to have seen.
