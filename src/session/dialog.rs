@@ -43,7 +43,7 @@ pub use opaque::Opaque;
 use reply::{Outcome, Reply, Terms};
 use scanner::{FULL, HEADER, Scanner, Start, read_header};
 pub use shift::Shift;
-pub use watch::{Quiet, Watch, Watched};
+pub use watch::{Quiet, Untracked, Watch, Watched};
 
 /// Commands in flight from which on the next one waits for replies.
 pub const PIPELINE_MAX: usize = 64;

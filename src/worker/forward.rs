@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use super::Worker;
 use super::roster::{Call, Card};
 use crate::reactor::{Received, Socket};
-use crate::session::dialog::{Dialog, Look, Shift, Stop};
+use crate::session::dialog::{Dialog, Look, Shift, Stop, Untracked};
 use crate::session::restore;
 
 /// Bytes of a next command that are looked at to tell whether its answer depends on the one before.
@@ -137,14 +137,20 @@ impl Relay<'_> {
                 return self.client.broken().map(|_| Step::End(Ending::ClientGone));
             }
             match self.client.poll_beyond(cx, self.flow.client.known) {
-                Poll::Pending => return self.retrack(),
+                Poll::Pending => return self.retrack(None),
                 Poll::Ready(Received::Data) => {}
                 Poll::Ready(Received::End | Received::Broken(_)) => {
                     return Some(Step::End(Ending::ClientGone));
                 }
             }
-            if !self.may_speak() || self.dialog.is_untracked() {
-                return self.retrack();
+            if !self.may_speak() {
+                return None;
+            }
+            if let Some(why) = self.dialog.untracked() {
+                let step = self.retrack(Some(why));
+                if step.is_some() || why == Untracked::ByReset {
+                    return step;
+                }
             }
             match self.cn.poll_sent(cx) {
                 Poll::Pending => return self.client.broken().map(|_| Step::End(Ending::ClientGone)),
@@ -309,10 +315,18 @@ impl Relay<'_> {
         Some(())
     }
 
-    /// Whether the CN has to be asked to track again, now that nothing is under way.
+    /// Whether the CN is to be asked to track again, now that nothing is under way. `with_command`: why, where the client's next
+    /// command is here.
     #[inline]
-    fn retrack(&self) -> Option<Step> {
-        (self.dialog.is_untracked() && self.dialog.idle()).then_some(Step::Retrack)
+    fn retrack(&self, with_command: Option<Untracked>) -> Option<Step> {
+        let now = match with_command.or_else(|| self.dialog.untracked())? {
+            Untracked::ByReset => self.dialog.idle(),
+            Untracked::ByClient => {
+                let asks = || self.dialog.asks_about_last(&self.client.peek(PEEK_MAX));
+                with_command.is_some() && self.dialog.idle() && !self.dialog.has_leftovers() && !asks()
+            }
+        };
+        now.then_some(Step::Retrack)
     }
 
     /// Does what the card asks for, if it can be done now.

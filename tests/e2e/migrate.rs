@@ -476,6 +476,25 @@ fn a_client_that_asks_for_reports_itself_moves_and_gets_them() {
 }
 
 #[test]
+fn what_follows_a_setting_of_reports_is_answered_as_directly() {
+    let proxy = Proxy::start(&twins());
+    let mut client = connect(proxy.port, "app", "secret");
+    let id = client.connection_id();
+    client.query_drop("SET session_track_schema = 1; SELECT 1").unwrap();
+    assert_eq!(client.query_first("SELECT ROW_COUNT()").unwrap(), Some(-1));
+    client.query_drop("SET session_track_schema = 1; SELECT 1/0").unwrap();
+    let warnings: Vec<(String, u32, String)> = client.query("SHOW WARNINGS").unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(row(&proxy, id)["hold"], "tracking");
+    client.query_drop("SELECT 2 FROM DUAL").unwrap();
+    wait_until("it is learnt", Duration::from_secs(5), || {
+        client.query_drop("SELECT 2 FROM mysql.help_topic LIMIT 1").unwrap();
+        row(&proxy, id)["hold"].is_null()
+    });
+    move_on(&proxy, id).expect("nothing holds it");
+}
+
+#[test]
 fn a_lock_that_another_session_has_holds_nobody_who_asked_for_it() {
     let proxy = Proxy::start(&twins());
     let mut leader = connect(cluster()[0].port, "app", "secret");

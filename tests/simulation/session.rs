@@ -243,7 +243,7 @@ impl Talk {
     }
 
     fn retrack(&mut self) {
-        if self.dialog.is_untracked() && self.dialog.idle() {
+        if self.dialog.untracked().is_some() && self.dialog.idle() {
             let results = converse(&mut self.leg, tracking::script(true), self.cn).expect("it tracks again");
             self.dialog.tracked(&tracking::learn(results).expect("it tells how it is"));
         }

@@ -694,18 +694,19 @@ fn the_id_of_a_prepared_statement_is_none_of_a_row() {
 }
 
 #[test]
-fn a_client_that_sets_its_own_tracking_waits_until_it_is_learnt() {
+fn what_a_client_sets_of_its_own_tracking_is_learnt_later() {
     let mut dialog = watched();
     dialog.client_bytes(&frame(0, b"\x03SET session_track_schema = 1"));
-    assert!(!dialog.is_untracked());
+    assert_eq!(dialog.untracked(), None);
     dialog.cn_bytes(&frame(1, OK));
-    assert!(dialog.is_untracked() && dialog.idle());
+    assert_eq!((dialog.untracked(), dialog.hold()), (Some(Untracked::ByClient), Some(Hold::Tracking)));
     assert!(dialog.not_tracked(), "it is asked again later");
-    assert_eq!((dialog.is_untracked(), dialog.hold()), (false, Some(Hold::Tracking)));
+    assert_eq!((dialog.untracked(), dialog.hold()), (None, Some(Hold::Tracking)));
     dialog.client_bytes(&frame(0, b"\x03SET @a = 1"));
     dialog.cn_bytes(&frame(1, OK));
-    assert!(dialog.is_untracked());
+    assert_eq!(dialog.untracked(), Some(Untracked::ByClient));
     dialog.client_bytes(&frame(0, b"\x1f"));
     dialog.cn_bytes(&frame(1, OK));
-    assert!(dialog.is_untracked() && !dialog.not_tracked(), "a reset that is not tracked is the end");
+    assert_eq!((dialog.untracked(), dialog.hold()), (Some(Untracked::ByReset), Some(Hold::Reply)));
+    assert!(!dialog.not_tracked(), "a reset that is not tracked is the end");
 }

@@ -81,6 +81,16 @@ impl Watched {
     }
 }
 
+/// Why a CN does not track a session as it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untracked {
+    /// COM_RESET_CONNECTION: nothing else may be said before it tracks again.
+    ByReset,
+    /// The client has set what it wants to be told. The session is held, and the CN can be asked when nothing is left that the client
+    /// may ask of its last statement.
+    ByClient,
+}
+
 /// The proof that no hold applies. While it lives nobody can speak, as it borrows the dialog.
 pub struct Quiet<'a> {
     dialog: &'a mut Dialog,
@@ -124,7 +134,7 @@ impl Dialog {
             Some(Hold::Opaque)
         } else if self.long_data() {
             Some(Hold::LongData)
-        } else if !self.idle() || watched.untracked {
+        } else if !self.idle() || self.untracked() == Some(Untracked::ByReset) {
             Some(Hold::Reply)
         } else if self.may_be_in_transaction() {
             Some(Hold::Transaction)
@@ -138,10 +148,12 @@ impl Dialog {
         self.in_transaction() || (self.failed && !self.status.has(Status::AUTOCOMMIT))
     }
 
-    /// Whether the CN has to be asked to track the session again before anything else is said.
+    /// Why the CN has to be asked to track the session again; none if it tracks.
     #[inline]
-    pub fn is_untracked(&self) -> bool {
-        self.watched().is_some_and(|watched| watched.untracked)
+    pub fn untracked(&self) -> Option<Untracked> {
+        let watched = self.watched().filter(|watched| watched.untracked)?;
+        let by_client = watched.state.is_tracked_otherwise();
+        Some(if by_client { Untracked::ByClient } else { Untracked::ByReset })
     }
 
     /// Whether the client asks for what only a CN knew that the session has left.
