@@ -406,7 +406,7 @@ pub const PREPARED: &[(&str, usize, &[&str])] = &[
     ("SELECT ROW_COUNT(), LAST_INSERT_ID(), ?", 1, &[]),
     ("SHOW WARNINGS", 0, &[]),
     ("COMMIT", 0, &[]),
-    ("SELECT GET_LOCK(?, 0)", 1, &["user_lock"]),
+    ("SELECT GET_LOCK(CONCAT('diff________x', ?), 0)", 1, &["user_lock"]),
     ("SELECT 1; SELECT 2", 0, &[]),
     ("", 0, &[]),
 ];

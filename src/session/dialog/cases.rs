@@ -709,4 +709,12 @@ fn what_a_client_sets_of_its_own_tracking_is_learnt_later() {
     dialog.cn_bytes(&frame(1, OK));
     assert_eq!((dialog.untracked(), dialog.hold()), (Some(Untracked::ByReset), Some(Hold::Reply)));
     assert!(!dialog.not_tracked(), "a reset that is not tracked is the end");
+    // A change of the user goes through, and its answers too.
+    let mut dialog = watched();
+    dialog.client_bytes(&frame(0, b"\x03SET session_track_schema = 1"));
+    dialog.cn_bytes(&frame(1, OK));
+    dialog.client_bytes(&frame(0, b"\x11app\0\0\0"));
+    assert_eq!(dialog.untracked(), None);
+    dialog.cn_bytes(&frame(1, b"\xfemysql_native_password\0abcdefghijklmnopqrst\0"));
+    assert_eq!(dialog.untracked(), None);
 }

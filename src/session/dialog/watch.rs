@@ -304,6 +304,8 @@ impl Dialog {
         // Before the state hears of it: it forgets a statement that is closed.
         let id = statement.and_then(|id| watched.state.cn_statement(u32::from_le_bytes(*id)));
         self.overheard = watched.state.begin(command, payload);
+        // It ends what the client has set of its own tracking; whether that is to be asked for anew, its reply tells.
+        watched.untracked &= !matches!(command, Command::ResetConnection | Command::ChangeUser);
         if !matches!(command, Command::Query | Command::StmtExecute | Command::Ping) {
             watched.stale.set(true);
         }
