@@ -110,8 +110,6 @@ struct Untracked {
     by: By,
     /// The errand that did it.
     since: u32,
-    /// It has done it for certain.
-    in_force: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +169,7 @@ impl State {
     pub fn wishes(&self) -> Wishes {
         match self.untracked {
             // Of what the client has set by itself the CN tells no more than it wants.
-            Some(Untracked { by: By::Client(touched), in_force: true, .. }) => self.wishes.opened(touched),
+            Some(Untracked { by: By::Client(touched), .. }) => self.wishes.opened(touched),
             _ => self.wishes.clone(),
         }
     }
@@ -253,19 +251,16 @@ impl State {
         self.untracked = match (self.untracked, by) {
             (Some(reset @ Untracked { by: By::Reset, .. }), By::Client(_)) => Some(reset),
             (Some(Untracked { by: By::Client(before), since, .. }), By::Client(touched)) => {
-                Some(Untracked { by: By::Client(before.and(touched)), since, in_force: false })
+                Some(Untracked { by: By::Client(before.and(touched)), since })
             }
-            _ => Some(Untracked { by, since, in_force: false }),
+            _ => Some(Untracked { by, since }),
         };
     }
 
-    /// A command has set, or `failed` to set, what the client wants to be told.
-    fn settle_tracking(&mut self, failed: bool) {
-        if let Some(Untracked { by: By::Client(touched), in_force, .. }) = &mut self.untracked {
-            *in_force = !failed;
-            if failed {
-                *touched = touched.perhaps();
-            }
+    /// A command has set what the client wants to be told.
+    fn settle_tracking(&mut self, now: Touched) {
+        if let Some(Untracked { by: By::Client(touched), .. }) = &mut self.untracked {
+            *touched = touched.and(now);
         }
     }
 

@@ -125,23 +125,22 @@ impl Wishes {
         }
     }
 
-    /// With nothing hidden of what the client has touched.
+    /// With nothing hidden of what the client has set for certain.
     pub fn opened(&self, touched: Touched) -> Self {
         let mut opened = self.clone();
-        opened.take(&Self::everything(), Touched { sure: true, ..touched });
+        opened.take(&Self::everything(), touched.surely());
         opened
     }
 
-    /// Takes over what the client has touched. Where it is not certain that it has, what is not corelane's own is the client's.
+    /// Takes over what the client has set. Where it is not certain that it has, what is not corelane's own is the client's.
     pub fn take(&mut self, learnt: &Self, touched: Touched) {
-        let sure = touched.sure;
-        if touched.schema && (sure || !learnt.schema) {
+        if touched.schema.tells(learnt.schema) {
             self.schema = learnt.schema;
         }
-        if touched.variables && (sure || !learnt.variables.is_own()) {
+        if touched.variables.tells(learnt.variables.is_own()) {
             self.variables = learnt.variables.clone();
         }
-        if touched.state_change && (sure || !learnt.state_change) {
+        if touched.state_change.tells(learnt.state_change) {
             self.state_change = learnt.state_change;
         }
     }
@@ -157,11 +156,25 @@ impl Wishes {
 /// Which of its wishes a client has set by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    schema: bool,
-    variables: bool,
-    state_change: bool,
-    /// All of these; else some.
-    sure: bool,
+    schema: Touch,
+    variables: Touch,
+    state_change: Touch,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Touch {
+    #[default]
+    No,
+    /// By a text that has failed, or has not been answered yet.
+    Perhaps,
+    Surely,
+}
+
+impl Touch {
+    /// Whether the value of a leg is one that the client has set; `own`: corelane sets the same.
+    fn tells(self, own: bool) -> bool {
+        self == Self::Surely || (self == Self::Perhaps && !own)
+    }
 }
 
 impl Touched {
@@ -169,28 +182,40 @@ impl Touched {
     pub fn of(effects: &Effects) -> Self {
         let sets = |wanted: &[u8]| {
             let mut named = effects.named.iter().filter(|named| named.effect == Effect::Sets);
-            named.any(|named| named.name.eq_ignore_ascii_case(wanted))
+            let sets = named.any(|named| named.name.eq_ignore_ascii_case(wanted));
+            if sets { Touch::Surely } else { Touch::No }
         };
         Self {
             schema: sets(b"session_track_schema"),
             variables: sets(b"session_track_system_variables"),
             state_change: sets(b"session_track_state_change"),
-            sure: true,
+        }
+    }
+
+    fn map(self, change: impl Fn(Touch) -> Touch) -> Self {
+        Self {
+            schema: change(self.schema),
+            variables: change(self.variables),
+            state_change: change(self.state_change),
         }
     }
 
     pub fn and(self, other: Self) -> Self {
         Self {
-            schema: self.schema || other.schema,
-            variables: self.variables || other.variables,
-            state_change: self.state_change || other.state_change,
-            sure: self.sure && other.sure,
+            schema: self.schema.max(other.schema),
+            variables: self.variables.max(other.variables),
+            state_change: self.state_change.max(other.state_change),
         }
     }
 
-    /// One of the texts has failed.
+    /// A text that sets them has failed, or has not been answered yet.
     pub fn perhaps(self) -> Self {
-        Self { sure: false, ..self }
+        self.map(|touch| touch.min(Touch::Perhaps))
+    }
+
+    /// Without what is in doubt.
+    fn surely(self) -> Self {
+        self.map(|touch| if touch == Touch::Surely { touch } else { Touch::No })
     }
 }
 
@@ -431,7 +456,8 @@ mod tests {
     fn what_a_client_may_have_set_is_taken_over_only_if_it_is_not_corelanes() {
         let mut reversed: Vec<&str> = MARIADB_VARIABLES.split(',').collect();
         reversed.reverse();
-        let touched = Touched { schema: true, variables: true, state_change: true, sure: true };
+        let touched =
+            Touched { schema: Touch::Surely, variables: Touch::Surely, state_change: Touch::Surely };
         for (variables, own) in [("*", true), (&*reversed.join(","), true), ("sql_mode", false)] {
             let learnt = Wishes::read(b"ON", variables.as_bytes(), b"ON");
             let mut wishes = default_wishes();

@@ -145,7 +145,7 @@ impl State {
     /// A text that sets what the client wants to be told sets what the CN tells corelane as well.
     fn note_tracking(&mut self, effects: &Effects) {
         if effects.has(Effect::Tracking) {
-            self.untrack(By::Client(Touched::of(effects)));
+            self.untrack(By::Client(Touched::of(effects).perhaps()));
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::held::{Inner, names};
 use crate::session::statements::Source;
+use crate::session::tracking::Touched;
 use crate::sql::{Effect, Effects};
 
 /// A command whose reply matters.
@@ -133,9 +134,10 @@ impl What {
         }
     }
 
-    /// It is one SET statement, and sets what the client wants to be told.
-    pub fn sets_tracking(&mut self) -> bool {
-        self.sets().is_some_and(|(effects, sets)| sets.plain && effects.has(Effect::Tracking))
+    /// What it sets of what the client wants to be told, if it is one SET statement.
+    pub fn sets_tracking(&mut self) -> Option<Touched> {
+        let (effects, _) = self.sets().filter(|(_, sets)| sets.plain)?;
+        Some(Touched::of(effects))
     }
 
     /// A PREPARE of SQL's own whose text inside is not known.

@@ -5,6 +5,7 @@ use super::errand::{Errand, OF_TRANSACTIONS, Said, Sets, Target, What, is_set_se
 use super::held::{Inner, Kind, names};
 use super::weight::{ENDING, HOLDING};
 use crate::session::hold::Hold;
+use crate::session::tracking::Touched;
 use crate::sql::{Effect, Effects};
 use crate::wire::status::Status;
 
@@ -27,8 +28,8 @@ impl State {
             // It may have changed what the CN did not report.
             self.settled.add(Hold::Unexplained);
         }
-        if what.effects().is_some_and(|effects| effects.has(Effect::Tracking)) {
-            self.settle_tracking(failed);
+        if !failed && let Some(effects) = what.effects() {
+            self.settle_tracking(Touched::of(effects));
         }
         match what {
             What::Text(said) if verdict == Verdict::Unparsed && says_all(&said.effects) => {}

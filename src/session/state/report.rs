@@ -22,8 +22,8 @@ impl State {
     /// An OK that carries session-state changes; `errand` is that of the command that it answers.
     pub fn changed(&mut self, errand: Option<Errand>, changes: Changes<'_>) {
         let (mut told, mut other) = (false, false);
-        if self.errands.find_mut(errand).is_some_and(What::sets_tracking) {
-            self.settle_tracking(false);
+        if let Some(touched) = self.errands.find_mut(errand).and_then(What::sets_tracking) {
+            self.settle_tracking(touched);
         }
         for change in changes.iter() {
             match change {

@@ -578,6 +578,19 @@ fn who_sets_its_own_tracking_is_shown_what_it_asked_for() {
     assert_eq!(state.wishes(), Wishes::none(), "reset");
 }
 
+#[test]
+fn what_a_client_perhaps_set_of_its_own_tracking_is_not_shown() {
+    let mut state = state();
+    let errand = query(&mut state, "DO f(); SET session_track_state_change = 1");
+    state.replied(errand.unwrap(), Verdict::Failed, Status::AUTOCOMMIT);
+    say(&mut state, "SET session_track_schema = 1", b"\x02\x011");
+    assert_eq!(state.wishes(), Wishes { schema: true, ..Wishes::none() });
+    let mut learnt = beginning();
+    learnt.wishes = Wishes::read(b"1", b"*", b"ON");
+    state.tracked(&learnt);
+    assert_eq!(state.wishes(), Wishes { schema: true, ..Wishes::none() });
+}
+
 /// As MariaDB Connector/J begins each connection.
 #[test]
 fn who_sets_its_own_tracking_is_tracked_again_and_moves() {
