@@ -18,8 +18,8 @@ use std::sync::Arc;
 use super::hold::Hold;
 use super::script::{Answer, Column, Results, Script, ScriptError, Table};
 use super::state::{
-    CHARACTER_SETS, COLLATION, Context, SqlPrepared, State, USER_VARIABLES_MAX, Variable, write_asked,
-    write_told,
+    CLIENT, COLLATION, CONNECTION, Collation, Context, RESULTS, SqlPrepared, State, USER_VARIABLES_MAX,
+    Variable, write_asked, write_told,
 };
 use super::statements::Statement;
 use super::tracking;
@@ -185,7 +185,7 @@ impl Asked {
     /// The present character set of the client.
     fn client_charset(&self, state: &State) -> Option<Vec<u8>> {
         let told = state.context.client.value().map(<[u8]>::to_vec);
-        let literal = || self.variables.get(CHARACTER_SETS[0]);
+        let literal = || self.variables.get(CLIENT);
         told.or_else(|| Some(literal()?.strip_prefix(b"'")?.strip_suffix(b"'")?.to_vec()))
     }
 
@@ -389,31 +389,38 @@ fn restore_variables(state: &State, asked: &Asked, script: &mut Script) -> Resul
     let mut variables: Vec<&Variable> = state.variables.iter().collect();
     // A connection's character set brings its own collation, so the collation comes after it.
     variables.sort_by_key(|variable| *variable.name == *COLLATION);
-    let (mut assignments, mut late) = (Vec::new(), Vec::new());
-    let mut names: Vec<Vec<u8>> = Vec::new();
+    let mut values = Vec::new();
     for variable in variables {
-        let literal = match &variable.value {
+        let value = match &variable.value {
             Some(value) => Some(write_told(value).ok_or(Hold::Variable)?),
             None => asked.variables.get(&variable.name).cloned(),
         };
-        let Some(literal) = literal else { continue };
-        if CHARACTER_SETS.contains(&&*variable.name) {
-            names.push(literal.clone());
-        }
-        let all_alike = names.len() == CHARACTER_SETS.len() && names.iter().all(|name| *name == names[0]);
-        let assignment = match &*variable.name {
-            COLLATION if state.names_collate && all_alike => {
-                [b"NAMES ", &names[0][..], b" COLLATE ", &literal].concat()
-            }
-            name => [&session_variable(name)[..], b"=", &literal].concat(),
-        };
-        let waits = READ_ONLY.contains(&&*variable.name);
-        if waits { &mut late } else { &mut assignments }.push(assignment);
+        values.extend(value.map(|value| (&*variable.name, value)));
     }
+    let mut assignments: Vec<_> = names_collate(state, &mut values).into_iter().collect();
+    let (late, at_once): (Vec<_>, Vec<_>) =
+        values.into_iter().partition(|(name, _)| READ_ONLY.contains(name));
+    assignments.extend(at_once.iter().map(assignment));
     if !assignments.is_empty() {
         script.statement("system variables", &set(assignments));
     }
-    Ok(late)
+    Ok(late.iter().map(assignment).collect())
+}
+
+fn assignment((name, value): &(&[u8], Vec<u8>)) -> Vec<u8> {
+    [&session_variable(name)[..], b"=", value].concat()
+}
+
+/// Gives results the collation of the connection, in the place of what sets neither or the default one.
+fn names_collate(state: &State, values: &mut Vec<(&[u8], Vec<u8>)>) -> Option<Vec<u8>> {
+    let find = |wanted| values.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
+    let (charset, collation) = (find(RESULTS)?, find(COLLATION)?);
+    if state.results != Collation::Connection {
+        return None;
+    }
+    let names = [b"NAMES ", &charset[..], b" COLLATE ", collation].concat();
+    values.retain(|(name, _)| ![RESULTS, CONNECTION, COLLATION].contains(name));
+    Some(names)
 }
 
 fn restore_schema(state: &State, abroad: bool, script: &mut Script) -> Result<(), Hold> {

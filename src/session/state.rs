@@ -40,7 +40,7 @@ pub use held::{Held, NAMES_MAX, SQL_PREPARED_MAX, SQL_TEXT_MAX, SqlPrepared, USE
 use preamble::Start;
 use reading::Reading;
 pub use reply::Verdict;
-pub use report::{CHARACTER_SETS, COLLATION};
+pub use report::{CLIENT, COLLATION, CONNECTION, RESULTS};
 use sequence::Sequences;
 pub use variables::{VARIABLES_MAX, Variable, Variables, write_asked, write_told};
 use weight::add_holds;
@@ -76,8 +76,7 @@ pub struct State {
     pub(super) entered: bool,
     /// It holds locks that UNLOCK TABLES does not end.
     instance_locked: bool,
-    /// The character sets were last set by SET NAMES with a collation, which the results have since then as well.
-    pub(super) names_collate: bool,
+    pub(super) results: Collation,
     /// LAST_INSERT_ID() may be other than 0.
     pub(super) inserted: bool,
     /// It has set a role.
@@ -102,6 +101,17 @@ enum Draft {
     Prepare,
     /// Its head was not at hand, at most [`HEAD_MAX`](super::statements::HEAD_MAX) bytes.
     Gather(Command, Vec<u8>),
+}
+
+/// The collation that results are described with, which no variable tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Collation {
+    /// That of the login, or the default one of `character_set_results`.
+    Default,
+    /// That of the connection: both come from the last SET NAMES, which had a collation.
+    Connection,
+    /// It came from a SET NAMES with a collation, and that of the connection is another one now.
+    Lost,
 }
 
 /// Since when, and why, the CN does not report what corelane has asked it to.
@@ -149,7 +159,7 @@ impl State {
             reset: false,
             entered: false,
             instance_locked: false,
-            names_collate: false,
+            results: Collation::Default,
             inserted: false,
             role: false,
             sequences: Sequences::default(),
@@ -284,7 +294,7 @@ impl State {
         self.statements.clear();
         self.held = None;
         self.instance_locked = false;
-        self.names_collate = false;
+        self.results = Collation::Default;
         self.inserted = false;
         self.sequences.reset();
     }
@@ -325,6 +335,9 @@ impl State {
         {
             // In another character set the same bytes would be another name, and only MariaDB tells which ones there are.
             holds.add(Hold::UserVariable);
+        }
+        if self.results == Collation::Lost {
+            holds.add(Hold::Variable);
         }
         if self.sequences.hold(self.errands.may(Effect::NextValue)) {
             holds.add(Hold::Sequence);

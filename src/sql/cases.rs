@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::effect::Effect::{self, *};
 use super::{Effects, Modes, NAMES_MAX, Reader, effects};
 
-const EFFECTS: [Effect; 39] = [
+const EFFECTS: [Effect; 40] = [
     AsksAboutLast,
     UserVariable,
     TakesUserLock,
@@ -40,6 +40,7 @@ const EFFECTS: [Effect; 39] = [
     Uses,
     Sets,
     NamesCollate,
+    CollatesApart,
     AltersTable,
     RenamesTable,
     Several,
@@ -177,7 +178,7 @@ fn variables() {
             "SET CHARACTER SET x, w = 1",
             concat!(
                 "Sets(character_set_client,character_set_results,",
-                "character_set_connection,collation_connection,w)"
+                "character_set_connection,collation_connection,w) CollatesApart"
             ),
         ),
         (
@@ -352,8 +353,8 @@ fn ends_of_transactions() {
 
 #[test]
 fn character_sets_with_their_default_collation_or_another() {
-    const CONNECTION: &str = "Sets(character_set_connection)";
-    const COLLATED: &str = "Sets(character_set_connection,collation_connection)";
+    const CONNECTION: &str = "Sets(character_set_connection) CollatesApart";
+    const COLLATED: &str = "Sets(character_set_connection,collation_connection) CollatesApart";
     check(&[
         ("SET NAMES 'utf8'", "Sets(character_set_client,character_set_results,character_set_connection)"),
         (
@@ -376,15 +377,21 @@ fn character_sets_with_their_default_collation_or_another() {
         ("SET character_set_connection = 83", COLLATED),
         (
             "SET character_set_connection = @a",
-            "UserVariable(a) Sets(character_set_connection,collation_connection)",
+            "UserVariable(a) Sets(character_set_connection,collation_connection) CollatesApart",
         ),
         ("SET character_set_connection = @@global.character_set_connection", COLLATED),
         ("SET character_set_connection = (SELECT 1)", COLLATED),
         ("SET character_set_connection = CONCAT('a')", COLLATED),
         ("SET character_set_connection = ?", COLLATED),
         ("SET GLOBAL character_set_connection = DEFAULT", ""),
-        ("SET STATEMENT character_set_connection = x FOR SET a = 1", "Sets(character_set_connection,a)"),
-        ("SET character_set_connection = x, a = 1", "Sets(character_set_connection,a)"),
+        (
+            "SET STATEMENT character_set_connection = x FOR SET a = 1",
+            "Sets(character_set_connection,a) CollatesApart",
+        ),
+        ("SET character_set_connection = x, a = 1", "Sets(character_set_connection,a) CollatesApart"),
+        ("SET collation_connection = x", "Sets(collation_connection) CollatesApart"),
+        ("SET SESSION character_set_results = NULL", "Sets(character_set_results) CollatesApart"),
+        ("SET character_set_client = x", "Sets(character_set_client)"),
     ]);
 }
 

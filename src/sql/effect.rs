@@ -85,6 +85,8 @@ pub enum Effect {
     Sets,
     /// `SET NAMES .. COLLATE ..`
     NamesCollate,
+    /// Sets `character_set_results`, `character_set_connection` or `collation_connection`, but not by SET NAMES.
+    CollatesApart,
     /// Changes a table's definition, which may be that of a temporary one.
     AltersTable,
     /// Gives a table another name.

@@ -38,8 +38,9 @@ pub(super) enum Charset {
 }
 
 /// What SET NAMES and SET CHARACTER SET set.
-const CHARACTER_SETS: [&[u8]; 3] =
-    [b"character_set_client", b"character_set_results", b"character_set_connection"];
+const CHARACTER_SETS: [&[u8]; 3] = [b"character_set_client", RESULTS, CONNECTION];
+const RESULTS: &[u8] = b"character_set_results";
+const CONNECTION: &[u8] = b"character_set_connection";
 const COLLATION: &[u8] = b"collation_connection";
 
 impl Set {
@@ -92,6 +93,7 @@ impl Statement {
             // The connection gets the character set of the schema, and its collation.
             Key::CharacterSet => {
                 self.set_character_sets();
+                self.effects.add(Effect::CollatesApart);
                 return self.other_collation();
             }
             Key::Transaction => {
@@ -163,8 +165,13 @@ impl Statement {
             self.flags |= SETS_MODE;
         }
         variable::set(&name, scope, &mut self.effects);
-        let connection = scope != Scope::Server && name.eq_ignore_ascii_case(b"character_set_connection");
-        if connection { Set::Charset(Charset::Connection) } else { Set::Value }
+        let sets = |names: &[&[u8]]| {
+            scope != Scope::Server && names.iter().any(|other| name.eq_ignore_ascii_case(other))
+        };
+        if sets(&[RESULTS, CONNECTION, COLLATION]) {
+            self.effects.add(Effect::CollatesApart);
+        }
+        if sets(&[CONNECTION]) { Set::Charset(Charset::Connection) } else { Set::Value }
     }
 
     fn set_character_sets(&mut self) {

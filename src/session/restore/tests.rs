@@ -1,12 +1,14 @@
 //! Tests of moves: the bytes of both bursts, and what follows from the answers.
 
 use super::*;
+use crate::session::state::Verdict;
 use crate::session::state::tests::{beginning, ok, prepare, query, say, state, variable};
 use crate::wire::command::Command;
 use crate::wire::frame::PacketReader;
 use crate::wire::reply::ErrPacket;
 use crate::wire::resultset::{ColumnDefinition, TextResultSet};
 use crate::wire::statement::{LAST_PREPARED, PrepareOk};
+use crate::wire::status::Status;
 use crate::wire::track::Change;
 
 const LEG: Capabilities = Capabilities(Capabilities::SESSION_TRACK.0 | Capabilities::DEPRECATE_EOF.0);
@@ -251,24 +253,41 @@ fn statements_are_prepared_where_they_were() {
     assert_eq!(lines(&script), expected.map(|line| line.replace('\'', "\\'").replace('"', "\\\"")));
 }
 
-/// The collation of results is that of the last SET NAMES, whatever that of the connection has become.
+/// The collation of results is that of the last SET NAMES, which no variable tells.
 #[test]
-fn a_collation_that_came_by_itself_is_not_that_of_the_results() {
-    let told = |state: &mut State, sql: &str, names: &[&str]| {
-        let errand = query(state, sql);
-        let changes: Vec<u8> = names.iter().flat_map(|name| variable(name, "utf8mb4")).collect();
-        state.changed(errand, crate::wire::track::Changes(&changes));
-        ok(state, errand);
+fn results_keep_their_collation_or_the_session_is_held() {
+    let told = |texts: &[&str]| {
+        let mut state = state();
+        for text in texts {
+            say(&mut state, text, b"");
+        }
+        state
     };
-    let mut state = state();
-    let names = ["character_set_client", "character_set_connection", "character_set_results"];
-    told(&mut state, "SET NAMES utf8mb4", &names);
-    say(
-        &mut state,
-        "SET collation_connection = utf8mb4_bin",
-        &variable("collation_connection", "utf8mb4_bin"),
-    );
-    assert!(!state.names_collate);
+    let (names, binary) = ("SET NAMES utf8mb4", "SET NAMES utf8mb4 COLLATE utf8mb4_bin");
+    let table: [(&[&str], Collation); 14] = [
+        (&[names], Collation::Default),
+        (&[names, "SET collation_connection = utf8mb4_bin"], Collation::Default),
+        (&[binary], Collation::Connection),
+        (&[binary, names], Collation::Default),
+        (&[binary, "SET character_set_client = latin1"], Collation::Connection),
+        (&[binary, "SET collation_connection = latin1_bin"], Collation::Lost),
+        (&[binary, "SET character_set_connection = latin1"], Collation::Lost),
+        (&[binary, "SET character_set_results = latin1"], Collation::Default),
+        (&[binary, "SET CHARACTER SET latin1"], Collation::Default),
+        (&["SET NAMES utf8mb4 COLLATE utf8mb4_bin, character_set_results = latin1"], Collation::Lost),
+        (&[binary, "SET character_set_connection = latin1", binary], Collation::Connection),
+        (&[binary, "SET character_set_connection = latin1", names], Collation::Default),
+        (&[binary, "SET GLOBAL character_set_connection = latin1"], Collation::Connection),
+        (&["SELECT 1; SET NAMES utf8mb4 COLLATE utf8mb4_bin"], Collation::Connection),
+    ];
+    for (texts, results) in table {
+        let state = told(texts);
+        assert_eq!((state.results, state.holds().has(Hold::Variable)), (results, results == Collation::Lost));
+    }
+    let mut failed = state();
+    let errand = query(&mut failed, "SELECT 1; SET NAMES utf8mb4 COLLATE utf8mb4_bin");
+    failed.replied(errand.unwrap(), Verdict::Failed, Status::AUTOCOMMIT);
+    assert_eq!(failed.results, Collation::Lost);
 }
 
 /// The front of a restore is rehearsed, and what the rehearsal left is the rest of it.

@@ -121,7 +121,7 @@ impl State {
         if failed && sets.plain {
             return;
         }
-        self.note_names(effects);
+        self.note_collation(effects, failed);
         sets.unreported.iter().for_each(|name| self.variable_set(name));
         if is_set_session_transaction(effects) && !sets.reported {
             OF_TRANSACTIONS.iter().for_each(|name| self.variable_set(name));

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use super::State;
 use super::context::{Context, Known};
 use super::errand::{Errand, What};
 use super::held::{Kind, names};
 use super::variables::{Class, class};
 use super::weight::explain;
+use super::{Collation, State};
 use crate::session::hold::Hold;
 use crate::sql::{Effect, Effects};
 use crate::wire::track::{Change, Changes};
 
-/// What SET NAMES sets.
-pub const CHARACTER_SETS: [&[u8]; 3] =
-    [b"character_set_client", b"character_set_connection", b"character_set_results"];
-
+pub const CLIENT: &[u8] = b"character_set_client";
+pub const RESULTS: &[u8] = b"character_set_results";
+pub const CONNECTION: &[u8] = b"character_set_connection";
 pub const COLLATION: &[u8] = b"collation_connection";
 
 impl State {
@@ -73,14 +72,20 @@ impl State {
             || self.errands.may(Effect::CreatesTemporaryTable)
     }
 
-    /// Takes note of whether a text sets the character sets, and how.
-    pub(super) fn note_names(&mut self, effects: &Effects) {
-        let sets = |wanted: &[u8]| names(effects, Effect::Sets).any(|name| name.eq_ignore_ascii_case(wanted));
-        if CHARACTER_SETS.iter().any(|name| sets(name)) {
-            self.names_collate = effects.has(Effect::NamesCollate);
-        } else if sets(COLLATION) {
-            self.names_collate = false;
-        }
+    /// Takes note of the collation that results have after a text.
+    pub(super) fn note_collation(&mut self, effects: &Effects, failed: bool) {
+        let mut sets = names(effects, Effect::Sets);
+        let sets_results = sets.any(|name| name.eq_ignore_ascii_case(RESULTS));
+        let (collates, apart) = (effects.has(Effect::NamesCollate), effects.has(Effect::CollatesApart));
+        let plain = self.results == Collation::Default && !collates;
+        self.results = match (collates || sets_results || apart, plain) {
+            (false, _) | (_, true) => self.results,
+            // What it has done of it, or what it has done last, is not known.
+            _ if failed || (collates && apart) => Collation::Lost,
+            _ if collates => Collation::Connection,
+            _ if sets_results => Collation::Default,
+            _ => Collation::Lost,
+        };
     }
 
     /// The tracker has told of a variable, by its name in lower case.
@@ -107,8 +112,8 @@ impl State {
             self.settled.add(Hold::TooMuch);
         }
         match name {
-            b"sql_mode" | b"character_set_client" => self.change_context(name, value),
-            b"character_set_connection" => {
+            b"sql_mode" | CLIENT => self.change_context(name, value),
+            CONNECTION => {
                 self.change_context(name, value);
                 if value.is_some() {
                     self.variables.forget(COLLATION);
@@ -119,7 +124,7 @@ impl State {
             COLLATION => {
                 // It sets the character set that it belongs to.
                 let charset = value.and_then(|value| value.split(|byte| *byte == b'_').next());
-                self.change_context(b"character_set_connection", charset);
+                self.change_context(CONNECTION, charset);
                 self.change_context(name, value);
             }
             _ => {}
@@ -157,8 +162,8 @@ impl State {
         let mut context = (*self.context).clone();
         let parts = [
             (&b"sql_mode"[..], &mut context.sql_mode, &learnt.sql_mode),
-            (b"character_set_client", &mut context.client, &learnt.client),
-            (b"character_set_connection", &mut context.connection, &learnt.connection),
+            (CLIENT, &mut context.client, &learnt.client),
+            (CONNECTION, &mut context.connection, &learnt.connection),
             (COLLATION, &mut context.collation, &learnt.collation),
         ];
         for (name, known, learnt) in parts {
