@@ -441,7 +441,7 @@ fn after_a_move_a_statement_is_closed_where_it_is() {
 
 /// What the relay sends to the CN of the client's bytes. None: it cannot be sent.
 fn relayed(dialog: &mut Dialog, mut unread: &[u8]) -> Option<Vec<u8>> {
-    let (mut sent, mut stop) = (Vec::new(), None);
+    let (mut sent, mut stop, mut here) = (Vec::new(), None, usize::MAX);
     while !unread.is_empty() {
         let mut look = Look::default();
         let (taken, bytes) = match stop.take() {
@@ -464,11 +464,14 @@ fn relayed(dialog: &mut Dialog, mut unread: &[u8]) -> Option<Vec<u8>> {
                 dialog.look_at_client(&unread[..shift.head()], &mut look);
                 let (bytes, goes_on) = shift.next(&unread[..shift.head()]).ok()?;
                 stop = goes_on.map(Stop::Shifted);
+                // No more of it is here yet.
+                here = here.min(3);
                 (shift.head(), bytes)
             }
             _ => {
-                dialog.look_at_client(unread, &mut look);
-                stop = look.stop;
+                dialog.look_at_client(&unread[..here.min(unread.len())], &mut look);
+                dialog.end_client_look(&mut look);
+                (stop, here) = (look.stop, usize::MAX);
                 let mut bytes = unread[..look.taken].to_vec();
                 look.patches.iter().for_each(|patch| bytes[patch.at..][..4].copy_from_slice(&patch.bytes));
                 (look.taken, bytes)

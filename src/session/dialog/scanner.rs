@@ -79,8 +79,14 @@ impl<const HEAD: usize> Scanner<HEAD> {
         }
         let (length, seq) = read_header(header);
         let payload = &chunk[HEADER..];
-        let wanted = (length as usize).min(HEAD - HEADER);
+        let wanted = self.wanted(length);
         payload.get(..wanted).map(|payload| Start { length, seq, payload })
+    }
+
+    /// Payload bytes that a decision about a frame may need: none where it continues a packet.
+    #[inline]
+    fn wanted(&self, length: u32) -> usize {
+        if self.continues { 0 } else { (length as usize).min(HEAD - HEADER) }
     }
 
     /// Enters a frame of which `seen` payload bytes are consumed already.
@@ -99,7 +105,7 @@ impl<const HEAD: usize> Scanner<HEAD> {
             return (None, rest);
         }
         let (length, _) = read_header(&self.head);
-        let wanted = (length as usize).min(HEAD - HEADER) + HEADER;
+        let wanted = self.wanted(length) + HEADER;
         let rest = self.fill(wanted, rest);
         if usize::from(self.kept) < wanted {
             return (None, rest);
