@@ -11,8 +11,9 @@
 //! Received buffers are linked into a [`Chain`]: the links live beside the buffers, so a queue of any length
 //! needs no allocation.
 //!
-//! Bytes that another worker received are in no pool: they are *brought*, in memory of their own, and linked like any
-//! other buffer. So a session that changes workers never waits for a buffer, and never takes one from others.
+//! Bytes that another worker received, and those that found no buffer, are in no pool: they are *brought*, in memory of their
+//! own, and linked like any other buffer. So a session that changes workers never waits for a buffer, and never takes one from
+//! others.
 //!
 //! Invariant: a buffer is in exactly one place: on the stack, lent to the kernel, or in one chain.
 
@@ -69,7 +70,7 @@ impl BufferId {
     }
 
     fn of_brought(key: usize) -> Self {
-        // There are as many as bytes that were asked for at once, which memory bounds far below this bit.
+        // A key is below the number of pieces, and so many do not fit into memory.
         Self(key as u32 | BROUGHT_BIT)
     }
 
@@ -120,7 +121,7 @@ struct Link {
     end: u32,
 }
 
-/// Bytes that another worker received.
+/// Bytes that another worker received, or that found no buffer.
 struct Brought {
     bytes: Box<[u8]>,
     link: Link,
@@ -169,7 +170,7 @@ impl Buffers {
         self.append(chain, id, bytes);
     }
 
-    /// Another worker received `bytes`: appends them to `chain`.
+    /// Appends bytes to `chain` that are in no buffer.
     pub fn bring(&mut self, chain: &mut Chain, bytes: Box<[u8]>) {
         if bytes.is_empty() {
             return;

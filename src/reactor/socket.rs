@@ -8,10 +8,7 @@
 //! buffers more before it hears of the cancellation. When small buffers are scarce the bulk begins at
 //! [`SCARCE_BUFFERS`].
 //!
-//! **Starving.** A receive that finds no buffer of its kind takes one of the other kind, and when there is none of either,
-//! memory of its own, of the size of a small buffer. So a session never waits for what others hold: they might hold it
-//! until they are answered, and the answer might be what finds no buffer. A leg holds one such piece at most for each time that
-//! it asked for bytes, and only legs that have bytes to receive ever come to it.
+//! **Starving.** A receive that finds no buffer is for [`starve`].
 //!
 //! **Sending.** The kernel does not order two sends on one socket, so there is never more than one. What is
 //! sent is a chain of received buffers, forwarded without a copy, or bytes of our own; either belongs to the
@@ -24,6 +21,7 @@
 //! **Leaving.** How a socket goes to the reactor of another worker is told in [`detach`].
 
 mod detach;
+mod starve;
 
 use std::future::poll_fn;
 use std::io;
@@ -34,11 +32,12 @@ use bytes::Bytes;
 use io_uring::{cqueue, opcode};
 use socket2::SockAddr;
 
-use super::buffers::{Buffers, Chain, Group, SMALL_BYTES};
+use super::buffers::{Buffers, Chain, SMALL_BYTES};
 use super::files::File;
 use super::wake::Wakers;
 use super::{Core, Op, Reactor, Slot};
 use detach::Descriptor;
+use starve::POLL_FIRST;
 
 /// Buffers that may wait unread before a socket goes into bulk.
 pub const BULK_BUFFERS: usize = 16;
@@ -447,6 +446,7 @@ impl Core {
                 opcode::Recv::new(fd, own.as_mut_ptr(), SMALL_BYTES as u32).build()
             }
             _ => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+                .ioprio(if receive == Op::ReceiveOne { POLL_FIRST } else { 0 })
                 .buf_group(group)
                 .build()
                 .flags(io_uring::squeue::Flags::BUFFER_SELECT),
@@ -494,26 +494,6 @@ impl Core {
         } else if more && state.receiving == Receiving::Armed && self.holds_too_much(slot) {
             self.stop_multishot(slot);
         }
-    }
-
-    /// No buffer was there. Who does not wait for bytes will ask for them in time; who does gets them some other way.
-    #[cold]
-    fn starve(&mut self, slot: usize, op: Op) {
-        self.starvations += 1;
-        self.buffers.exhausted(op.group());
-        let state = self.socket(slot);
-        state.receiving = Receiving::Idle;
-        state.in_flight -= 1;
-        if !state.wants_receive {
-            return;
-        }
-        let receive = match op {
-            Op::Receive if self.buffers.has_lent(Group::Small) => Op::Receive,
-            _ if self.buffers.has_lent(Group::Large) => Op::ReceiveLarge,
-            _ if self.buffers.has_lent(Group::Small) => Op::ReceiveOne,
-            _ => Op::ReceiveOwn,
-        };
-        self.arm_with(slot, receive);
     }
 
     #[inline]
