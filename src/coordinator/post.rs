@@ -89,9 +89,12 @@ impl Post {
         Ok(())
     }
 
-    /// Asks the worker for its sessions, before any other order: somebody waits for it. Gives who it is.
+    /// Asks the worker for its sessions, before any other order: somebody waits for it. Gives who it is. One that has as many
+    /// orders as it may have is not asked, and will be silent.
     pub fn list_sessions(&mut self, ticket: u64) -> WorkerId {
-        self.orders.push_front(Order::ListSessions { ticket });
+        if self.orders.len() < ORDERS_WAITING_MAX {
+            self.orders.push_front(Order::ListSessions { ticket });
+        }
         self.worker()
     }
 
@@ -195,6 +198,8 @@ mod tests {
             assert!(post.order(Order::Census { ticket: 0 }));
         }
         assert!(!post.order(Order::Census { ticket: 0 }));
+        post.list_sessions(8);
+        assert_eq!(post.orders.len(), ORDERS_WAITING_MAX);
         assert!(post.adopt(Parcel(Box::new(()))).is_ok(), "a session is not lost for want of room");
     }
 

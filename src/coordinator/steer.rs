@@ -140,6 +140,11 @@ impl Coordinator {
             let watch = self.settings.migration.back_off_max + 2 * self.settings.balance.interval;
             self.helm.watch_until = Instant::now() + watch;
         }
+        if self.placement.is_draining()
+            && (plan.unfinished || !plan.steps.is_empty() || self.helm.census.is_moving())
+        {
+            self.helm.next_look = self.helm.next_look.min(Instant::now() + DRAIN_INTERVAL);
+        }
         for step in plan.steps {
             self.order_step(step);
         }

@@ -144,7 +144,8 @@ impl Duty {
         }
     }
 
-    fn deadline(&self) -> Option<Duration> {
+    /// When its time is over.
+    pub fn deadline(&self) -> Option<Duration> {
         self.terms.deadline.map(|limit| self.since + limit)
     }
 }
