@@ -50,7 +50,7 @@ pub(super) enum Step {
     End(Ending),
     /// The session is quiet, and another CN waits for it.
     Move,
-    /// The CN forgot that it should track the session.
+    /// The CN has to be asked to track the session again.
     Retrack,
     /// The session is idle, and another worker waits for it.
     HandOver,

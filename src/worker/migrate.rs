@@ -69,8 +69,8 @@ const OLD_CN_LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct Movers {
     /// Turns that are taken.
     openings: Cell<u32>,
-    /// Sessions whose CN is lost: they go before those that have one.
-    stranded: RefCell<VecDeque<Weak<Place>>>,
+    /// Sessions whose CN is lost, and moves that begin anew: they go before the others.
+    first: RefCell<VecDeque<Weak<Place>>>,
     waiting: RefCell<VecDeque<Move>>,
     /// Those whose turn had come while they were held and too many offers waited.
     held: RefCell<VecDeque<Move>>,
@@ -133,19 +133,29 @@ impl Reason {
 }
 
 impl Move {
-    /// Why it is not worth while any more; none if it is.
     fn is_over(&self, worker: &Worker) -> Option<Stays> {
-        if !self.card.is_alive() {
-            return Some(Stays::ended());
-        }
-        let view = worker.view();
-        let from = self.card.slot().and_then(|slot| view.as_ref()?.cn(slot).cloned());
-        if self.reason == Reason::Drain && from.is_some_and(|from| from.work == WorkState::Working) {
-            return Some(Stays::CalledOff("its CN is not being drained any more".to_owned()));
-        }
-        let why = || format!("{} takes no sessions any more", self.to.id);
-        (!worker.still_takes(&self.to)).then(|| Stays::CalledOff(why()))
+        is_over(worker, &self.card, &self.to, self.reason)
     }
+}
+
+/// Why a move is not worth while any more; none if it is.
+pub(super) fn is_over(worker: &Worker, card: &Card, to: &Cn, reason: Reason) -> Option<Stays> {
+    if !card.is_alive() {
+        return Some(Stays::ended());
+    }
+    let called_off = |why: String| Some(Stays::CalledOff(why));
+    if card.slot() == Some(to.slot) {
+        return called_off(format!("it is on {} already", to.id));
+    }
+    if !worker.still_takes(to) {
+        return called_off(format!("{} takes no sessions any more", to.id));
+    }
+    let view = worker.view();
+    let from = card.slot().and_then(|slot| view.as_ref()?.cn(slot).cloned());
+    if reason == Reason::Drain && from.is_some_and(|from| from.work == WorkState::Working) {
+        return called_off("its CN is not being drained any more".to_owned());
+    }
+    None
 }
 
 impl Movers {
@@ -182,8 +192,8 @@ impl Movers {
     fn begin(worker: &Rc<Worker>) {
         let movers = &worker.movers;
         while movers.openings.get() < worker.migration().at_once {
-            let stranded = movers.stranded.borrow_mut().pop_front();
-            if let Some(place) = stranded {
+            let first = movers.first.borrow_mut().pop_front();
+            if let Some(place) = first {
                 if let Some(place) = place.upgrade() {
                     place.turn.replace(Some(Turn::take(worker)));
                     place.called.raise(&worker.reactor);
@@ -211,14 +221,15 @@ impl Movers {
         }
     }
 
-    /// Waits for a turn to open a leg for a session whose CN is lost. An urgent one is the next to get it.
+    /// Waits for a turn to open a leg for a session whose CN is lost, or for a move that begins anew. An urgent one is the next to
+    /// get it.
     pub async fn turn(worker: &Rc<Worker>, urgent: bool) -> Turn {
         let place = Rc::new(Place::default());
         let waiting = Rc::downgrade(&place);
         if urgent {
-            worker.movers.stranded.borrow_mut().push_front(waiting);
+            worker.movers.first.borrow_mut().push_front(waiting);
         } else {
-            worker.movers.stranded.borrow_mut().push_back(waiting);
+            worker.movers.first.borrow_mut().push_back(waiting);
         }
         Self::begin(worker);
         place.called.raised().await;
@@ -229,16 +240,23 @@ impl Movers {
 
 /// A move from its turn to its end.
 async fn conduct(worker: &Rc<Worker>, order: &Move, turn: Turn) -> Outcome {
-    match attempt(worker, order, turn, true).await {
+    let until = Instant::now() + order.patience;
+    match attempt(worker, order, turn, until, true).await {
         Err(Stays::Changed) => {
             let turn = Movers::turn(worker, false).await;
-            attempt(worker, order, turn, false).await
+            attempt(worker, order, turn, until, false).await
         }
         outcome => outcome,
     }
 }
 
-async fn attempt(worker: &Rc<Worker>, order: &Move, turn: Turn, with_rehearsal: bool) -> Outcome {
+async fn attempt(
+    worker: &Rc<Worker>,
+    order: &Move,
+    turn: Turn,
+    until: Instant,
+    with_rehearsal: bool,
+) -> Outcome {
     if let Some(over) = order.is_over(worker) {
         return Err(over);
     }
@@ -250,13 +268,13 @@ async fn attempt(worker: &Rc<Worker>, order: &Move, turn: Turn, with_rehearsal: 
         return Err(Stays::Failed(CarryError::New(cause).to_string()));
     }
     drop(turn);
-    let offer = Rc::new(Offer::new(candidate));
+    let offer = Rc::new(Offer::new(candidate, order.reason));
     if let Some(over) = order.is_over(worker) {
         withdraw(worker, &offer);
         return Err(over);
     }
     order.card.offer.replace(Some(offer.clone()));
-    let outcome = wait_for_session(worker, order, &offer).await;
+    let outcome = wait_for_session(worker, order, &offer, until).await;
     order.card.offer.replace(None);
     withdraw(worker, &offer);
     outcome
@@ -282,10 +300,10 @@ async fn rehearse(worker: &Rc<Worker>, card: &Card, candidate: &mut Candidate) -
     Ok(())
 }
 
-/// Calls the session, again when it has been silent for long enough, and waits until it has moved or could not.
-async fn wait_for_session(worker: &Rc<Worker>, order: &Move, offer: &Offer) -> Outcome {
+/// Calls the session, again when it has been silent for long enough, and waits until it has moved or could not, but no longer than
+/// to an instant.
+async fn wait_for_session(worker: &Rc<Worker>, order: &Move, offer: &Offer, patience: Instant) -> Outcome {
     let silence = worker.migration().idle;
-    let patience = Instant::now() + order.patience;
     // One that has taken the offer will settle it.
     while !offer.is_taken() {
         let now = Instant::now();

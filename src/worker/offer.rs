@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::flag::Flag;
+use super::migrate::Reason;
 use crate::metrics::Seat;
 use crate::reactor::{Reactor, Socket};
 use crate::route::Cn;
@@ -85,17 +86,24 @@ impl Stays {
 }
 
 /// An offer, shared by the session and whoever makes it. The session takes the candidate and leaves the outcome.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Offer {
     candidate: RefCell<Option<Candidate>>,
+    pub reason: Reason,
     outcome: RefCell<Option<Outcome>>,
     taken: Cell<bool>,
     settled: Flag,
 }
 
 impl Offer {
-    pub fn new(candidate: Candidate) -> Self {
-        Self { candidate: RefCell::new(Some(candidate)), ..Self::default() }
+    pub(super) fn new(candidate: Candidate, reason: Reason) -> Self {
+        Self {
+            candidate: RefCell::new(Some(candidate)),
+            reason,
+            outcome: RefCell::default(),
+            taken: Cell::default(),
+            settled: Flag::default(),
+        }
     }
 
     /// The candidate, once.

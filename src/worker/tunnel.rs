@@ -4,7 +4,7 @@
 //! 2. [`login`] greets the client, routes it by its labels and logs it in to a CN.
 //! 3. [`Relay`] forwards until one side ends it; that is where a session spends its life. It pauses where something has to be
 //!    done between two packets: when the session moves to another CN ([`migrate`](super::migrate)), and when its CN
-//!    was reset and has to track it again. When its CN dies while it is idle, it is opened anew at another one
+//!    has to track it again. When its CN dies while it is idle, it is opened anew at another one
 //!    ([`refuge`](super::refuge)). And it may leave for another worker ([`handover`](super::handover)), where [`resume`] goes on with it.
 //! 4. [`Parting`] tells the client why, if it does not know yet: when the CN was lost, or corelane stops.
 //!
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures_lite::FutureExt;
 use tracing::{debug, info};
 
 use super::approach::leave;
@@ -25,7 +26,7 @@ use super::forward::{Ending, Flow, Relay, Step};
 use super::handover::{self, Luggage, PackedLeg};
 use super::leg::Leg;
 use super::login::{self, Seated};
-use super::migrate::{CarryError, TalkError, carry_over, converse};
+use super::migrate::{CarryError, TalkError, carry_over, converse, is_over};
 use super::offer::{Candidate, Stays};
 use super::refuge::{Lost, Stranded};
 use super::roster::{Call, Card};
@@ -104,6 +105,12 @@ enum Left {
         client: OwnedFd,
         cn: OwnedFd,
     },
+}
+
+/// Why a session has not moved.
+enum Unmoved {
+    Stays(Stays),
+    Ends(Stays, Ending),
 }
 
 /// A session that is logged in.
@@ -205,7 +212,9 @@ impl Tunnel<'_> {
             async { Ok::<_, std::io::Error>((self.client.detach().await?, self.cn_socket.detach().await?)) };
         let detached = detached.await;
         let wanted = self.card.call.get() == Call::HandOver;
-        self.card.call_off();
+        if wanted {
+            self.card.call_off();
+        }
         match detached {
             Ok((client, cn)) if wanted && handover::may_leave(self.worker, self.card) => {
                 Some(Left::Detached { client, cn })
@@ -239,32 +248,42 @@ impl Tunnel<'_> {
         else {
             return Ok(());
         };
-        if candidate.cn.slot == self.cn.slot || !self.worker.still_takes(&candidate.cn) {
-            let why = Stays::CalledOff(format!("{} is not where it should go any more", candidate.cn.id));
-            leave(&self.worker.reactor, candidate.socket);
-            offer.settle(&self.worker.reactor, Err(why));
-            return Ok(());
-        }
         let began = Instant::now();
-        let carried = carry_over(self.worker, &mut self.dialog, Some(&self.cn_socket), &mut candidate).await;
-        let outcome = match &carried {
-            Ok(()) => {
-                self.go_on_with(candidate);
-                Ok(began.elapsed())
-            }
-            Err(cause) => {
-                leave(&self.worker.reactor, candidate.socket);
-                Err(match cause {
-                    CarryError::Changed => Stays::Changed,
-                    cause => Stays::Failed(cause.to_string()),
-                })
-            }
+        let moved = match is_over(self.worker, self.card, &candidate.cn, offer.reason) {
+            Some(over) => Err(Unmoved::Stays(over)),
+            None => self.move_to(&mut candidate).await,
+        };
+        if moved.is_ok() {
+            self.go_on_with(candidate);
+        } else {
+            leave(&self.worker.reactor, candidate.socket);
+        }
+        let (outcome, ending) = match moved {
+            Ok(()) => (Ok(began.elapsed()), None),
+            Err(Unmoved::Stays(why)) => (Err(why), None),
+            Err(Unmoved::Ends(why, ending)) => (Err(why), Some(ending)),
         };
         offer.settle(&self.worker.reactor, outcome);
-        match carried {
-            Err(CarryError::Old(TalkError::Broken(_))) => Err(Ending::CnBroken(libc::ECONNABORTED)),
-            _ => Ok(()),
-        }
+        ending.map_or(Ok(()), Err)
+    }
+
+    /// Makes the candidate's leg this session, unless the session has to end meanwhile.
+    async fn move_to(&mut self, candidate: &mut Candidate) -> Result<(), Unmoved> {
+        let ended = async {
+            let ending = called_to_end(self.worker, self.card).await;
+            Err(Unmoved::Ends(Stays::ended(), ending))
+        };
+        let carried = async {
+            let carried = carry_over(self.worker, &mut self.dialog, Some(&self.cn_socket), candidate).await;
+            carried.map_err(|cause| match cause {
+                CarryError::Changed => Unmoved::Stays(Stays::Changed),
+                CarryError::Old(TalkError::Broken(_)) => {
+                    Unmoved::Ends(Stays::Failed(cause.to_string()), Ending::CnBroken(libc::ECONNABORTED))
+                }
+                cause => Unmoved::Stays(Stays::Failed(cause.to_string())),
+            })
+        };
+        ended.or(carried).await
     }
 
     /// Puts the candidate's leg in the place of the present one.
@@ -277,13 +296,15 @@ impl Tunnel<'_> {
         self.cn = cn;
     }
 
-    /// Has the CN track the session again after COM_RESET_CONNECTION.
+    /// Has the CN track the session again, after COM_RESET_CONNECTION or what the client has set of its own tracking.
     async fn retrack(&mut self) -> Result<(), Ending> {
         let spoken = self.dialog.watched().map(|watched| watched.cn).unwrap_or_default();
         let limit = self.worker.migration().restore_timeout;
         let script =
             tracking::script(self.dialog.watched().is_some_and(|watched| watched.state.is_mariadb()));
-        let asked = converse(self.worker, &self.cn_socket, script, spoken, limit).await;
+        let asked = async { Ok(converse(self.worker, &self.cn_socket, script, spoken, limit).await) };
+        let ended = async { Err(called_to_end(self.worker, self.card).await) };
+        let asked = ended.or(asked).await?;
         if matches!(asked, Err(TalkError::Wrong(_))) && self.dialog.not_tracked() {
             return Ok(());
         }
@@ -321,6 +342,21 @@ impl Tunnel<'_> {
             Err(_) => Err(ending),
         }
     }
+}
+
+/// Waits until the session has to end, even in a pause.
+async fn called_to_end(worker: &Worker, card: &Card) -> Ending {
+    let stopped = async {
+        worker.out_of_patience.raised().await;
+        Ending::ShutDown
+    };
+    // A call wakes the session's task.
+    let called = poll_fn(|_| match card.call.get() {
+        Call::Kill => Poll::Ready(Ending::Killed),
+        Call::Evict { from } if card.slot() == Some(from) => Poll::Ready(Ending::Evicted),
+        _ => Poll::Pending,
+    });
+    stopped.or(called).await
 }
 
 /// Sends the one ERR of a session that never began, and closes.
