@@ -598,6 +598,34 @@ fn a_cn_that_stalls_while_a_session_moves_there_holds_up_that_session_only() {
     stalled.signal("CONT");
 }
 
+/// The old CN is asked for the user variable, and does not answer.
+#[test]
+fn a_session_can_be_killed_while_the_cn_that_it_leaves_stalls() {
+    let stalled = Mariadb::start("stalled-old");
+    let twin = |id, address: &str| cn_toml(id, address, "", 1).replace("[[cn]]", "[[cn]]\ndata = \"d1\"");
+    let cns = twin("cn1", &stalled.address()) + &twin("cn2", &cluster()[0].address());
+    let proxy = Proxy::start(&format!("[migration]\nidle_ms = 100\n{USER}{cns}"));
+    let mut clients: Vec<_> = (0..2).map(|_| RawClient::login(proxy.port, &APP).unwrap()).collect();
+    for client in &mut clients {
+        client.command(Com::QUERY, b"SET @kept = 5");
+        client.packet();
+    }
+    let there = proxy.ctl("SHOW SESSIONS").into_iter().find(|row| row["cn"] == "cn1").expect("one on cn1");
+    let id = number(&there["id"]);
+    stalled.signal("STOP");
+    std::thread::scope(|scope| {
+        let order = scope.spawn(|| proxy.try_ctl(&format!("MOVE SESSION {id} TO CN 'cn2'")));
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(!order.is_finished(), "the old CN is being asked");
+        proxy.ctl(&format!("KILL SESSION {id}"));
+        let why = order.join().unwrap().expect_err("it has not moved");
+        assert!(why.contains("ended"), "{why}");
+    });
+    stalled.signal("CONT");
+    let kept: Vec<_> = clients.iter_mut().map(|client| client.value("SELECT @kept")).collect();
+    assert_eq!(kept.iter().filter(|value| value.is_err()).count(), 1, "{kept:?}");
+}
+
 #[test]
 fn what_changes_between_the_rehearsal_and_the_move_is_carried_over() {
     let proxy = Proxy::start(&twins());
