@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::effect::Effect::{self, *};
-use super::{Effects, Modes, NAMES_MAX, Reader, effects};
+use super::{Effects, Modes, NAME_BYTES_MAX, NAMES_MAX, Reader, effects};
 
 const EFFECTS: [Effect; 40] = [
     AsksAboutLast,
@@ -393,6 +393,18 @@ fn character_sets_with_their_default_collation_or_another() {
         ("SET SESSION character_set_results = NULL", "Sets(character_set_results) CollatesApart"),
         ("SET character_set_client = x", "Sets(character_set_client)"),
     ]);
+}
+
+/// Whoever reads it must not take longer with each part.
+#[test]
+fn a_name_of_many_parts_is_cut_short() {
+    let text = |parts: usize| format!("SET a{} = 1", ".b".repeat(parts));
+    assert_eq!(told(&effects(text(2).as_bytes(), Modes::default())), "Sets(a.b.b)");
+    for text in [text(1 << 20), text(1 << 20).replace("SET", "DROP TABLE")] {
+        let effects = effects(text.as_bytes(), Modes::default());
+        assert!(effects.has(Effect::Unreadable), "{}", &text[..20]);
+        assert!(effects.named.iter().all(|named| named.name.len() <= 2 * NAME_BYTES_MAX + 1));
+    }
 }
 
 #[test]

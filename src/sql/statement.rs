@@ -19,6 +19,8 @@ use super::variable::Scope;
 
 /// Bytes of the longest name that is read: 64 letters of up to 4 bytes, with a qualifier.
 pub const NAME_BYTES_MAX: usize = 513;
+/// Bytes of a name with its qualifiers and what stands between them.
+const QUALIFIED_MAX: usize = 2 * NAME_BYTES_MAX + 1;
 
 /// What the next token may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -410,14 +412,16 @@ impl Statement {
         self.phase = name;
     }
 
-    /// The name behind a qualifier, or the first part of one.
+    /// The name behind a qualifier, or the first part of one. One with more qualifiers than any server takes is not followed further.
     pub fn enter(&mut self, name: Option<&[u8]>) {
         let name = name.unwrap_or_default();
-        self.subject = if self.flags & QUALIFIED != 0 {
-            [&*self.subject, &[SEPARATOR], name].concat().into()
+        if self.flags & QUALIFIED == 0 {
+            self.subject = name.into();
+        } else if self.subject.len() + name.len() < QUALIFIED_MAX {
+            self.subject = [&*self.subject, &[SEPARATOR], name].concat().into();
         } else {
-            name.into()
-        };
+            self.effects.add(Effect::Unreadable);
+        }
         self.flags &= !QUALIFIED;
     }
 
