@@ -79,6 +79,9 @@ pub struct Dialog {
     /// The oldest command in flight; `reply` is about it.
     front: Option<Pending>,
     behind: VecDeque<Pending>,
+    /// The newest command changes what the CN tells of the session: nothing follows it before its reply, and what comes then may
+    /// have to wait until the CN tracks the session again.
+    alone: bool,
     /// What the client's present packet is.
     speech: Speech,
     /// What the end of the CN's present packet brings about.
@@ -144,6 +147,7 @@ impl Dialog {
             reply: Reply::new(Command::Sleep),
             front: None,
             behind: VecDeque::new(),
+            alone: false,
             speech: Speech::Silent,
             outcome: Outcome::More,
             turn: Turn::Commands,
@@ -286,13 +290,14 @@ impl Dialog {
     #[inline]
     #[must_use]
     pub fn may_speak(&self) -> bool {
-        self.behind.len() + 1 < PIPELINE_MAX || self.opaque.is_some()
+        let held_back = self.alone && self.front.is_some();
+        (self.behind.len() + 1 < PIPELINE_MAX && !held_back) || self.opaque.is_some()
     }
 
     /// The same after a look has stopped at [`Stop::Full`].
     #[must_use]
     pub fn may_go_on(&self) -> bool {
-        self.in_flight() <= PIPELINE_LOW || self.opaque.is_some()
+        (self.in_flight() <= PIPELINE_LOW && self.may_speak()) || self.opaque.is_some()
     }
 
     /// Whether the CN has said with its last packet that it will close: that ERR is the client's answer, and no

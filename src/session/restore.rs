@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   old leg   questions -> answers             (values that were never told: nothing is asked of a CN that is gone)
-//!   new leg   restore: reset, role, other contexts and what was prepared there, system variables, schema, user variables,
-//!             last insert id, statements, SQL's own statements -> answers
+//!   new leg   restore: reset, role, other contexts and what was prepared there, system variables, schema, statements, SQL's own
+//!             statements, user variables, last insert id -> answers
 //!   state     settle: the ids of the new CN
 //! ```
 //!

@@ -58,6 +58,8 @@ pub struct State {
     clears: bool,
     /// The last text asked for the number of all rows that it found.
     leaves: bool,
+    /// The client's present command changes what the CN tells.
+    untracks: bool,
     /// As the login left it, or the last COM_RESET_CONNECTION.
     pub(super) login: Arc<Context>,
     pub(super) context: Arc<Context>,
@@ -148,6 +150,7 @@ impl State {
             wishes: beginning.wishes,
             clears: false,
             leaves: false,
+            untracks: false,
             context: login.clone(),
             login,
             unsure: 0,
@@ -190,6 +193,11 @@ impl State {
         (self.clears, self.leaves)
     }
 
+    /// Whether the last command changes what the CN tells of the session.
+    pub fn untracks(&self) -> bool {
+        self.untracks
+    }
+
     /// Whether the client asks for what no CN knows any more that the session is on: any answer would be a wrong one.
     pub fn is_unanswerable(&self) -> bool {
         self.unanswerable
@@ -224,13 +232,17 @@ impl State {
     /// COM_STMT_PREPARE_OK; the id that the client must see.
     pub fn prepared(&mut self, errand: Errand, ok: &PrepareOk) -> u32 {
         let Some(What::Prepare(coming)) = self.errands.find(Some(errand)) else { return ok.statement };
-        let (executed, closed) = (coming.executed, coming.closed);
-        let (id, known) = self.statements.enter(coming.source.clone(), self.context.clone(), ok);
+        let (source, execution, closed) = (coming.source.clone(), coming.execution.clone(), coming.closed);
+        let (id, known) = self.statements.enter(source, self.context.clone(), ok);
         if !known {
             self.settled.add(Hold::TooMuch);
         }
-        if executed {
-            self.statements.note_types(id, Told::Unknown);
+        if let Some(execution) = execution {
+            let attributes = self.attributes();
+            let told = self.statements.get(id).map(|statement| statement.told_by(&execution, attributes));
+            let told = told.filter(|told| *told != Told::Cut && !execution.is_empty());
+            let told = told.unwrap_or(Told::Unknown);
+            self.statements.note_types(id, told);
         }
         if closed {
             self.statements.close(id);
@@ -257,6 +269,7 @@ impl State {
 
     /// From the next errand on the CN does not report what it should. What the client sets after a reset changes nothing of that.
     fn untrack(&mut self, by: By) {
+        self.untracks = true;
         let since = self.errands.next();
         self.untracked = match (self.untracked, by) {
             (Some(reset @ Untracked { by: By::Reset, .. }), By::Client(_)) => Some(reset),
@@ -363,7 +376,10 @@ impl State {
     fn add_kept(&self, holds: &mut Holds) {
         if let Some(held) = &self.held {
             Kind::ALL.iter().filter(|kind| held.has(**kind)).for_each(|kind| holds.add(kind.hold()));
-            let stays = |one: &SqlPrepared| one.inner.is_none() || !self.can_enter(&one.context);
+            let stays = |one: &SqlPrepared| {
+                let retyped = one.inner.as_ref().is_none_or(|inner| self.retypes(&inner.effects));
+                retyped || !self.can_enter(&one.context)
+            };
             if held.sql_prepared.iter().any(stays) {
                 holds.add(Hold::SqlPrepare);
             }
@@ -372,10 +388,17 @@ impl State {
             if statement.cursor {
                 holds.add(Hold::Cursor);
             }
-            if statement.is_stuck() || !self.can_enter(&statement.context) {
+            let retyped = self.retypes(&statement.source.effects);
+            if statement.is_stuck() || retyped || !self.can_enter(&statement.context) {
                 holds.add(Hold::Statement);
             }
         }
+    }
+
+    /// Whether a prepared text has other types when it is prepared anew. MySQL gives a user variable the type that it has when the text
+    /// is prepared first (from 8.0.22 on).
+    fn retypes(&self, effects: &Effects) -> bool {
+        !self.mariadb && effects.has(Effect::UserVariable)
     }
 
     /// About how many commands a restore would take, by what can be told at a glance.

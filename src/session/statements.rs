@@ -109,6 +109,10 @@ impl Statements {
         self.by_id.iter().map(|(id, statement)| (*id, statement))
     }
 
+    pub fn contexts_mut(&mut self) -> impl Iterator<Item = &mut Arc<Context>> {
+        self.by_id.values_mut().map(|statement| &mut statement.context)
+    }
+
     pub fn len(&self) -> usize {
         self.by_id.len()
     }

@@ -165,6 +165,10 @@ impl Statement {
             self.flags |= SETS_MODE;
         }
         variable::set(&name, scope, &mut self.effects);
+        if self.flags & FOR != 0 && variable::is_tracking(&name) {
+            // What is set back after it is corelane's, and yet the client may have meant to keep it.
+            self.effects.add(Effect::UntransferableVariable);
+        }
         let sets = |names: &[&[u8]]| {
             scope != Scope::Server && names.iter().any(|other| name.eq_ignore_ascii_case(other))
         };

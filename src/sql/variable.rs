@@ -59,6 +59,11 @@ pub enum Scope {
     Server,
 }
 
+/// Whether a variable, by its name in any case, is one of [`TRACKING`].
+pub fn is_tracking(name: &[u8]) -> bool {
+    TRACKING.iter().any(|tracking| tracking.as_bytes().eq_ignore_ascii_case(name))
+}
+
 /// Adds what it means that `name` is set.
 pub fn set(name: &[u8], scope: Scope, effects: &mut Effects) {
     let name = &*name.to_ascii_lowercase();
@@ -66,7 +71,7 @@ pub fn set(name: &[u8], scope: Scope, effects: &mut Effects) {
         return;
     }
     effects.mention(Effect::Sets, name);
-    if TRACKING.iter().any(|tracking| tracking.as_bytes() == name) {
+    if is_tracking(name) {
         effects.add(Effect::Tracking);
     }
     match name {

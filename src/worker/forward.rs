@@ -356,9 +356,18 @@ impl Relay<'_> {
             }
             Call::Move { silent_after } => {
                 let at_once = silent_after == Some(self.card.commands.get());
-                let may = self.dialog.quiet().is_ok() && self.next_command_allows(cx, at_once);
-                may.then_some(Step::Move)
+                let step = self.step_to_move()?;
+                self.next_command_allows(cx, at_once).then_some(step)
             }
+        }
+    }
+
+    /// The next step of a move; none while something holds the session. Where the client has set its own tracking, the CN is
+    /// asked about that first: then the session can tell what else holds it.
+    fn step_to_move(&mut self) -> Option<Step> {
+        match self.dialog.untracked() {
+            Some(_) => self.dialog.idle().then_some(Step::Retrack),
+            None => self.dialog.quiet().is_ok().then_some(Step::Move),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::session::restore;
-use crate::session::state::tests::state;
+use crate::session::state::tests::{beginning, state};
 use crate::wire::frame::write_packet;
 
 const NONE: Capabilities = Capabilities(0);
@@ -694,6 +694,37 @@ fn the_id_of_a_prepared_statement_is_none_of_a_row() {
     dialog.client_bytes(&frame(0, b"\x16SELECT 1"));
     dialog.cn_bytes(&frame(1, &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
     assert!(dialog.idle() && dialog.watched().is_some_and(|watched| watched.state.complete()));
+}
+
+/// What is known of the session when the next command is read depends on how the reply to such a one was taken.
+#[test]
+fn nothing_overtakes_a_command_that_changes_what_the_cn_tells() {
+    for first in [&b"\x1f"[..], b"\x03SET session_track_schema = 1"] {
+        let mut dialog = watched();
+        let both = [frame(0, b"\x03SELECT 1"), frame(0, first), frame(0, b"\x03SELECT 2")].concat();
+        let look = look_at(&mut dialog, &both);
+        assert_eq!((look.stop, look.taken), (Some(Stop::Full), both.len() - 13));
+        assert!(!dialog.may_speak() && !dialog.may_go_on());
+        dialog.cn_bytes(&frame(1, OK));
+        assert!(!dialog.may_speak());
+        dialog.cn_bytes(&frame(1, OK));
+        assert!(dialog.may_speak() && dialog.may_go_on() && dialog.untracked().is_some());
+        dialog.tracked(&beginning());
+        assert_eq!(look_at(&mut dialog, &both[both.len() - 13..]).stop, None);
+    }
+}
+
+/// Under autocommit neither is an event of its own.
+#[test]
+fn a_value_of_a_sequence_that_was_asked_for_holds_at_once() {
+    let mut dialog = watched();
+    let mut say = |sql: &str| {
+        dialog.client_bytes(&frame(0, &[b"\x03", sql.as_bytes()].concat()));
+        dialog.cn_bytes(&frame(1, OK));
+        dialog.hold()
+    };
+    assert_eq!(say("DO NEXTVAL(s)"), None);
+    assert_eq!(say("DO LASTVAL(s)"), Some(Hold::Sequence));
 }
 
 #[test]

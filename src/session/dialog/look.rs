@@ -32,7 +32,8 @@ pub enum Stop {
     Execute { head: usize },
     /// The rest of an execution that has grown beyond its frame: each of the others begins with bytes of the one before it.
     Shifted(Shift),
-    /// A command when [`PIPELINE_MAX`](super::PIPELINE_MAX) of them are in flight: it waits for replies.
+    /// A command when [`PIPELINE_MAX`](super::PIPELINE_MAX) of them are in flight, or one that changes what the CN tells of the
+    /// session: it waits for replies.
     Full,
     /// The dialog gave up, and statement ids are not those of the CN: the session has to end here.
     Lost,

@@ -330,6 +330,7 @@ impl Dialog {
         let Watch::On(watched) = &mut self.watch else { return None };
         self.overheard = false;
         let errand = watched.state.end();
+        self.alone = watched.state.untracks();
         (watched.clears, watched.leaves) = watched.state.clears_and_leaves();
         if errand.is_some() {
             watched.stale.set(true);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::context::Doubt;
-use super::errand::{Coming, Errand, Said, Sets, Target, What};
+use super::errand::{Coming, EXECUTION_MAX, Errand, Said, Sets, Target, What};
 use super::held::{Inner, SQL_TEXT_MAX};
 use super::reading::{Keep, Reading, Text};
 use super::weight::{may_change_unseen, weighs};
@@ -18,7 +18,7 @@ use crate::wire::statement::{Execute, LAST_PREPARED};
 impl State {
     /// A command begins; `payload` is what is at hand of it, from the command byte on. True if it wants all of the payload.
     pub fn begin(&mut self, command: Command, payload: &[u8]) -> bool {
-        (self.clears, self.leaves) = (false, false);
+        (self.clears, self.leaves, self.untracks) = (false, false, false);
         self.draft = match command {
             Command::Query => {
                 self.read_text(command, Keep::Prepare(SQL_TEXT_MAX));
@@ -45,7 +45,7 @@ impl State {
                 self.untrack(By::Reset);
                 Draft::Ready(What::ResetConnection)
             }
-            Command::InitDb if self.untracked.is_some() => Draft::Ready(What::InitDb),
+            Command::InitDb if self.untracked.is_some() => Draft::Gather(command, Vec::new()),
             Command::RegisterReplica => {
                 self.settled.add(Hold::Unexplained);
                 Draft::Plain
@@ -170,7 +170,7 @@ impl State {
         let text = self.end_text()?;
         let (text, effects, plain_set) = (text.kept.map(Vec::into_boxed_slice), text.effects, text.plain_set);
         let source = Source { text, effects, plain_set };
-        Some(What::Prepare(Coming { source: Arc::new(source), executed: false, closed: false }))
+        Some(What::Prepare(Coming { source: Arc::new(source), execution: None, closed: false }))
     }
 
     /// Judges a command by its head; none if more of it is needed. `whole`: there is no more.
@@ -178,6 +178,10 @@ impl State {
         if command == Command::SetOption {
             let option = payload.get(1..3)?.first_chunk().map(|option| u16::from_le_bytes(*option))?;
             return Some(Draft::Ready(What::SetOption(option)));
+        }
+        if command == Command::InitDb {
+            let schema = payload.get(1..).filter(|schema| schema.is_ascii()).map(Box::from);
+            return whole.then_some(Draft::Ready(What::InitDb(schema)));
         }
         let id = id_of(payload)?;
         let Some(target) = self.target(id) else { return Some(Draft::Plain) };
@@ -216,8 +220,13 @@ impl State {
         let cursors = Execute::CURSOR_READ_ONLY | Execute::CURSOR_FOR_UPDATE | Execute::CURSOR_SCROLLABLE;
         let cursor = command == Command::StmtExecute && payload.get(5)? & cursors != 0;
         let Target::Known(id) = target else {
+            if !whole && payload.len() < EXECUTION_MAX {
+                return None;
+            }
             let coming = self.errands.coming_mut()?;
-            coming.executed = true;
+            let first = coming.execution.is_none();
+            coming.execution =
+                Some(if first { up_to(payload, EXECUTION_MAX).into() } else { Box::default() });
             let source = coming.source.clone();
             return Some(self.execution(source, target, cursor, true));
         };
@@ -228,7 +237,7 @@ impl State {
             Told::Cut => Told::Unknown,
             told => told,
         };
-        let open = statement.cursor;
+        let (open, stuck) = (statement.cursor, statement.is_stuck());
         statement.cursor |= cursor;
         let source = statement.source.clone();
         let retyped = if command == Command::StmtBulkExecute {
@@ -237,7 +246,8 @@ impl State {
             self.statements.note_types(id, told);
             false
         };
-        Some(self.execution(source, target, cursor, open || retyped))
+        let freed_or_stuck = self.statements.get(id).is_some_and(|statement| statement.is_stuck() != stuck);
+        Some(self.execution(source, target, cursor, open || retyped || freed_or_stuck))
     }
 
     /// An execution whose head is known; `matters`: there may be a cursor that it closes, or types that it is refused with.

@@ -89,6 +89,21 @@ impl Context {
             .all(|part| part.value().is_some())
     }
 
+    /// The same, with what is in doubt as it was in `before` the way it is `now`.
+    pub fn learnt(&self, before: &Self, now: &Self) -> Self {
+        let learn = |part: &Known, before: &Known, now: &Known| {
+            let doubtful = part.value().is_none() && part == before;
+            if doubtful { now.clone() } else { part.clone() }
+        };
+        Self {
+            schema: self.schema.clone(),
+            sql_mode: learn(&self.sql_mode, &before.sql_mode, &now.sql_mode),
+            client: learn(&self.client, &before.client, &now.client),
+            connection: learn(&self.connection, &before.connection, &now.connection),
+            collation: learn(&self.collation, &before.collation, &now.collation),
+        }
+    }
+
     /// Whether COM_INIT_DB would be read by the CN as the tracker wrote the name, which is in UTF-8.
     pub fn can_name_schema(&self) -> bool {
         self.schema.is_ascii() || self.client.value().is_some_and(|set| set.starts_with(b"utf8"))

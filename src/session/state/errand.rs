@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::held::{Inner, names};
+use super::weight::may_change_unseen;
 use crate::session::statements::Source;
 use crate::session::tracking::Touched;
 use crate::sql::{Effect, Effects};
@@ -42,7 +43,8 @@ pub enum What {
     },
     Fetch(Target),
     Reset(Target),
-    InitDb,
+    /// The schema, by a name in ASCII.
+    InitDb(Option<Box<[u8]>>),
     SetOption(u16),
     ChangeUser,
     ResetConnection,
@@ -70,11 +72,16 @@ pub struct Sets {
     pub reported: bool,
 }
 
+/// Bytes of an execution that are kept until its statement is known.
+pub const EXECUTION_MAX: usize = 1024;
+
 /// A COM_STMT_PREPARE, and what has overtaken its reply.
 #[derive(Debug)]
 pub struct Coming {
     pub source: Arc<Source>,
-    pub executed: bool,
+    /// The front of its one execution so far, up to [`EXECUTION_MAX`] bytes, which tells the types of its parameters; empty after
+    /// more than one.
+    pub execution: Option<Box<[u8]>>,
     pub closed: bool,
 }
 
@@ -138,6 +145,17 @@ impl What {
     pub fn sets_tracking(&mut self) -> Option<Touched> {
         let (effects, _) = self.sets().filter(|(_, sets)| sets.plain)?;
         Some(Touched::of(effects))
+    }
+
+    /// Whether all that it changes is known without a report of the CN's.
+    pub fn tells_all(&self) -> bool {
+        match self {
+            Self::Text(said) => said.sets.plain,
+            Self::Execute { source, .. } => source.plain_set || !may_change_unseen(&source.effects),
+            Self::Prepare(_) | Self::Fetch(_) | Self::Reset(_) | Self::SetOption(_) => true,
+            Self::InitDb(schema) => schema.is_some(),
+            Self::ChangeUser | Self::ResetConnection => true,
+        }
     }
 
     /// A PREPARE of SQL's own whose text inside is not known.

@@ -24,7 +24,8 @@ impl State {
     pub fn replied(&mut self, errand: Errand, verdict: Verdict, status: Status) {
         let Some(what) = self.errands.take(errand) else { return };
         let failed = verdict != Verdict::Done;
-        if self.untracked.is_some_and(|untracked| errand.0.get() > untracked.since) {
+        let untold = self.untracked.is_some_and(|untracked| errand.0.get() > untracked.since);
+        if untold && !what.tells_all() {
             // It may have changed what the CN did not report.
             self.settled.add(Hold::Unexplained);
         }
@@ -55,7 +56,8 @@ impl State {
             What::Fetch(target) if !failed && status.has(Status::LAST_ROW_SENT) => self.cursor(target, false),
             What::Reset(target) if !failed => self.cursor(target, false),
             What::SetOption(option) if !failed => self.option = Some(option),
-            What::InitDb | What::Fetch(_) | What::Reset(_) | What::SetOption(_) => {}
+            What::InitDb(Some(schema)) if !failed => self.enter_schema(&schema),
+            What::InitDb(_) | What::Fetch(_) | What::Reset(_) | What::SetOption(_) => {}
             What::ChangeUser | What::ResetConnection if !failed => self.reset(),
             What::ChangeUser | What::ResetConnection => self.settled.add(Hold::Unexplained),
         }

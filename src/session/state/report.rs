@@ -33,10 +33,7 @@ impl State {
                 }
                 Ok(Change::Schema(schema)) => {
                     told = true;
-                    self.entered = true;
-                    if *self.context.schema != *schema {
-                        self.context = Arc::new(Context { schema: schema.into(), ..(*self.context).clone() });
-                    }
+                    self.enter_schema(schema);
                 }
                 Ok(Change::State(_)) => other = true,
                 Ok(
@@ -59,11 +56,19 @@ impl State {
         }
     }
 
+    /// The session has the schema now, and has entered it.
+    pub(super) fn enter_schema(&mut self, schema: &[u8]) {
+        self.entered = true;
+        if *self.context.schema != *schema {
+            self.context = Arc::new(Context { schema: schema.into(), ..(*self.context).clone() });
+        }
+    }
+
     fn explains(&self, errand: Option<Errand>) -> bool {
         let Some(what) = self.errands.find(errand) else { return false };
         match what.effects() {
             Some(effects) => explain(effects, self.may_have_temporary_table()),
-            None => matches!(what, What::ChangeUser | What::ResetConnection | What::InitDb),
+            None => matches!(what, What::ChangeUser | What::ResetConnection | What::InitDb(_)),
         }
     }
 
@@ -173,7 +178,27 @@ impl State {
             }
         }
         if context != *self.context {
-            self.context = Arc::new(context);
+            let before = std::mem::replace(&mut self.context, Arc::new(context));
+            self.learn_prepared(&before);
+        }
+    }
+
+    /// What was prepared where values were in doubt that are known by now.
+    fn learn_prepared(&mut self, before: &Context) {
+        let (now, mut learnt) = (self.context.clone(), Vec::new());
+        let sql_prepared = self.held.iter_mut().flat_map(|held| &mut held.sql_prepared);
+        let contexts = self.statements.contexts_mut().chain(sql_prepared.map(|one| &mut one.context));
+        for context in contexts.filter(|context| !context.is_known()) {
+            let known = learnt.iter().find(|(doubtful, _)| Arc::ptr_eq(doubtful, context));
+            let (_, known) = match known {
+                Some(known) => known,
+                None => {
+                    let known = Arc::new(context.learnt(before, &now));
+                    learnt.push((context.clone(), known));
+                    &learnt[learnt.len() - 1]
+                }
+            };
+            *context = known.clone();
         }
     }
 }

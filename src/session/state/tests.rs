@@ -417,11 +417,75 @@ fn the_statement_prepared_last_may_be_used_before_it_is_prepared() {
     assert_eq!(state.prepared(first, &ok), 4);
     state.replied(first, Verdict::Done, Status::AUTOCOMMIT);
     state.replied(second, Verdict::Done, Status::AUTOCOMMIT);
-    assert!(state.holds().has(Hold::Statement), "its types went past unread");
-    send(&mut state, &execute(LAST_PREPARED, 0, b"\0\x01\x03\0\x01\0\0\0"));
-    assert!(!state.holds().has(Hold::Statement), "now they are known");
+    assert!(!state.holds().has(Hold::Statement), "it told the types");
+    assert_eq!(state.statements.get(4).unwrap().types, Types::Known(b"\x03\0".as_slice().into()));
     send(&mut state, b"\x19\xff\xff\xff\xff");
     assert!(state.statements.is_empty());
+}
+
+/// By the dialog's side: whether they are held is asked anew only where something may have changed that.
+#[test]
+fn types_that_were_not_read_hold_until_they_are_told() {
+    let early = execute(LAST_PREPARED, 0, b"\0\x01\x03\0\x01\0\0\0");
+    let long = execute(LAST_PREPARED, 0, &[&[0; 500][..], &[1], &[3, 0].repeat(4000)].concat());
+    let cases: [(u16, &[&[u8]], bool); 4] =
+        [(1, &[&early], true), (1, &[&early, &early], false), (4000, &[&long], false), (0, &[&early], true)];
+    for (parameters, executions, known) in cases {
+        let mut state = state();
+        let first = send(&mut state, b"\x16SELECT ?").unwrap();
+        let sent: Vec<_> = executions.iter().map(|one| send_bytes(&mut state, one)).collect();
+        let ok_packet =
+            PrepareOk { statement: 4, columns: 1, parameters, warnings: 0, metadata_follows: true };
+        state.prepared(first, &ok_packet);
+        ok(&mut state, Some(first));
+        sent.into_iter().for_each(|errand| ok(&mut state, errand));
+        assert_eq!(held(&state), (!known).then_some(Hold::Statement), "{parameters}");
+        let types = vec![3, 0].repeat(usize::from(parameters));
+        let null = vec![0; usize::from(parameters).div_ceil(8)];
+        let whole = execute(4, 0, &[&null[..], &[1], &types].concat());
+        assert_eq!(send(&mut state, &whole).is_some(), !known, "{parameters}: it ends the hold");
+        assert_eq!(held(&state), None, "{parameters}");
+    }
+}
+
+#[test]
+fn what_was_prepared_before_the_tracking_was_learnt_is_learnt_with_it() {
+    let mut state = state();
+    say(&mut state, "SET session_track_schema = 1, sql_mode = CONCAT(@@sql_mode, ',ANSI')", b"");
+    prepare(&mut state, "SELECT 1", 1, 0);
+    say(&mut state, "PREPARE s FROM 'SELECT 2'", b"");
+    let mut learnt = beginning();
+    learnt.context.sql_mode = Known::from(&b"ANSI_QUOTES"[..]);
+    state.tracked(&learnt);
+    assert_eq!(held(&state), Some(Hold::Unexplained), "PREPARE went past untracked");
+    let mut state = self::state();
+    say(&mut state, "SET session_track_schema = 1, sql_mode = CONCAT(@@sql_mode, ',ANSI')", b"");
+    prepare(&mut state, "SELECT 1", 1, 0);
+    let errand = send_bytes(&mut state, b"\x02other");
+    ok(&mut state, errand);
+    state.tracked(&learnt);
+    assert_eq!(held(&state), None);
+    assert_eq!(state.statements.get(1).unwrap().context.sql_mode, learnt.context.sql_mode);
+    assert_eq!((&*state.context.schema, state.entered), (&b"other"[..], true));
+    let errand = {
+        say(&mut state, "SET session_track_schema = 1", b"");
+        send(&mut state, "\x02größe".as_bytes())
+    };
+    ok(&mut state, errand);
+    state.tracked(&learnt);
+    assert_eq!(held(&state), Some(Hold::Unexplained), "nobody knows how the CN writes it");
+}
+
+/// MySQL gives it the type that it had when the text was prepared first.
+#[test]
+fn a_prepared_text_with_a_user_variable_stays_on_its_mysql() {
+    for (mariadb, hold) in [(true, None), (false, Some(Hold::Statement))] {
+        let mut state = State::new(TRACK, mariadb, beginning(), Some(b"db"));
+        prepare(&mut state, "SELECT @a", 1, 0);
+        assert_eq!(held(&state), hold);
+        send(&mut state, b"\x19\x01\0\0\0");
+        assert_eq!(held(&state), None);
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub const ENDING: [(Effect, Hold); 3] = [
 ];
 
 /// Further effects that are settled with the reply.
-const SETTLED: [Effect; 21] = [
+const SETTLED: [Effect; 22] = [
     Effect::UserVariable,
     Effect::LocksInstance,
     Effect::PreparesUnknown,
@@ -44,6 +44,7 @@ const SETTLED: [Effect; 21] = [
     Effect::Deallocates,
     Effect::XaEnds,
     Effect::LastInsertId,
+    Effect::LastValue,
     Effect::Role,
     Effect::Sets,
     Effect::Tracking,
