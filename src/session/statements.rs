@@ -21,6 +21,9 @@ pub const KNOWN_MAX: usize = 8192;
 /// Bytes of the texts of one session's statements.
 pub const TEXT_MAX: usize = 1 << 20;
 
+/// Bytes of the names in the effects of one session's statements.
+pub const EFFECT_NAMES_MAX: usize = 1 << 20;
+
 /// Parameters of one statement.
 pub const PARAMETERS_MAX: u16 = 4096;
 
@@ -101,6 +104,7 @@ pub struct Statements {
     /// Ids of the client's are not those of the CN any more.
     moved: bool,
     text_bytes: u32,
+    name_bytes: u32,
     type_bytes: u32,
 }
 
@@ -168,13 +172,17 @@ impl Statements {
             && self.text_bytes() + length <= TEXT_MAX
             && ok.parameters <= PARAMETERS_MAX
             && source.text.is_some();
-        let source = if fits { source } else { source.without_text() };
-        let known = self.by_id.len() < KNOWN_MAX;
+        let names = source.name_bytes();
+        let known =
+            self.by_id.len() < KNOWN_MAX && self.name_bytes as usize + names as usize <= EFFECT_NAMES_MAX;
+        let (fits, names) = (fits && known, if known { names } else { 0 });
+        let source = if fits { source } else { source.without_text(known) };
         self.last = Some(id);
         if known || self.moved {
             self.close(id);
             self.last = Some(id);
             self.text_bytes += if fits { length as u32 } else { 0 };
+            self.name_bytes += names;
             let statement = Statement {
                 cn: ok.statement,
                 source,
@@ -213,6 +221,7 @@ impl Statements {
         let Some(id) = self.resolve(id) else { return };
         if let Some(statement) = self.by_id.remove(&id) {
             self.text_bytes -= statement.source.text.as_ref().map_or(0, |text| text.len() as u32);
+            self.name_bytes -= statement.source.name_bytes();
             self.type_bytes -= statement.types.len();
         }
         if self.last == Some(id) {
@@ -338,9 +347,14 @@ impl Statements {
 }
 
 impl Source {
-    /// The same without its text, for which there is no place.
-    fn without_text(&self) -> Arc<Self> {
-        Arc::new(Self { text: None, effects: self.effects.clone(), plain_set: self.plain_set })
+    /// The same without its text, for which there is no place; nor are its effects of use where the session stays for good.
+    fn without_text(&self, with_effects: bool) -> Arc<Self> {
+        let effects = if with_effects { self.effects.clone() } else { Effects::default() };
+        Arc::new(Self { text: None, effects, plain_set: self.plain_set })
+    }
+
+    fn name_bytes(&self) -> u32 {
+        self.effects.named.iter().map(|named| named.name.len() as u32).sum()
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::session::restore;
-use crate::session::statements::{KNOWN_MAX, PARAMETERS_MAX, STATEMENTS_MAX, TEXT_MAX, TYPES_MAX, Types};
+use crate::session::statements::{
+    EFFECT_NAMES_MAX, KNOWN_MAX, PARAMETERS_MAX, STATEMENTS_MAX, TEXT_MAX, TYPES_MAX, Types,
+};
 use crate::session::tracking;
 use crate::session::tracking::Wishes;
 use crate::wire::reply::OkPacket;
@@ -547,6 +549,14 @@ fn limits_hold() {
     let mut state = self::state();
     for number in 0..=KNOWN_MAX as u32 {
         prepare(&mut state, "SELECT 1", number + 1, 0);
+    }
+    assert!(state.holds().has(Hold::TooMuch));
+    let mut state = self::state();
+    let drops: Vec<_> = (0..64).map(|at| format!("{at:0>64}")).collect();
+    let sql = format!("DROP TABLE {}", drops.join(", "));
+    for number in 0..=(EFFECT_NAMES_MAX / (64 * 64)) as u32 {
+        assert!(!state.holds().has(Hold::TooMuch), "{number}");
+        prepare(&mut state, &sql, number + 1, 0);
     }
     assert!(state.holds().has(Hold::TooMuch));
 }
