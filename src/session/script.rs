@@ -70,8 +70,6 @@ enum Expects {
     Done,
     /// An ERR is an answer too.
     DoneOrRefused,
-    /// An OK that is kept.
-    Changes,
     /// A result set; `or_refused` where an ERR is an answer too.
     Rows { or_refused: bool },
     /// COM_STMT_PREPARE_OK with so many parameters.
@@ -83,11 +81,6 @@ impl Script {
         self.steps.is_empty()
     }
 
-    /// Commands in it.
-    pub fn len(&self) -> usize {
-        self.steps.len()
-    }
-
     /// A statement that is answered by an OK. `what` names it in errors.
     pub fn statement(&mut self, what: impl Into<Cow<'static, str>>, sql: &[u8]) {
         self.push(QUERY, sql, what, Expects::Done);
@@ -96,11 +89,6 @@ impl Script {
     /// One that may be answered by an ERR as well, which is then the answer.
     pub fn try_statement(&mut self, what: impl Into<Cow<'static, str>>, sql: &[u8]) {
         self.push(QUERY, sql, what, Expects::DoneOrRefused);
-    }
-
-    /// A statement that is answered by an OK whose changes matter.
-    pub fn changes(&mut self, what: impl Into<Cow<'static, str>>, sql: &[u8]) {
-        self.push(QUERY, sql, what, Expects::Changes);
     }
 
     /// A statement that is answered by rows.
@@ -165,12 +153,8 @@ impl Script {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Done,
-    /// The payload of the OK.
-    Changes(Vec<u8>),
     Rows(Table),
-    Refused {
-        code: u16,
-    },
+    Refused { code: u16 },
     Prepared(PrepareOk),
 }
 
@@ -254,9 +238,6 @@ impl Answers {
         let read = match (reading, expects) {
             (Reading::First, Expects::Done | Expects::DoneOrRefused) if first == OK || first == EOF => {
                 self.done(payload)
-            }
-            (Reading::First, Expects::Changes) if first == OK => {
-                self.status(payload).map(|()| self.answer(Answer::Changes(payload.to_vec())))
             }
             (Reading::First, Expects::Rows { .. }) if first != OK => self.column_count(payload),
             (Reading::First, Expects::Prepared { .. }) if first == OK => self.prepared(payload),

@@ -428,8 +428,6 @@ impl State {
             Command::StmtExecute | Command::StmtBulkExecute => id_of(payload)
                 .and_then(|id| self.statements.get(id))
                 .is_none_or(|statement| self.asks(&statement.source.effects)),
-            // The client fetches from a cursor of the old CN.
-            Command::StmtFetch => true,
             _ => false,
         }
     }

@@ -200,7 +200,8 @@ impl Dialog {
         let payload = &unread[HEADER..end.min(unread.len())];
         let whole = end <= unread.len();
         let command = Command::from_byte(payload.first().copied().unwrap_or_default());
-        if !matches!(command, Command::Query | Command::StmtExecute | Command::Quit) {
+        let executes = matches!(command, Command::StmtExecute | Command::StmtBulkExecute);
+        if !executes && !matches!(command, Command::Query | Command::Quit) {
             return true;
         }
         // What is too long to be seen whole asks for nothing of the kind; what has not come yet may.

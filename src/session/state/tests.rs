@@ -442,7 +442,7 @@ fn types_that_were_not_read_hold_until_they_are_told() {
         ok(&mut state, Some(first));
         sent.into_iter().for_each(|errand| ok(&mut state, errand));
         assert_eq!(held(&state), (!known).then_some(Hold::Statement), "{parameters}");
-        let types = vec![3, 0].repeat(usize::from(parameters));
+        let types = [3, 0].repeat(usize::from(parameters));
         let null = vec![0; usize::from(parameters).div_ceil(8)];
         let whole = execute(4, 0, &[&null[..], &[1], &types].concat());
         assert_eq!(send(&mut state, &whole).is_some(), !known, "{parameters}: it ends the hold");
