@@ -83,6 +83,7 @@ struct Statement {
     holds: &'static [&'static str],
     /// The types that the server has been told.
     told: Option<Vec<Value>>,
+    executed: bool,
     /// Whether an execution may have left a cursor.
     cursor: bool,
 }
@@ -289,7 +290,14 @@ impl Drawing {
         let text = self.fill(text);
         let slot = self.slots;
         self.slots += 1;
-        self.statements.push(Statement { slot, parameters, holds, told: None, cursor: false });
+        self.statements.push(Statement {
+            slot,
+            parameters,
+            holds,
+            told: None,
+            executed: false,
+            cursor: false,
+        });
         (Step::Prepare { slot, text }, holds)
     }
 
@@ -310,6 +318,7 @@ impl Drawing {
         let (values, types) = self.values(which);
         let statement = &mut self.statements[which];
         statement.told = Some(values.clone());
+        statement.executed = true;
         statement.cursor |= cursor;
         if cursor {
             self.holds.insert("cursor");
@@ -340,6 +349,7 @@ impl Drawing {
             .collect();
         let Statement { slot, holds, .. } = self.statements[which];
         self.statements[which].told = Some(first.clone());
+        self.statements[which].executed = true;
         self.say(Step::Bulk(Bulk { slot, types, rows: [vec![first], more].concat() }), holds);
         self.holds.remove("long_data");
     }
@@ -389,7 +399,7 @@ impl Drawing {
     /// Data for each parameter in turn, then an execution that uses it, or not. MariaDB takes such data for what the parameter was
     /// in the execution before, and a statement that has moved has none before: so only for one that was never executed.
     fn long_data(&mut self, which: usize) {
-        if self.statements[which].told.is_some() {
+        if self.statements[which].executed {
             return self.execute(which, false);
         }
         let (slot, parameters) = (self.statements[which].slot, self.statements[which].parameters);
@@ -407,6 +417,7 @@ impl Drawing {
         }
         let holds = self.statements[which].holds;
         self.statements[which].told = Some(values.clone());
+        self.statements[which].executed = true;
         let execute = Execute { slot: Some(slot), cursor: false, types: true, values };
         self.say(Step::Execute(execute), holds);
         self.holds.remove("long_data");
