@@ -6,8 +6,8 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mysql::Conn;
 use mysql::prelude::Queryable;
+use mysql::{Conn, Row};
 
 use super::house::connect;
 use super::mover::{Mover, Outcome};
@@ -21,6 +21,8 @@ use super::words::SETUP;
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// How long an order that is still open may take after its session has ended.
 const ORDER_LIMIT: Duration = Duration::from_secs(60);
+/// How often it is tried to drop a schema, for a second or two each.
+const CLEAR_TRIES: u32 = 20;
 /// How much of a packet a report shows, in bytes.
 const SHOWN: usize = 400;
 
@@ -88,11 +90,26 @@ fn build(house: &mut Conn, schema: &str) {
     }
 }
 
+/// The server may take a moment to end the session of a connection that was closed, and a transaction of XA that was prepared is
+/// left to roll back only then.
 fn clear(house: &mut Conn, schema: &str) {
+    house.query_drop("SET lock_wait_timeout = 1, innodb_lock_wait_timeout = 1").expect("set a limit");
+    let mut tries = 0;
+    while let Err(error) = drop_both(house, schema) {
+        tries += 1;
+        if tries == CLEAR_TRIES {
+            let processes: Vec<Row> = house.query("SHOW FULL PROCESSLIST").unwrap_or_default();
+            panic!("drop {schema}: {error}; {processes:?}");
+        }
+    }
+}
+
+fn drop_both(house: &mut Conn, schema: &str) -> mysql::Result<()> {
     let _ = house.query_drop(format!("XA ROLLBACK '{schema}'"));
     for schema in [schema, &format!("{schema}2")] {
-        house.query_drop(format!("DROP DATABASE IF EXISTS {schema}")).expect("drop a schema");
+        house.query_drop(format!("DROP DATABASE IF EXISTS {schema}"))?;
     }
+    Ok(())
 }
 
 fn record(stream: &Stream, schema: &str, lane: &mut Lane, tally: &mut Tally) -> Record {
