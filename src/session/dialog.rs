@@ -290,7 +290,8 @@ impl Dialog {
     #[inline]
     #[must_use]
     pub fn may_speak(&self) -> bool {
-        let held_back = self.alone && self.front.is_some();
+        // What the CN asks for belongs to the command itself.
+        let held_back = self.alone && self.front.is_some() && self.turn == Turn::Commands;
         (self.behind.len() + 1 < PIPELINE_MAX && !held_back) || self.opaque.is_some()
     }
 

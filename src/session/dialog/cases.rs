@@ -749,6 +749,7 @@ fn what_a_client_sets_of_its_own_tracking_is_learnt_later() {
     dialog.cn_bytes(&frame(1, OK));
     dialog.client_bytes(&frame(0, b"\x11app\0\0\0"));
     assert_eq!(dialog.untracked(), None);
+    assert!(!dialog.may_speak());
     dialog.cn_bytes(&frame(1, b"\xfemysql_native_password\0abcdefghijklmnopqrst\0"));
-    assert_eq!(dialog.untracked(), None);
+    assert_eq!((dialog.untracked(), dialog.may_speak()), (None, true));
 }
