@@ -5,13 +5,15 @@ use crate::session::restore;
 use crate::session::statements::{
     EFFECT_NAMES_MAX, KNOWN_MAX, PARAMETERS_MAX, STATEMENTS_MAX, TEXT_MAX, TYPES_MAX, Types,
 };
-use crate::session::tracking;
 use crate::session::tracking::Wishes;
 use crate::wire::reply::OkPacket;
 use crate::wire::statement::Execute;
 use crate::wire::status::Status;
 use crate::wire::track::{Change, Changes};
 use proptest::prelude::*;
+
+mod reports;
+mod statements;
 
 const TRACK: Capabilities = Capabilities::SESSION_TRACK;
 
@@ -242,52 +244,6 @@ fn a_transaction_that_ended_has_used_up_its_characteristics() {
 }
 
 #[test]
-fn other_state_must_be_explained() {
-    let marker = b"\x02\x011".as_slice();
-    let table = [
-        ("SELECT 1", marker, Some(Hold::Unexplained)),
-        ("SET @a = 1", marker, None),
-        ("SET NAMES latin1", marker, None),
-        ("PREPARE s FROM 'SELECT 1'", marker, None),
-        ("USE other", b"\x01\x06\x05other\x02\x011", None),
-        ("SELECT 1", b"\x07\x00", Some(Hold::Unexplained)),
-        ("SELECT 1", b"\x00\x05", Some(Hold::Unexplained)),
-        ("BEGIN", b"\x05\x09\x08T_______\x04\x13\x12START TRANSACTION;", None),
-    ];
-    for (text, changes, hold) in table {
-        let mut state = state();
-        say(&mut state, text, changes);
-        assert_eq!(held(&state), hold, "{text}");
-    }
-}
-
-#[test]
-fn values_are_known_where_the_tracker_leaves_no_doubt() {
-    let wait = variable("wait_timeout", "7");
-    /// None: no variable; of one, its value where it was told.
-    type Told = Option<Option<&'static str>>;
-    let table: [(&str, &[u8], Told); 7] = [
-        ("SET wait_timeout = 7", &wait, Some(Some("7"))),
-        ("SET @@wait_timeout = 7", b"", Some(None)),
-        ("SET STATEMENT wait_timeout = 7 FOR SELECT 1", &wait, Some(None)),
-        ("SET   STATEMENT wait_timeout = 7 FOR SELECT 1", &wait, Some(None)),
-        ("SET wait_timeout = 7; SET wait_timeout = 8", &wait, Some(None)),
-        ("CALL p()", &wait, Some(None)),
-        ("SET character_set_database = latin1", b"", None),
-    ];
-    for (text, changes, value) in table {
-        let mut state = state();
-        say(&mut state, text, changes);
-        let found = state.variables.iter().next().map(|variable| variable.value.as_deref());
-        assert_eq!(found, value.map(|value| value.map(str::as_bytes)), "{text}");
-    }
-    let mut state = state();
-    let errand = query(&mut state, "SET nosuch = 7");
-    failed(&mut state, errand);
-    assert!(state.variables.is_empty() && state.complete());
-}
-
-#[test]
 fn texts_that_cannot_be_read_with_certainty_hold() {
     let ansi = variable("sql_mode", "ANSI_QUOTES");
     let names = variable("character_set_client", "gbk");
@@ -336,35 +292,6 @@ fn query_attributes_are_passed_over() {
     assert!(!state.asks_about_last(Command::Query, &[ATTRIBUTE, b"SELECT 1"].concat()));
 }
 
-/// As MySQL 9.7 takes them: parameters first, each type with a name.
-#[test]
-fn an_execution_with_attributes_tells_the_types_of_its_parameters() {
-    let capabilities = TRACK | Capabilities::QUERY_ATTRIBUTES;
-    for flags in [0, Execute::PARAMETER_COUNT] {
-        let mut state = State::new(capabilities, false, beginning(), None);
-        prepare(&mut state, "SELECT ?", 1, 1);
-        let values = b"\x02\0\x01\x03\0\0\x03\0\x01a\x07\0\0\0\x08\0\0\0";
-        send(&mut state, &execute(1, flags, values));
-        assert_eq!(held(&state), None);
-        let statement = state.statements.get(1).unwrap();
-        assert_eq!(statement.types, Types::Known(Box::new(*b"\x03\0\0")));
-    }
-}
-
-#[test]
-fn an_execution_has_the_effects_of_its_text() {
-    let mut state = state();
-    let lock = prepare(&mut state, "SELECT GET_LOCK('a', ?)", 1, 1);
-    let release = prepare(&mut state, "SELECT RELEASE_LOCK('a')", 2, 0);
-    assert_eq!(held(&state), None);
-    let errand = send(&mut state, &execute(lock, 0, b"\0\x01\x03\0\x01\0\0\0"));
-    assert_eq!(held(&state), Some(Hold::UserLock));
-    ok(&mut state, errand);
-    let errand = send(&mut state, &execute(release, 0, b""));
-    ok(&mut state, errand);
-    assert_eq!(held(&state), None);
-}
-
 #[test]
 fn executing_by_sql_has_the_effects_of_the_text_inside() {
     let mut state = state();
@@ -374,145 +301,6 @@ fn executing_by_sql_has_the_effects_of_the_text_inside() {
     assert_eq!(held(&state), Some(Hold::TemporaryTable));
     say(&mut state, "EXECUTE another", b"");
     assert!(state.holds().has(Hold::Routine));
-}
-
-#[test]
-fn a_cursor_holds_until_it_is_closed() {
-    let opened = Status::AUTOCOMMIT | Status::CURSOR_EXISTS;
-    let fetch = b"\x1c\x01\0\0\0\x0a\0\0\0";
-    for (name, payload, status) in [
-        ("reset", &b"\x1a\x01\0\0\0"[..], Status::AUTOCOMMIT),
-        ("last row", fetch, Status::LAST_ROW_SENT),
-        ("without cursor", &execute(1, 0, b""), Status::AUTOCOMMIT),
-        ("close", b"\x19\x01\0\0\0", Status::AUTOCOMMIT),
-    ] {
-        let mut state = state();
-        prepare(&mut state, "SELECT 1", 1, 0);
-        let errand = send(&mut state, &execute(1, Execute::CURSOR_READ_ONLY, b"")).unwrap();
-        assert_eq!(held(&state), Some(Hold::Cursor));
-        state.replied(errand, Verdict::Done, opened);
-        let errand = send(&mut state, fetch).unwrap();
-        state.replied(errand, Verdict::Done, opened);
-        assert_eq!(held(&state), Some(Hold::Cursor), "{name}");
-        if let Some(errand) = send_bytes(&mut state, payload) {
-            state.replied(errand, Verdict::Done, status);
-        }
-        assert_eq!(held(&state), None, "{name}");
-    }
-    let mut state = state();
-    prepare(&mut state, "SET @a = 1", 1, 0);
-    let first = send(&mut state, &execute(1, Execute::CURSOR_READ_ONLY, b"")).unwrap();
-    let second = send(&mut state, &execute(1, Execute::CURSOR_READ_ONLY, b"")).unwrap();
-    state.replied(first, Verdict::Done, Status::AUTOCOMMIT);
-    assert_eq!(held(&state), Some(Hold::Cursor), "the second may still open one");
-    state.replied(second, Verdict::Done, Status::AUTOCOMMIT);
-    assert_eq!(held(&state), None);
-}
-
-#[test]
-fn the_statement_prepared_last_may_be_used_before_it_is_prepared() {
-    let mut state = state();
-    let first = send(&mut state, b"\x16SELECT GET_LOCK('a', ?)").unwrap();
-    let second = send(&mut state, &execute(LAST_PREPARED, 0, b"\0\x01\x03\0\x01\0\0\0")).unwrap();
-    assert_eq!(held(&state), Some(Hold::UserLock));
-    let ok = PrepareOk { statement: 4, columns: 1, parameters: 1, warnings: 0, metadata_follows: true };
-    assert_eq!(state.prepared(first, &ok), 4);
-    state.replied(first, Verdict::Done, Status::AUTOCOMMIT);
-    state.replied(second, Verdict::Done, Status::AUTOCOMMIT);
-    assert!(!state.holds().has(Hold::Statement), "it told the types");
-    assert_eq!(state.statements.get(4).unwrap().types, Types::Known(b"\x03\0".as_slice().into()));
-    send(&mut state, b"\x19\xff\xff\xff\xff");
-    assert!(state.statements.is_empty());
-}
-
-/// By the dialog's side: whether they are held is asked anew only where something may have changed that.
-#[test]
-fn types_that_were_not_read_hold_until_they_are_told() {
-    let early = execute(LAST_PREPARED, 0, b"\0\x01\x03\0\x01\0\0\0");
-    let long = execute(LAST_PREPARED, 0, &[&[0; 500][..], &[1], &[3, 0].repeat(4000)].concat());
-    let cases: [(u16, &[&[u8]], bool); 4] =
-        [(1, &[&early], true), (1, &[&early, &early], false), (4000, &[&long], false), (0, &[&early], true)];
-    for (parameters, executions, known) in cases {
-        let mut state = state();
-        let first = send(&mut state, b"\x16SELECT ?").unwrap();
-        let sent: Vec<_> = executions.iter().map(|one| send_bytes(&mut state, one)).collect();
-        let ok_packet =
-            PrepareOk { statement: 4, columns: 1, parameters, warnings: 0, metadata_follows: true };
-        state.prepared(first, &ok_packet);
-        ok(&mut state, Some(first));
-        sent.into_iter().for_each(|errand| ok(&mut state, errand));
-        assert_eq!(held(&state), (!known).then_some(Hold::Statement), "{parameters}");
-        let types = [3, 0].repeat(usize::from(parameters));
-        let null = vec![0; usize::from(parameters).div_ceil(8)];
-        let whole = execute(4, 0, &[&null[..], &[1], &types].concat());
-        assert_eq!(send(&mut state, &whole).is_some(), !known, "{parameters}: it ends the hold");
-        assert_eq!(held(&state), None, "{parameters}");
-    }
-}
-
-#[test]
-fn what_was_prepared_before_the_tracking_was_learnt_is_learnt_with_it() {
-    let mut state = state();
-    say(&mut state, "SET session_track_schema = 1, sql_mode = CONCAT(@@sql_mode, ',ANSI')", b"");
-    prepare(&mut state, "SELECT 1", 1, 0);
-    say(&mut state, "PREPARE s FROM 'SELECT 2'", b"");
-    let mut learnt = beginning();
-    learnt.context.sql_mode = Known::from(&b"ANSI_QUOTES"[..]);
-    state.tracked(&learnt);
-    assert_eq!(held(&state), Some(Hold::Unexplained), "PREPARE went past untracked");
-    let mut state = self::state();
-    say(&mut state, "SET session_track_schema = 1, sql_mode = CONCAT(@@sql_mode, ',ANSI')", b"");
-    prepare(&mut state, "SELECT 1", 1, 0);
-    let errand = send_bytes(&mut state, b"\x02other");
-    ok(&mut state, errand);
-    state.tracked(&learnt);
-    assert_eq!(held(&state), None);
-    assert_eq!(state.statements.get(1).unwrap().context.sql_mode, learnt.context.sql_mode);
-    assert_eq!((&*state.context.schema, state.entered), (&b"other"[..], true));
-    let errand = {
-        say(&mut state, "SET session_track_schema = 1", b"");
-        send(&mut state, "\x02größe".as_bytes())
-    };
-    ok(&mut state, errand);
-    state.tracked(&learnt);
-    assert_eq!(held(&state), Some(Hold::Unexplained), "nobody knows how the CN writes it");
-}
-
-/// MySQL gives it the type that it had when the text was prepared first.
-#[test]
-fn a_prepared_text_with_a_user_variable_stays_on_its_mysql() {
-    for (mariadb, hold) in [(true, None), (false, Some(Hold::Statement))] {
-        let mut state = State::new(TRACK, mariadb, beginning(), Some(b"db"));
-        prepare(&mut state, "SELECT @a", 1, 0);
-        assert_eq!(held(&state), hold);
-        send(&mut state, b"\x19\x01\0\0\0");
-        assert_eq!(held(&state), None);
-    }
-}
-
-#[test]
-fn a_close_that_overtakes_its_preparation_counts() {
-    let mut state = state();
-    let errand = send(&mut state, b"\x16SELECT 1").unwrap();
-    send(&mut state, b"\x19\xff\xff\xff\xff");
-    let ok = PrepareOk { statement: 4, columns: 1, parameters: 0, warnings: 0, metadata_follows: true };
-    state.prepared(errand, &ok);
-    state.replied(errand, Verdict::Done, Status::AUTOCOMMIT);
-    assert!(state.statements.is_empty());
-}
-
-#[test]
-fn what_comes_after_a_reset_is_kept() {
-    let mut state = state();
-    say(&mut state, "SET wait_timeout = 7", &variable("wait_timeout", "7"));
-    let reset = send(&mut state, b"\x1f");
-    let after = query(&mut state, "LOCK TABLES t READ");
-    ok(&mut state, reset);
-    assert!(state.variables.is_empty() && state.holds().has(Hold::LockTables));
-    ok(&mut state, after);
-    state.tracked(&beginning());
-    assert!(state.holds().has(Hold::LockTables));
-    assert!(state.holds().has(Hold::Unexplained), "it ran before the CN was asked to track again");
 }
 
 #[test]
@@ -562,59 +350,6 @@ fn limits_hold() {
 }
 
 #[test]
-fn a_statement_beyond_a_limit_holds_until_it_is_closed() {
-    let many = PARAMETERS_MAX + 1;
-    let table: [(&str, String, u16); 2] =
-        [("text", "x".repeat(TEXT_MAX + 1), 0), ("parameters", "INSERT INTO t VALUES (?)".to_owned(), many)];
-    for (name, text, parameters) in table {
-        let mut state = state();
-        prepare(&mut state, &text, 7, parameters);
-        assert_eq!(held(&state), Some(Hold::Statement), "{name}");
-        assert!(!Hold::Statement.is_lasting());
-        let payload = execute(7, 0, &vec![0; usize::from(parameters)]);
-        assert_eq!(send(&mut state, &payload), None, "{name}: its types are of no interest");
-        send(&mut state, b"\x19\x07\0\0\0");
-        assert_eq!(held(&state), None, "{name}, closed");
-    }
-    let mut state = state();
-    let half = "x".repeat(TEXT_MAX / 2 + 1);
-    prepare(&mut state, &half, 1, 0);
-    prepare(&mut state, &half, 2, 0);
-    assert_eq!(held(&state), Some(Hold::Statement), "together they are too long");
-    send(&mut state, b"\x19\x02\0\0\0");
-    assert_eq!(held(&state), None);
-    for id in 0..=STATEMENTS_MAX as u32 {
-        prepare(&mut state, "SELECT 1", id + 10, 0);
-    }
-    assert_eq!(held(&state), Some(Hold::Statement), "one is too many");
-    send(&mut state, &[&[0x19][..], &(STATEMENTS_MAX as u32 + 10).to_le_bytes()].concat());
-    send(&mut state, &[&[0x19][..], &(STATEMENTS_MAX as u32 + 9).to_le_bytes()].concat());
-    assert_eq!(held(&state), None);
-}
-
-#[test]
-fn the_types_of_all_statements_have_one_limit() {
-    let mut state = state();
-    let parameters = 4000;
-    let of_one = 2 * usize::from(parameters);
-    let fit = TYPES_MAX / of_one;
-    let payload = |id| {
-        let nulls = vec![0; usize::from(parameters).div_ceil(8)];
-        execute(id, 0, &[&nulls[..], &[1], &vec![3; of_one]].concat())
-    };
-    for id in 0..=fit as u32 {
-        prepare(&mut state, "SELECT ?", id + 1, parameters);
-        send(&mut state, &payload(id + 1));
-        let expected = (id as usize == fit).then_some(Hold::Statement);
-        assert_eq!(held(&state), expected, "{id}");
-    }
-    send(&mut state, &payload(1));
-    send(&mut state, b"\x19\x01\0\0\0");
-    send(&mut state, &payload(fit as u32 + 1));
-    assert_eq!(held(&state), None, "there is place again");
-}
-
-#[test]
 fn what_inserts_may_change_the_last_insert_id() {
     for (text, complete) in [
         ("SELECT 1", true),
@@ -629,148 +364,6 @@ fn what_inserts_may_change_the_last_insert_id() {
         query(&mut state, text);
         assert_eq!(!state.inserted, complete, "{text}");
     }
-}
-
-#[test]
-fn who_sets_its_own_tracking_is_shown_what_it_asked_for() {
-    let mut state = state();
-    let errand = query(&mut state, "SET session_track_schema = 1");
-    state.changed(errand, Changes(b"\0\x18\x14session_track_schema\x02ON\x02\x011"));
-    ok(&mut state, errand);
-    assert_eq!(state.wishes(), Wishes { schema: true, ..Wishes::none() });
-    say(&mut state, "SET session_track_system_variables = 'sql_mode'", b"");
-    assert_eq!(state.wishes().variables, tracking::Variables::All, "the CN tells no others");
-    let mut learnt = beginning();
-    learnt.wishes = Wishes::read(b"1", b"sql_mode", b"ON");
-    state.tracked(&learnt);
-    let shown = tracking::Variables::Some([Box::from(*b"sql_mode")].into());
-    assert_eq!(state.wishes(), Wishes { schema: true, variables: shown, state_change: false });
-    let errand = send(&mut state, b"\x1f");
-    ok(&mut state, errand);
-    assert_eq!(state.wishes(), Wishes::everything(), "the CN tells what it tells by itself");
-    state.tracked(&beginning());
-    assert_eq!(state.wishes(), Wishes::none(), "reset");
-}
-
-#[test]
-fn what_a_client_perhaps_set_of_its_own_tracking_is_not_shown() {
-    let mut state = state();
-    let errand = query(&mut state, "DO f(); SET session_track_state_change = 1");
-    state.replied(errand.unwrap(), Verdict::Failed, Status::AUTOCOMMIT);
-    say(&mut state, "SET session_track_schema = 1", b"\x02\x011");
-    assert_eq!(state.wishes(), Wishes { schema: true, ..Wishes::none() });
-    let mut learnt = beginning();
-    learnt.wishes = Wishes::read(b"1", b"*", b"ON");
-    state.tracked(&learnt);
-    assert_eq!(state.wishes(), Wishes { schema: true, ..Wishes::none() });
-}
-
-/// As MariaDB Connector/J begins each connection.
-#[test]
-fn who_sets_its_own_tracking_is_tracked_again_and_moves() {
-    const SET: &str = "set sql_mode = concat(@@sql_mode, ',STRICT_ALL_TABLES'), session_track_schema = 1, \
-        session_track_system_variables = CONCAT(@@global.session_track_system_variables, ',tx_isolation')";
-    for changes in [&b"\x02\x011"[..], &variable("sql_mode", "ANSI_QUOTES")] {
-        let mut state = state();
-        let errand = query(&mut state, SET);
-        assert!(state.is_tracked_otherwise());
-        assert_eq!(held(&state), Some(Hold::Tracking));
-        state.changed(errand, Changes(changes));
-        assert_eq!(query(&mut state, "SELECT @@max_allowed_packet"), None, "sent ahead");
-        assert_eq!(query(&mut state, "SHOW STATUS LIKE 'wsrep_local_state'"), None, "sent ahead");
-        ok(&mut state, errand);
-        let mut learnt = beginning();
-        learnt.context.sql_mode = Known::from(&b"ANSI_QUOTES"[..]);
-        state.tracked(&learnt);
-        assert!(!state.is_tracked_otherwise());
-        assert_eq!(held(&state), None);
-        assert!(state.complete(), "its SQL mode was learnt");
-        say(&mut state, "SELECT \"a\"", b"");
-        assert_eq!(held(&state), None);
-    }
-    let mut state = state();
-    let set = query(&mut state, SET);
-    let after = query(&mut state, "USE other");
-    ok(&mut state, set);
-    ok(&mut state, after);
-    state.tracked(&beginning());
-    assert_eq!(held(&state), Some(Hold::Unexplained), "nobody told of it");
-}
-
-#[test]
-fn what_the_cn_tells_of_its_own_accord_is_nothing_of_the_session() {
-    for noise in ["last_gtid", "statement_id"] {
-        let mut state = state();
-        let mut told = Vec::new();
-        Change::SystemVariable { name: noise.as_bytes(), value: b"0-1-3" }.write(&mut told);
-        say(&mut state, "SET wait_timeout = 7", &told);
-        let errand = query(&mut state, "INSERT INTO t VALUES (1)");
-        state.changed(errand, Changes(&told));
-        ok(&mut state, errand);
-        assert_eq!(held(&state), None, "{noise}");
-        assert_eq!(state.variables.iter().count(), 1, "{noise}");
-        Change::State(b"1").write(&mut told);
-        let errand = query(&mut state, "SELECT f()");
-        state.changed(errand, Changes(&told));
-        assert_eq!(held(&state), Some(Hold::Unexplained), "{noise} explains no other change");
-    }
-}
-
-#[test]
-fn a_set_may_end_with_a_semicolon_or_be_prepared() {
-    let mode = variable("sql_mode", "ANSI_QUOTES");
-    for text in ["SET sql_mode = 'ANSI_QUOTES';", "SET sql_mode = 'ANSI_QUOTES' ;\n -- end"] {
-        let mut state = state();
-        say(&mut state, text, &mode);
-        assert!(state.complete(), "{text}");
-        say(&mut state, "SELECT \"a\"", b"");
-        assert_eq!(held(&state), None, "{text}");
-    }
-    let mut state = state();
-    let id = prepare(&mut state, "SET sql_mode = ?", 1, 1);
-    let errand = send(&mut state, &execute(id, 0, b"\0\x01\xfd\0\x0bANSI_QUOTES"));
-    state.changed(errand, Changes(&mode));
-    ok(&mut state, errand);
-    assert!(state.complete());
-    say(&mut state, "SELECT \"a\"", b"");
-    assert_eq!(held(&state), None);
-    let errand = send(&mut state, &execute(id, 0, b"\0\0\x05wrong"));
-    failed(&mut state, errand);
-    assert!(state.complete(), "nothing was set");
-}
-
-#[test]
-fn set_names_tells_the_collation_unless_it_names_another() {
-    let names = |charset| {
-        let all =
-            [CLIENT, CONNECTION, RESULTS].map(|name| variable(std::str::from_utf8(name).unwrap(), charset));
-        all.concat()
-    };
-    for (text, known) in [
-        ("SET NAMES latin1", true),
-        ("SET NAMES 'latin1';", true),
-        ("SET NAMES latin1 COLLATE latin1_bin", false),
-        ("SET NAMES DEFAULT", false),
-        ("SET CHARACTER SET latin1", false),
-    ] {
-        let mut state = state();
-        say(&mut state, text, &names("latin1"));
-        assert_eq!(state.complete(), known, "{text}");
-        prepare(&mut state, "SELECT 1", 1, 0);
-        say(&mut state, "USE other", &schema("other"));
-        assert_eq!(held(&state), (!known).then_some(Hold::Statement), "{text}");
-    }
-}
-
-#[test]
-fn set_session_transaction_is_asked_for_where_nobody_tells() {
-    let mut state = state();
-    let text = "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE";
-    say(&mut state, text, &variable("transaction_isolation", "SERIALIZABLE"));
-    assert!(state.complete());
-    say(&mut state, text, b"");
-    assert!(!state.complete());
-    assert_eq!(held(&state), None);
 }
 
 #[test]
@@ -942,21 +535,6 @@ fn many_commands_sent_ahead_leave_no_doubt_behind() {
     say(&mut state, "SET sql_mode = ''", &variable("sql_mode", ""));
     say(&mut state, "SELECT \"a\"", b"");
     assert_eq!(held(&state), None);
-}
-
-#[test]
-fn after_a_reset_the_session_begins_with_what_the_cn_tells() {
-    let mut state = state();
-    assert!(!state.reset);
-    let errand = send(&mut state, b"\x1f");
-    ok(&mut state, errand);
-    let mut learnt = beginning();
-    learnt.context.client = Known::from(&b"latin1"[..]);
-    learnt.context.schema = Box::default();
-    state.tracked(&learnt);
-    assert!(state.reset && state.complete() && state.variables.is_empty());
-    assert_eq!(*state.context, Context { schema: Box::new(*b"db"), ..learnt.context.clone() });
-    assert_eq!(state.context, state.login);
 }
 
 #[test]
