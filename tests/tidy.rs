@@ -83,7 +83,7 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<Source>) {
 /// The text up to its tests; nothing of a file that is all tests.
 fn code_of(path: &Path, text: String) -> String {
     let is_test_file = |name: &str| ["tests", "cases", "model", "replay", "simulation"].contains(&name);
-    if path.file_stem().is_some_and(|stem| is_test_file(&stem.to_string_lossy())) {
+    if path.with_extension("").iter().any(|part| is_test_file(&part.to_string_lossy())) {
         return String::new();
     }
     let end =
