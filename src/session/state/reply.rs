@@ -155,17 +155,22 @@ impl State {
     /// EXECUTE: the effects are those of the text inside.
     fn executed(&mut self, effects: &Effects, failed: bool) {
         let mut named = names(effects, Effect::Executes).peekable();
-        let unnamed = named.peek().is_none();
-        let find = |name: &[u8]| {
-            let prepared =
-                self.held()?.sql_prepared.iter().find(|one| one.name.eq_ignore_ascii_case(name))?;
-            prepared.inner.as_ref().map(|inner| inner.effects.clone())
-        };
-        let found: Vec<_> = named.map(find).collect();
-        if unnamed || found.iter().any(Option::is_none) {
+        let mut unknown = named.peek().is_none();
+        let mut found = Vec::new();
+        for name in named {
+            let prepared = self.held().map_or(&[][..], |held| &held.sql_prepared);
+            let one = prepared.iter().find(|one| one.name.eq_ignore_ascii_case(name));
+            match one.map(|one| &one.inner) {
+                Some(Some(inner)) => found.push(inner.effects.clone()),
+                // There is no such statement, as the CN has said.
+                None if failed => {}
+                Some(None) | None => unknown = true,
+            }
+        }
+        if unknown {
             self.settled.add(Hold::Routine);
         }
-        for inner in found.into_iter().flatten() {
+        for inner in found {
             self.set(&inner, &Sets::of(&inner, false), failed);
             self.settle(&inner, failed);
         }

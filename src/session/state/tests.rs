@@ -299,6 +299,9 @@ fn executing_by_sql_has_the_effects_of_the_text_inside() {
     assert_eq!(held(&state), None);
     say(&mut state, "EXECUTE s", b"");
     assert_eq!(held(&state), Some(Hold::TemporaryTable));
+    let errand = query(&mut state, "EXECUTE another");
+    failed(&mut state, errand);
+    assert!(!state.holds().has(Hold::Routine), "there is none");
     say(&mut state, "EXECUTE another", b"");
     assert!(state.holds().has(Hold::Routine));
 }
