@@ -51,6 +51,9 @@ const HOLDS: [(&str, &str); 27] = [
     ("unexplained", "the CN reported a change of state"),
 ];
 
+/// ER_NO_SUCH_TABLE, as a move tells it that the other CN has refused.
+const NO_SUCH_TABLE: &str = "(1146)";
+
 pub struct Mover {
     orders: Sender<(u32, usize)>,
     outcomes: Receiver<Outcome>,
@@ -106,6 +109,10 @@ fn order(door: &mut Conn, statement: &str) -> Outcome {
     };
     if said.contains("already") {
         return Outcome::There;
+    }
+    if said.contains("prepared statement") && said.contains(NO_SUCH_TABLE) {
+        // It cannot be prepared anywhere any more.
+        return Outcome::Held("statement");
     }
     let hold = HOLDS.iter().find(|(_, why)| said.contains(why));
     hold.map_or(Outcome::Failed(said), |(name, _)| Outcome::Held(name))

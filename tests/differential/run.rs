@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
@@ -23,6 +23,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 const ORDER_LIMIT: Duration = Duration::from_secs(60);
 /// How often it is tried to drop a schema, for a second or two each.
 const CLEAR_TRIES: u32 = 20;
+/// An answer that took longer is told of in a report.
+const SLOW: Duration = Duration::from_secs(1);
 /// How much of a packet a report shows, in bytes.
 const SHOWN: usize = 400;
 
@@ -130,7 +132,11 @@ fn record(stream: &Stream, schema: &str, lane: &mut Lane, tally: &mut Tally) -> 
                 log.take(mover, n, Duration::from_millis(order.wait_ms));
             }
         }
+        let began = Instant::now();
         let answer = side.perform(&planned.step).map_err(|e| e.to_string());
+        if began.elapsed() > SLOW {
+            log.moves.push((n + 1, format!("that took {:?}", began.elapsed())));
+        }
         let broken = answer.is_err();
         answers.push(answer);
         if broken {
