@@ -411,15 +411,17 @@ fn assignment((name, value): &(&[u8], Vec<u8>)) -> Vec<u8> {
     [&session_variable(name)[..], b"=", value].concat()
 }
 
-/// Gives results the collation of the connection, in the place of what sets neither or the default one.
+/// Gives parameters and results the collation of the connection, in the place of what sets the default one.
 fn names_collate(state: &State, values: &mut Vec<(&[u8], Vec<u8>)>) -> Option<Vec<u8>> {
+    let Collation::Connection { client, results } = state.collation else { return None };
     let find = |wanted| values.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
-    let (charset, collation) = (find(RESULTS)?, find(COLLATION)?);
-    if state.results != Collation::Connection {
-        return None;
-    }
+    let (charset, collation) = (find(CONNECTION)?, find(COLLATION)?);
     let names = [b"NAMES ", &charset[..], b" COLLATE ", collation].concat();
-    values.retain(|(name, _)| ![RESULTS, CONNECTION, COLLATION].contains(name));
+    values.retain(|(name, _)| match *name {
+        CLIENT => !client,
+        RESULTS => !results,
+        name => name != CONNECTION && name != COLLATION,
+    });
     Some(names)
 }
 

@@ -78,7 +78,7 @@ pub struct State {
     pub(super) entered: bool,
     /// It holds locks that UNLOCK TABLES does not end.
     instance_locked: bool,
-    pub(super) results: Collation,
+    pub(super) collation: Collation,
     /// LAST_INSERT_ID() may be other than 0.
     pub(super) inserted: bool,
     /// It has set a role.
@@ -105,13 +105,14 @@ enum Draft {
     Gather(Command, Vec<u8>),
 }
 
-/// The collation that results are described with, which no variable tells.
+/// The collation of what the client sends as parameters and of how results are described, which no variable tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Collation {
-    /// That of the login, or the default one of `character_set_results`.
+    /// That of the login, or the default one of `character_set_client` and `character_set_results`.
     Default,
-    /// That of the connection: both come from the last SET NAMES, which had a collation.
-    Connection,
+    /// That of the connection, where these are so: it comes from the last SET NAMES, which had a collation. The others have the default
+    /// one.
+    Connection { client: bool, results: bool },
     /// It came from a SET NAMES with a collation, and that of the connection is another one now.
     Lost,
 }
@@ -162,7 +163,7 @@ impl State {
             reset: false,
             entered: false,
             instance_locked: false,
-            results: Collation::Default,
+            collation: Collation::Default,
             inserted: false,
             role: false,
             sequences: Sequences::default(),
@@ -307,7 +308,7 @@ impl State {
         self.statements.clear();
         self.held = None;
         self.instance_locked = false;
-        self.results = Collation::Default;
+        self.collation = Collation::Default;
         self.inserted = false;
         self.sequences.reset();
     }
@@ -349,7 +350,7 @@ impl State {
             // In another character set the same bytes would be another name, and only MariaDB tells which ones there are.
             holds.add(Hold::UserVariable);
         }
-        if self.results == Collation::Lost {
+        if self.collation == Collation::Lost {
             holds.add(Hold::Variable);
         }
         if self.sequences.hold(self.errands.may(Effect::NextValue)) {

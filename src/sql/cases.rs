@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::effect::Effect::{self, *};
 use super::{Effects, Modes, NAME_BYTES_MAX, NAMES_MAX, Reader, effects};
 
-const EFFECTS: [Effect; 40] = [
+const EFFECTS: [Effect; 41] = [
     AsksAboutLast,
     UserVariable,
     TakesUserLock,
@@ -39,6 +39,7 @@ const EFFECTS: [Effect; 40] = [
     FoundRows,
     Uses,
     Sets,
+    SetsNames,
     NamesCollate,
     CollatesApart,
     AltersTable,
@@ -171,7 +172,7 @@ fn variables() {
             "SET a = 1, @b := 2, @@session.c = 3, GLOBAL d = 4, NAMES x",
             concat!(
                 "UserVariable(b) Sets(a,c,character_set_client,character_set_results,",
-                "character_set_connection)"
+                "character_set_connection) SetsNames"
             ),
         ),
         (
@@ -190,7 +191,7 @@ fn variables() {
         ("SET STATEMENT a=1, b=SUBSTRING('x' FROM 1 FOR 2) FOR SET c=1", "Sets(a,b,c)"),
         (
             "/*!40101 SET NAMES utf8 */",
-            "Sets(character_set_client,character_set_results,character_set_connection)",
+            "Sets(character_set_client,character_set_results,character_set_connection) SetsNames",
         ),
         ("/*!40101 SET @OLD=@@SQL_MODE, SQL_MODE='x' */;", "UserVariable(old) Sets(sql_mode)"),
         ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY", "NextTransaction"),
@@ -356,19 +357,22 @@ fn character_sets_with_their_default_collation_or_another() {
     const CONNECTION: &str = "Sets(character_set_connection) CollatesApart";
     const COLLATED: &str = "Sets(character_set_connection,collation_connection) CollatesApart";
     check(&[
-        ("SET NAMES 'utf8'", "Sets(character_set_client,character_set_results,character_set_connection)"),
+        (
+            "SET NAMES 'utf8'",
+            "Sets(character_set_client,character_set_results,character_set_connection) SetsNames",
+        ),
         (
             "SET NAMES utf8 COLLATE x",
             concat!(
                 "Sets(character_set_client,character_set_results,",
-                "character_set_connection,collation_connection) NamesCollate"
+                "character_set_connection,collation_connection) SetsNames NamesCollate"
             ),
         ),
         (
             "SET NAMES DEFAULT",
             concat!(
                 "Sets(character_set_client,character_set_results,",
-                "character_set_connection,collation_connection)"
+                "character_set_connection,collation_connection) SetsNames"
             ),
         ),
         ("SET character_set_connection = latin1", CONNECTION),
@@ -391,7 +395,7 @@ fn character_sets_with_their_default_collation_or_another() {
         ("SET character_set_connection = x, a = 1", "Sets(character_set_connection,a) CollatesApart"),
         ("SET collation_connection = x", "Sets(collation_connection) CollatesApart"),
         ("SET SESSION character_set_results = NULL", "Sets(character_set_results) CollatesApart"),
-        ("SET character_set_client = x", "Sets(character_set_client)"),
+        ("SET character_set_client = x", "Sets(character_set_client) CollatesApart"),
     ]);
 }
 

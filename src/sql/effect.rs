@@ -83,9 +83,10 @@ pub enum Effect {
     /// `SET SESSION TRANSACTION`, whose variables have other names on other servers. What sets the connection's character set
     /// names its collation as well, unless that becomes the character set's default.
     Sets,
-    /// `SET NAMES .. COLLATE ..`
+    /// `SET NAMES`, and with a collation.
+    SetsNames,
     NamesCollate,
-    /// Sets `character_set_results`, `character_set_connection` or `collation_connection`, but not by SET NAMES.
+    /// Sets one of the client's character sets or `collation_connection`, but not by SET NAMES.
     CollatesApart,
     /// Changes a table's definition, which may be that of a temporary one.
     AltersTable,

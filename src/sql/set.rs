@@ -87,6 +87,7 @@ impl Statement {
             Key::Global => return Set::Scoped(Scope::Server),
             Key::Session | Key::Local => return Set::Scoped(Scope::Session),
             Key::Names => {
+                self.effects.add(Effect::SetsNames);
                 self.set_character_sets();
                 return Set::Charset(Charset::Names);
             }
@@ -172,7 +173,7 @@ impl Statement {
         let sets = |names: &[&[u8]]| {
             scope != Scope::Server && names.iter().any(|other| name.eq_ignore_ascii_case(other))
         };
-        if sets(&[RESULTS, CONNECTION, COLLATION]) {
+        if sets(&CHARACTER_SETS) || sets(&[COLLATION]) {
             self.effects.add(Effect::CollatesApart);
         }
         if sets(&[CONNECTION]) { Set::Charset(Charset::Connection) } else { Set::Value }

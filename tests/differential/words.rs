@@ -148,7 +148,7 @@ pub const SETTINGS: &[Words] = &[
     ("SET NAMES utf8mb4 COLLATE utf8mb4_bin", &[]),
     ("SET NAMES sjis", &[]),
     ("SET NAMES binary", &[]),
-    ("SET CHARACTER SET latin1", &[]),
+    ("SET CHARACTER SET latin1", &["variable"]),
     ("SET character_set_results = NULL", &[]),
     ("SET character_set_results = latin1", &[]),
     ("SET character_set_client = utf8mb4, character_set_connection = latin1", &["variable"]),

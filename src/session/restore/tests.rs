@@ -253,9 +253,9 @@ fn statements_are_prepared_where_they_were() {
     assert_eq!(lines(&script), expected.map(|line| line.replace('\'', "\\'").replace('"', "\\\"")));
 }
 
-/// The collation of results is that of the last SET NAMES, which no variable tells.
+/// Parameters and results have the collation of the last SET NAMES, which no variable tells.
 #[test]
-fn results_keep_their_collation_or_the_session_is_held() {
+fn the_collation_of_the_last_set_names_is_kept_or_the_session_is_held() {
     let told = |texts: &[&str]| {
         let mut state = state();
         for text in texts {
@@ -264,30 +264,57 @@ fn results_keep_their_collation_or_the_session_is_held() {
         state
     };
     let (names, binary) = ("SET NAMES utf8mb4", "SET NAMES utf8mb4 COLLATE utf8mb4_bin");
-    let table: [(&[&str], Collation); 14] = [
+    let of = |client, results| Collation::Connection { client, results };
+    let [both, of_client, of_results, neither] =
+        [of(true, true), of(true, false), of(false, true), of(false, false)];
+    let table: [(&[&str], Collation); 17] = [
         (&[names], Collation::Default),
         (&[names, "SET collation_connection = utf8mb4_bin"], Collation::Default),
-        (&[binary], Collation::Connection),
+        (&[binary], both),
         (&[binary, names], Collation::Default),
-        (&[binary, "SET character_set_client = latin1"], Collation::Connection),
+        (&[names, "SET character_set_client = latin1"], Collation::Default),
+        (&[binary, "SET character_set_client = latin1"], of_results),
+        (&[binary, "SET character_set_results = NULL"], of_client),
+        (&[binary, "SET character_set_results = NULL, character_set_client = latin1"], neither),
+        (&[binary, "SET NAMES utf8mb4; SET character_set_client = latin1"], Collation::Lost),
         (&[binary, "SET collation_connection = latin1_bin"], Collation::Lost),
         (&[binary, "SET character_set_connection = latin1"], Collation::Lost),
-        (&[binary, "SET character_set_results = latin1"], Collation::Default),
-        (&[binary, "SET CHARACTER SET latin1"], Collation::Default),
+        (&[binary, "SET CHARACTER SET latin1"], Collation::Lost),
         (&["SET NAMES utf8mb4 COLLATE utf8mb4_bin, character_set_results = latin1"], Collation::Lost),
-        (&[binary, "SET character_set_connection = latin1", binary], Collation::Connection),
+        (&[binary, "SET character_set_connection = latin1", binary], both),
         (&[binary, "SET character_set_connection = latin1", names], Collation::Default),
-        (&[binary, "SET GLOBAL character_set_connection = latin1"], Collation::Connection),
-        (&["SELECT 1; SET NAMES utf8mb4 COLLATE utf8mb4_bin"], Collation::Connection),
+        (&[binary, "SET GLOBAL character_set_connection = latin1"], both),
+        (&["SELECT 1; SET NAMES utf8mb4 COLLATE utf8mb4_bin"], both),
     ];
-    for (texts, results) in table {
+    for (texts, collation) in table {
         let state = told(texts);
-        assert_eq!((state.results, state.holds().has(Hold::Variable)), (results, results == Collation::Lost));
+        let held = state.holds().has(Hold::Variable);
+        assert_eq!((state.collation, held), (collation, collation == Collation::Lost), "{texts:?}");
     }
-    let mut failed = state();
+    let mut state = self::state();
+    let told = |state: &mut State, sql: &str, told: &[(&str, &str)]| {
+        say(state, sql, &told.iter().flat_map(|(name, value)| variable(name, value)).collect::<Vec<_>>());
+    };
+    let [client, connection, results] =
+        ["character_set_client", "character_set_connection", "character_set_results"];
+    let all = [client, connection, results].map(|name| (name, "utf8mb4"));
+    told(&mut state, binary, &all);
+    told(&mut state, "SET character_set_results = latin1", &[(results, "latin1")]);
+    assert!(!state.complete(), "the collation is asked for");
+    let asked = rows(
+        &[ColumnDefinition::text("a"), ColumnDefinition::text("b")],
+        &[&[Some("utf8mb4"), Some("utf8mb4_bin")]],
+        LEG,
+    );
+    let questions = questions(&state).expect("questions");
+    let asked = answer(questions, LEG, &asked).unwrap();
+    let script = restore(&state, Some(asked)).unwrap();
+    let set = "03 SET NAMES 'utf8mb4' COLLATE 'utf8mb4_bin', @@session.character_set_results='latin1'";
+    assert_eq!(lines(&script)[0], set.replace('\'', "\\'"));
+    let mut failed = self::state();
     let errand = query(&mut failed, "SELECT 1; SET NAMES utf8mb4 COLLATE utf8mb4_bin");
     failed.replied(errand.unwrap(), Verdict::Failed, Status::AUTOCOMMIT);
-    assert_eq!(failed.results, Collation::Lost);
+    assert_eq!(failed.collation, Collation::Lost);
 }
 
 /// The front of a restore is rehearsed, and what the rehearsal left is the rest of it.

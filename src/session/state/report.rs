@@ -77,18 +77,23 @@ impl State {
             || self.errands.may(Effect::CreatesTemporaryTable)
     }
 
-    /// Takes note of the collation that results have after a text.
+    /// Takes note of what a text makes of the collations that no variable tells.
     pub(super) fn note_collation(&mut self, effects: &Effects, failed: bool) {
-        let mut sets = names(effects, Effect::Sets);
-        let sets_results = sets.any(|name| name.eq_ignore_ascii_case(RESULTS));
-        let (collates, apart) = (effects.has(Effect::NamesCollate), effects.has(Effect::CollatesApart));
-        let plain = self.results == Collation::Default && !collates;
-        self.results = match (collates || sets_results || apart, plain) {
-            (false, _) | (_, true) => self.results,
+        let [named, collates, apart] = [Effect::SetsNames, Effect::NamesCollate, Effect::CollatesApart]
+            .map(|effect| effects.has(effect));
+        let unheard = !named && !apart;
+        if unheard || (self.collation == Collation::Default && !collates) {
+            return;
+        }
+        let sets = |wanted: &[u8]| names(effects, Effect::Sets).any(|name| name.eq_ignore_ascii_case(wanted));
+        self.collation = match self.collation {
             // What it has done of it, or what it has done last, is not known.
-            _ if failed || (collates && apart) => Collation::Lost,
-            _ if collates => Collation::Connection,
-            _ if sets_results => Collation::Default,
+            _ if failed || (named && apart) => Collation::Lost,
+            _ if collates => Collation::Connection { client: true, results: true },
+            _ if named => Collation::Default,
+            Collation::Connection { client, results } if !sets(CONNECTION) && !sets(COLLATION) => {
+                Collation::Connection { client: client && !sets(CLIENT), results: results && !sets(RESULTS) }
+            }
             _ => Collation::Lost,
         };
     }
