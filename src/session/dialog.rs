@@ -407,6 +407,7 @@ impl Dialog {
         // Servers take an empty packet for COM_SLEEP.
         let command = Command::from_byte(payload.first().copied().unwrap_or(0));
         look.client.commands += 1;
+        self.alone = false;
         self.watch_command(command, payload, at, look);
         if self.long_data != LongData::None || command == Command::StmtSendLongData {
             self.long_data.note(command, payload);

@@ -655,3 +655,41 @@ fn what_changes_between_the_rehearsal_and_the_move_is_carried_over() {
         assert_eq!(number(&row_of_moves(&proxy, id)), round as u64);
     }
 }
+
+/// What follows a command that changes the tracking may come in many pieces, and may have to be given its types.
+#[test]
+fn commands_of_any_length_follow_a_setting_of_reports() {
+    let proxy = Proxy::start(&twins());
+    let mut client = raw(&proxy, "followed", 0);
+    let id = client.prepare("SELECT LENGTH(?)").unwrap();
+    let execute = |client: &mut RawClient, types: &[u8], length: u16| {
+        let data = vec![b'x'; usize::from(length)];
+        let value = [&[0xfc][..], &length.to_le_bytes(), &data].concat();
+        let payload = [&id.to_le_bytes()[..], &[0, 1, 0, 0, 0, 0], types, &value].concat();
+        client.command(Com::STMT_EXECUTE, &payload);
+        let row = client.rows().unwrap().remove(0);
+        u16::from_le_bytes([row[2], row[3]])
+    };
+    assert_eq!(execute(&mut client, &[1, 0xfd, 0], 5), 5);
+    for com in [Com::QUERY, Com::RESET_CONNECTION] {
+        for length in [7, 60_000] {
+            if com == Com::QUERY {
+                move_on(&proxy, client.session).expect("nothing holds it");
+                client.command(com, b"SET session_track_schema = 1");
+                client.packet();
+                assert_eq!(execute(&mut client, &[0], length), length);
+                client.command(com, b"SET session_track_schema = 1");
+                client.packet();
+                assert_eq!(execute(&mut client, &[1, 0xfd, 0], length), length);
+            } else {
+                client.command(com, b"");
+                client.packet();
+            }
+            let text = "y".repeat(usize::from(length));
+            assert_eq!(
+                client.value(&format!("SELECT MD5('{text}') = MD5(REPEAT('y', {length}))")).unwrap(),
+                "1"
+            );
+        }
+    }
+}
