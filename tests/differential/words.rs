@@ -346,12 +346,13 @@ pub const HOLDING: &[Words] = &[
     ("SET @@transaction_isolation = 'SERIALIZABLE'", &["next_transaction"]),
 ];
 
-/// What FOUND_ROWS() may be asked about. Before the first of them it tells what the server's thread did last, for whomever.
+/// What FOUND_ROWS() may be asked about. Before the first of them it tells what the server's thread did last, for whomever; and
+/// after one that fails it tells of a statement before it, which may be corelane's, so they are of tables that there are.
 pub const COUNTED: &[&str] = &[
-    "SELECT SQL_CALC_FOUND_ROWS id FROM t1 LIMIT 2",
-    "SELECT id FROM t3 LIMIT {k}",
+    "SELECT SQL_CALC_FOUND_ROWS id FROM diff________x.t1 LIMIT 2",
+    "SELECT id FROM diff________x.t3 LIMIT {k}",
     "SELECT seq FROM seq_1_to_5",
-    "SELECT id FROM t1 UNION ALL SELECT id FROM t2 LIMIT 1",
+    "SELECT id FROM diff________x.t1 UNION ALL SELECT id FROM diff________x.t2 LIMIT 1",
 ];
 
 /// Transactions; what is named here holds until the stream ends the transaction.
