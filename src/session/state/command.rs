@@ -15,6 +15,13 @@ use crate::sql::{self, Effect, Effects};
 use crate::wire::command::Command;
 use crate::wire::statement::{Execute, LAST_PREPARED};
 
+/// What an execution has to do with cursors.
+struct Cursor {
+    opens: bool,
+    /// There may be one from before, which it closes unless it fails.
+    was_open: bool,
+}
+
 impl State {
     /// A command begins; `payload` is what is at hand of it, from the command byte on. True if it wants all of the payload.
     pub fn begin(&mut self, command: Command, payload: &[u8]) -> bool {
@@ -218,7 +225,7 @@ impl State {
         whole: bool,
     ) -> Option<Draft> {
         let cursors = Execute::CURSOR_READ_ONLY | Execute::CURSOR_FOR_UPDATE | Execute::CURSOR_SCROLLABLE;
-        let cursor = command == Command::StmtExecute && payload.get(5)? & cursors != 0;
+        let opens = command == Command::StmtExecute && payload.get(5)? & cursors != 0;
         let Target::Known(id) = target else {
             if !whole && payload.len() < EXECUTION_MAX {
                 return None;
@@ -228,7 +235,7 @@ impl State {
             coming.execution =
                 Some(if first { up_to(payload, EXECUTION_MAX).into() } else { Box::default() });
             let source = coming.source.clone();
-            return Some(self.execution(source, target, cursor, true));
+            return Some(self.execution(source, target, Cursor { opens, was_open: false }, true));
         };
         let attributes = self.attributes();
         let statement = self.statements.get_mut(id)?;
@@ -237,8 +244,8 @@ impl State {
             Told::Cut => Told::Unknown,
             told => told,
         };
-        let (open, stuck) = (statement.cursor, statement.is_stuck());
-        statement.cursor |= cursor;
+        let (was_open, stuck) = (statement.cursor, statement.is_stuck());
+        statement.cursor |= opens;
         let source = statement.source.clone();
         let retyped = if command == Command::StmtBulkExecute {
             self.statements.note_bulk_types(id, told)
@@ -247,20 +254,21 @@ impl State {
             false
         };
         let freed_or_stuck = self.statements.get(id).is_some_and(|statement| statement.is_stuck() != stuck);
-        Some(self.execution(source, target, cursor, open || retyped || freed_or_stuck))
+        Some(self.execution(source, target, Cursor { opens, was_open }, retyped || freed_or_stuck))
     }
 
     /// An execution whose head is known; `matters`: there may be a cursor that it closes, or types that it is refused with.
-    fn execution(&mut self, source: Arc<Source>, target: Target, cursor: bool, matters: bool) -> Draft {
+    fn execution(&mut self, source: Arc<Source>, target: Target, cursor: Cursor, matters: bool) -> Draft {
         self.weigh_leftovers(&source.effects);
         self.ask_sequences(&source.effects);
-        if !matters && !cursor && !self.matters(&source.effects) {
+        let Cursor { opens, was_open } = cursor;
+        if !matters && !opens && !was_open && !self.matters(&source.effects) {
             return Draft::Plain;
         }
         self.note_tracking(&source.effects);
         let set = source.effects.has(Effect::Sets);
         let sets = set.then(|| Box::new(Sets::of(&source.effects, source.plain_set)));
-        Draft::Ready(What::Execute { source, target, cursor, sets })
+        Draft::Ready(What::Execute { source, target, cursor: opens, was_open, sets })
     }
 
     /// The statement that an id stands for; none if it is not kept.

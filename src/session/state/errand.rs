@@ -34,11 +34,13 @@ pub struct Pending {
 pub enum What {
     Text(Box<Said>),
     Prepare(Coming),
-    /// `sets` only where it sets any variable.
+    /// `cursor`: it is to open one; `was_open`: one of its statement may be open, and stay so if it fails. `sets` only where it sets any
+    /// variable.
     Execute {
         source: Arc<Source>,
         target: Target,
         cursor: bool,
+        was_open: bool,
         sets: Option<Box<Sets>>,
     },
     Fetch(Target),

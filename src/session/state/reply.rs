@@ -43,12 +43,13 @@ impl State {
                     self.statements.forget_last();
                 }
             }
-            What::Execute { source, target, cursor, sets } => {
+            What::Execute { source, target, cursor, was_open, sets } => {
                 if let Some(sets) = sets {
                     self.set(&source.effects, &sets, failed);
                 }
                 self.settle(&source.effects, failed);
-                self.cursor(target, cursor && !failed && status.has(Status::CURSOR_EXISTS));
+                let opened = cursor && status.has(Status::CURSOR_EXISTS);
+                self.cursor(target, if failed { was_open } else { opened });
                 if let Target::Known(id) = target {
                     self.statements.keep_types(id);
                 }

@@ -54,6 +54,16 @@ fn a_cursor_holds_until_it_is_closed() {
         }
         assert_eq!(held(&state), None, "{name}");
     }
+    for (before, after) in [(Execute::CURSOR_READ_ONLY, Some(Hold::Cursor)), (0, None)] {
+        let mut state = state();
+        prepare(&mut state, "SELECT ?", 1, 0);
+        if let Some(errand) = send(&mut state, &execute(1, before, b"")) {
+            state.replied(errand, Verdict::Done, opened);
+        }
+        let errand = send(&mut state, &execute(1, Execute::CURSOR_READ_ONLY, b""));
+        failed(&mut state, errand);
+        assert_eq!(held(&state), after, "a refused execution leaves a cursor as it was");
+    }
     let mut state = state();
     prepare(&mut state, "SET @a = 1", 1, 0);
     let first = send(&mut state, &execute(1, Execute::CURSOR_READ_ONLY, b"")).unwrap();
