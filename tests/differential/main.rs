@@ -8,6 +8,7 @@
 //!
 //! - `CORELANE_DIFF_SEED=n`: this seed only, several times, as moves fall at other moments each time;
 //! - `CORELANE_DIFF_MINUTES=n`: seeds from the clock on for so long, instead of the first ones for a short time;
+//! - `CORELANE_DIFF_SEEDS=n`: so many of the first ones, however long it takes;
 //! - `CORELANE_DIFF_AGAINST=direct`: the second side is a direct connection too; `still`: corelane, without moves.
 //!   Both test the test;
 //! - `CORELANE_DIFF_ALL=1`: goes on after a failure, to see what fails at all.
@@ -39,6 +40,8 @@ use stream::Stream;
 const LANES: usize = 3;
 /// How long a run of the usual tests takes.
 const SHORT: Duration = Duration::from_secs(40);
+/// Seeds of the usual tests, at most: each of them has been run.
+const SEEDS: u64 = 400;
 /// How often a seed that is run alone is run.
 const REPEATS: u64 = 20;
 
@@ -125,7 +128,10 @@ impl Plan {
         let (first, end, limit) = match (alone, minutes) {
             (Some(_), _) => (0, REPEATS, hour),
             (None, Some(minutes)) => (clock * 1000, u64::MAX, Duration::from_secs(60 * minutes)),
-            (None, None) => (1, u64::MAX, SHORT),
+            (None, None) => match number("DIFF_SEEDS") {
+                Some(seeds) => (1, seeds + 1, hour),
+                None => (1, SEEDS + 1, SHORT),
+            },
         };
         Self { next: AtomicU64::new(first), alone, end, until: now + limit, stopped: AtomicBool::new(false) }
     }
