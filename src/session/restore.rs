@@ -477,13 +477,14 @@ fn user_literal(column: Column, values: &[Option<&[u8]>]) -> Option<Vec<u8>> {
     }
 }
 
-/// Whether hexadecimal digits spell UTF-8: a server takes no other bytes for a literal of such a character set, though a session may hold
-/// them.
-fn is_utf8(hex: &[u8]) -> bool {
+/// Whether hexadecimal digits spell text of a character set of UTF-8; those before utf8mb4 have no letters of four bytes. A server takes
+/// no other bytes for a literal of such a character set, though a session may hold them.
+fn is_utf8(hex: &[u8], charset: &[u8]) -> bool {
     let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or_default() as u8;
     let bytes: Vec<u8> =
         hex.chunks(2).map(|pair| pair.iter().fold(0, |sum, byte| sum << 4 | digit(*byte))).collect();
-    std::str::from_utf8(&bytes).is_ok()
+    let longest = if charset == b"utf8mb4" { 4 } else { 3 };
+    std::str::from_utf8(&bytes).is_ok_and(|text| text.chars().all(|letter| letter.len_utf8() <= longest))
 }
 
 fn string_literal(null: bool, hex: Option<&[u8]>, collation: &[u8]) -> Option<Vec<u8>> {
@@ -495,7 +496,7 @@ fn string_literal(null: bool, hex: Option<&[u8]>, collation: &[u8]) -> Option<Ve
     let value = match hex {
         None if null => None,
         None => return None,
-        Some(hex) if charset.starts_with(b"utf8") && !is_utf8(hex) => return None,
+        Some(hex) if charset.starts_with(b"utf8") && !is_utf8(hex, charset) => return None,
         Some(hex) if hex.iter().all(u8::is_ascii_hexdigit) => Some([b"X'", hex, b"'"].concat()),
         Some(_) => return None,
     };

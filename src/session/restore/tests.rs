@@ -225,6 +225,13 @@ fn user_variables_keep_their_types() {
         (246, 0, row(Some("-5"), None, "binary"), Some("-5.")),
         (251, 0, row(Some("a"), Some("61"), "binary"), Some("X'61'")),
         (251, 0, row(Some(""), Some(""), "latin1_bin"), Some("_latin1 X'' COLLATE latin1_bin")),
+        (251, 0, row(Some("?"), Some("F09F9880"), "utf8mb3_bin"), None),
+        (
+            251,
+            0,
+            row(Some("?"), Some("F09F9880"), "utf8mb4_bin"),
+            Some("_utf8mb4 X'F09F9880' COLLATE utf8mb4_bin"),
+        ),
         (251, 0, row(None, None, "binary"), Some("NULL")),
         (251, 0, row(None, None, "utf8mb4_bin"), Some("CONVERT(NULL USING utf8mb4) COLLATE utf8mb4_bin")),
         (251, 0, row(Some("too long"), None, "binary"), None),
