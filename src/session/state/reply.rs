@@ -5,7 +5,7 @@ use super::errand::{Errand, OF_TRANSACTIONS, Said, Sets, Target, What, is_set_se
 use super::held::{Inner, Kind, names};
 use super::weight::{ENDING, HOLDING};
 use crate::session::hold::Hold;
-use crate::session::tracking::Touched;
+use crate::session::tracking::{Touched, Wishes};
 use crate::sql::{Effect, Effects};
 use crate::wire::status::Status;
 
@@ -60,7 +60,12 @@ impl State {
             What::InitDb(Some(schema)) if !failed => self.enter_schema(&schema),
             What::InitDb(_) | What::Fetch(_) | What::Reset(_) | What::SetOption(_) => {}
             What::ChangeUser | What::ResetConnection if !failed => self.reset(),
-            What::ChangeUser | What::ResetConnection => self.settled.add(Hold::Unexplained),
+            What::ResetConnection => self.settled.add(Hold::Unexplained),
+            What::ChangeUser => {
+                // A server has forgotten what it should track before it refuses the new user.
+                self.wishes = Wishes::everything();
+                self.settled.add(Hold::Unexplained);
+            }
         }
     }
 

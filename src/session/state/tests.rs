@@ -306,6 +306,16 @@ fn executing_by_sql_has_the_effects_of_the_text_inside() {
     assert!(state.holds().has(Hold::Routine));
 }
 
+/// The server has forgotten by then what corelane asked it to report.
+#[test]
+fn who_is_refused_as_another_user_is_shown_what_the_server_tells() {
+    let mut state = state();
+    let errand = send(&mut state, b"\x11app\0\0nosuch\0");
+    failed(&mut state, errand);
+    assert_eq!(state.wishes(), Wishes::everything());
+    assert!(state.holds().has(Hold::ChangedUser));
+}
+
 #[test]
 fn a_changed_user_never_moves() {
     let mut state = state();
