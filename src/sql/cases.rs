@@ -419,6 +419,10 @@ fn several_statements() {
         ("; SELECT 1", ""),
         ("SELECT ';'", ""),
         ("SELECT 1; SELECT 2", "Several"),
+        ("SELECT 1;;", "Several"),
+        ("SELECT 1; -- none\n; ", "Several"),
+        ("SELECT 1 -- none\n; \n", ""),
+        ("/* none */ ; SELECT 1 # none", ""),
         ("SET a = 1 /*!50000 ; SET b = 2 */", "Sets(a,b) Several"),
     ]);
 }
