@@ -619,4 +619,4 @@ fn set(assignments: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -14,7 +14,7 @@ use crate::wire::track::Change;
 const LEG: Capabilities = Capabilities(Capabilities::SESSION_TRACK.0 | Capabilities::DEPRECATE_EOF.0);
 
 /// The commands of a script, as text.
-fn lines(script: &Script) -> Vec<String> {
+pub fn lines(script: &Script) -> Vec<String> {
     lines_for(script, LEG)
 }
 
