@@ -201,6 +201,7 @@ impl Entry {
             id: self.setting.id.as_str().into(),
             address: self.setting.address.as_str().into(),
             target: self.target.clone(),
+            query: None,
             flavour: self.setting.flavour,
             state,
             labels: self.setting.labels.clone(),
