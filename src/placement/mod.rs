@@ -123,24 +123,23 @@ impl Placement {
         decision
     }
 
-    /// Drains a CN that the configuration does not list any more.
+    /// Drains a CN that nobody lists any more.
     fn unlist(&mut self, id: &str, terms: Terms, now: Duration) -> Decision {
         let Some(slot) = self.table.slot(id) else { return Decision::default() };
-        let removed_already = self.duties.get(&slot).is_some_and(|duty| duty.terms.then_remove);
-        if removed_already {
+        let is_news = self.duties.get_mut(&slot).map(|duty| duty.unlist(terms, now));
+        if is_news == Some(false) {
             return Decision::default();
         }
         self.table.bump();
-        match self.duties.get_mut(&slot) {
-            Some(duty) => duty.unlist(),
-            None => _ = self.duties.insert(slot, Duty::begin_unlisted(terms, self.table.epoch(), now)),
+        if is_news.is_none() {
+            self.duties.insert(slot, Duty::begin_unlisted(terms, self.table.epoch(), now));
         }
         let how = self.duties.get(&slot).map(|duty| until(duty, now)).unwrap_or_default();
         let say = vec![format!("{id} is not listed any more: it drains and is removed then, {how}")];
         Decision { changed: true, say, ..Decision::default() }
     }
 
-    /// Keeps a CN that the configuration lists in the table; an operator's drain goes on.
+    /// Keeps a CN that is listed in the table; a drain that an operator or its cluster wants goes on.
     fn relist(&mut self, id: &str) -> Decision {
         let Some(slot) = self.table.slot(id) else { return Decision::default() };
         let ends = self.duties.get_mut(&slot).is_some_and(Duty::relist);
