@@ -279,6 +279,7 @@ mod tests {
             id: id.into(),
             address: "db:3306".into(),
             target: None,
+            query: None,
             flavour: Flavour::Mysql,
             state: CnState::Down,
             labels: Labels(labels.into()),

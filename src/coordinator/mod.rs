@@ -137,7 +137,7 @@ impl Coordinator {
             tally: parts.tally,
             helm: Helm::new(&settings, now),
             errands: Errands::default(),
-            placement: Placement::new(&settings.probe),
+            placement: Placement::new(&settings.probe, &settings.discovery),
             picture: Picture {
                 view: Arc::default(),
                 users: Arc::new(reload::users(&settings.users)),

@@ -38,6 +38,8 @@ impl Coordinator {
         self.placement.set_probe(&self.settings.probe);
         self.watches.set_rules(&self.settings.probe);
         self.tables.set_auth(&self.settings.auth, &self.picture.view);
+        let decision = self.placement.set_query_port(self.settings.discovery.query_port);
+        self.follow(decision);
         self.picture.login = self.settings.login.clone().into();
         self.picture.migration = self.settings.migration.clone().into();
         self.picture.dwell = self.settings.balance.dwell;

@@ -218,6 +218,7 @@ mod tests {
             id: format!("cn{slot}").into(),
             address: "x:1".into(),
             target,
+            query: None,
             flavour: Flavour::Matrixone,
             state: CnState::Working,
             labels: Default::default(),

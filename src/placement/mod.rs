@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::near::near;
-use crate::config::settings::{CnSetting, Probe};
+use crate::config::settings::{CnSetting, Discovery, Probe};
 use crate::ident::{CnSlot, Epoch};
 use crate::mailbox::message::CnFailure;
 use crate::route::{CnState, View, WorkState};
@@ -83,9 +83,9 @@ pub struct Placement {
 
 impl Placement {
     /// An empty table; [`Self::reload`] fills it.
-    pub fn new(probe: &Probe) -> Self {
+    pub fn new(probe: &Probe, discovery: &Discovery) -> Self {
         Self {
-            table: Table::default(),
+            table: Table::new(discovery.query_port),
             health: BTreeMap::new(),
             duties: BTreeMap::new(),
             thresholds: thresholds(probe),
@@ -95,6 +95,11 @@ impl Placement {
     /// Takes over changed thresholds; judgements passed stay as they are.
     pub fn set_probe(&mut self, probe: &Probe) {
         self.thresholds = thresholds(probe);
+    }
+
+    /// Takes over the port of query services that are not said to be elsewhere.
+    pub fn set_query_port(&mut self, port: u16) -> Decision {
+        Decision { changed: self.table.set_query_port(port), ..Decision::default() }
     }
 
     /// Takes over the CN list of a configuration, and says what changed. A CN that it no longer lists is drained by `terms`
