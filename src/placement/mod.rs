@@ -10,16 +10,19 @@
 //! flavour, it starts anew.
 //!
 //! An operator may `add`, `alter`, `drain` and `resume` CNs; that holds until the configuration is read again, but
-//! for a drain, which goes on. `look` says how far the drains have come ([`duty`]).
+//! for a drain, which goes on. Where the CNs themselves are asked, `found` takes over what they tell ([`found`],
+//! [`adopt`]). `look` says how far the drains have come ([`duty`]).
 //!
-//! Invariant: every CN of the table has a health, and the epoch grows whenever the view would differ.
+//! Invariant: every CN of the table has a health and a source, and the epoch grows whenever the view would differ.
 //!
 //! Probes at the regular interval are the caller's business. Which sessions move is planned by [`balance`] and
 //! [`even`], which know nothing of this table but its view.
 
+pub mod adopt;
 pub mod balance;
 pub mod duty;
 pub mod even;
+pub mod found;
 pub mod health;
 pub mod table;
 
@@ -32,6 +35,7 @@ use crate::config::settings::{CnSetting, Discovery, Probe};
 use crate::ident::{CnSlot, Epoch};
 use crate::mailbox::message::CnFailure;
 use crate::route::{CnState, View, WorkState};
+use adopt::Memory;
 use duty::{Action, Duty, Seen, Terms};
 pub use health::Outcome;
 use health::{Health, Thresholds, Verdict};
@@ -60,6 +64,27 @@ impl Decision {
     }
 }
 
+/// Who has put a CN into the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    File,
+    /// An operator, until the configuration is read again.
+    Admin,
+    /// A CN has told of it.
+    Discovery,
+}
+
+impl Source {
+    /// As `SHOW CNS` prints it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Admin => "admin",
+            Self::Discovery => "discovery",
+        }
+    }
+}
+
 /// Why an operator's change of the table cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
@@ -78,6 +103,8 @@ pub struct Placement {
     health: BTreeMap<CnSlot, Health>,
     /// The CNs that are being drained, or are drained.
     duties: BTreeMap<CnSlot, Duty>,
+    sources: BTreeMap<CnSlot, Source>,
+    memory: Memory,
     thresholds: Thresholds,
 }
 
@@ -88,6 +115,8 @@ impl Placement {
             table: Table::new(discovery.query_port),
             health: BTreeMap::new(),
             duties: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            memory: Memory::default(),
             thresholds: thresholds(probe),
         }
     }
@@ -103,7 +132,8 @@ impl Placement {
     }
 
     /// Takes over the CN list of a configuration, and says what changed. A CN that it no longer lists is drained by `terms`
-    /// and then removed; at once where nobody sits on it. One that was to be removed and is listed stays.
+    /// and then removed; at once where nobody sits on it. One that was to be removed and is listed stays, and so does
+    /// one that discovery tells of.
     ///
     /// `seats` gives the seats taken on a slot, over all workers; a slot is not given away while there are any.
     pub fn reload(
@@ -113,17 +143,29 @@ impl Placement {
         terms: Terms,
         now: Duration,
     ) -> Decision {
-        let is_listed = |id: &str| cns.iter().any(|cn| cn.id == id);
+        let listed = self.with_found(cns);
+        let is_listed = |id: &str| listed.iter().any(|cn| cn.id == id);
         let has_seats = |cn: &&CnSetting| self.table.slot(&cn.id).is_some_and(|slot| seats(slot) > 0);
         let unlisted = self.table.settings().filter(|cn| !is_listed(&cn.id)).filter(has_seats).cloned();
         let unlisted: Vec<CnSetting> = unlisted.collect();
-        let all: Vec<CnSetting> = cns.iter().chain(&unlisted).cloned().collect();
+        let all: Vec<CnSetting> = listed.iter().chain(&unlisted).cloned().collect();
         let mut decision = self.take(&all, seats);
         for cn in &unlisted {
             decision.add(self.unlist(&cn.id, terms, now));
         }
         for cn in cns {
-            decision.add(self.relist(&cn.id));
+            decision.add(self.list(&cn.id, now));
+        }
+        decision
+    }
+
+    /// Notes that the configuration lists a CN.
+    fn list(&mut self, id: &str, now: Duration) -> Decision {
+        let Some(slot) = self.table.slot(id) else { return Decision::default() };
+        self.sources.insert(slot, Source::File);
+        let mut decision = self.relist(id);
+        if !self.is_told_of(id) {
+            decision.add(self.heed_work(id, false, now));
         }
         decision
     }
@@ -162,6 +204,7 @@ impl Placement {
         for slot in &changes.removed {
             self.health.remove(slot);
             self.duties.remove(slot);
+            self.sources.remove(slot);
         }
         for slot in &changes.fresh {
             self.health.insert(*slot, Health::new());
@@ -183,7 +226,9 @@ impl Placement {
         let id = setting.id.clone();
         let cns: Vec<_> = self.table.settings().cloned().chain([setting]).collect();
         let decision = self.take(&cns, seats);
-        self.table.slot(&id).map(|_| decision).ok_or(ChangeError::Full)
+        let slot = self.table.slot(&id).ok_or(ChangeError::Full)?;
+        self.sources.insert(slot, Source::Admin);
+        Ok(decision)
     }
 
     /// Changes what the configuration says of a CN, but for its id.
@@ -273,6 +318,11 @@ impl Placement {
             let ids = self.table.settings().map(|cn| cn.id.as_str());
             ChangeError::Unknown { id: id.to_owned(), near: near(id, ids).map(str::to_owned) }
         })
+    }
+
+    /// Who has put a CN into the table.
+    pub fn source(&self, slot: CnSlot) -> Option<Source> {
+        self.sources.get(&slot).copied()
     }
 
     /// Takes over what the host name of a CN resolves to now. The present address stays if it is among them.

@@ -19,7 +19,7 @@ use crate::ident::{CNS_MAX, CnSlot, Epoch};
 use crate::route::label::Labels;
 use crate::route::{Cn, CnState, Flavour, Target, View, WorkState};
 
-/// The CNs that the configuration lists, in its order.
+/// The CNs that there are: those of the configuration in its order, then those from elsewhere.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     epoch: Epoch,
@@ -172,6 +172,11 @@ impl Table {
         self.entries.iter().map(|entry| &entry.setting)
     }
 
+    /// Slot, setting and present target of each CN, in the order of the table.
+    pub fn places(&self) -> impl Iterator<Item = (CnSlot, &CnSetting, Option<&Target>)> {
+        self.entries.iter().map(|entry| (entry.slot, &entry.setting, entry.target.as_ref()))
+    }
+
     pub fn slot(&self, id: &str) -> Option<CnSlot> {
         self.by_id(id).map(|entry| entry.slot)
     }
@@ -182,6 +187,12 @@ impl Table {
 
     fn by_slot(&self, slot: CnSlot) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.slot == slot)
+    }
+
+    /// How many more CNs there is room for.
+    pub fn room(&self, seats: impl Fn(CnSlot) -> u32) -> usize {
+        let unused = CNS_MAX - usize::from(self.used);
+        unused + self.retired.iter().filter(|&&slot| seats(slot) == 0).count()
     }
 
     /// A slot that nobody has used yet, else the longest retired one on which nobody sits any more.
@@ -422,6 +433,7 @@ pub(crate) mod tests {
         table.reload(&less_two, nobody);
         less_two.push(setting("new", B));
         let taken = |slot: CnSlot| u32::from(slot.0 < 2);
+        assert_eq!((table.room(taken), table.room(nobody)), (0, 2));
         let epoch = table.epoch();
         assert_eq!(table.reload(&less_two, taken).say, ["new left out: there is room for 1024 CNs"]);
         assert_eq!(table.epoch(), epoch);
