@@ -25,4 +25,4 @@ pub use mariadb::{BINARY_LOG, Mariadb};
 pub use place::{free_port, wait_until};
 pub use process::run;
 pub use proxy::{Proxy, cn_toml, number};
-pub use scripted::{OK, Round, ScriptedCn, err_packet, greet, one_row, read_frame};
+pub use scripted::{OK, Round, ScriptedCn, err_packet, greet, one_row, read_frame, rows};
