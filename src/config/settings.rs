@@ -53,12 +53,6 @@ impl Settings {
                     cn.id
                 ));
             }
-            if cn.flavour == Flavour::Matrixone {
-                notes.push(format!(
-                    "[[cn]] {}: this version does not speak MatrixOne's preamble yet, so logins there fail",
-                    cn.id
-                ));
-            }
         }
         let well_known = |user: &AdminUser| user.name == "admin" && user.password == "admin";
         if !self.admin.listen.ip().is_loopback() && self.admin.users.iter().any(well_known) {

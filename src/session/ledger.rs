@@ -7,7 +7,8 @@
 //! that matter.
 //!
 //! A SET counts when the CN has taken it, and only where saying it again must give the same values: literals, for this session alone.
-//! Any other, and a user variable that is named anywhere else, is a hold. LAST_INSERT_ID() cannot be carried over: a session that asks
+//! Any other is a hold. So is a user variable that is named in another statement than a query, which only reads it: MatrixOne has no
+//! other assignment than SET. LAST_INSERT_ID() cannot be carried over: a session that asks
 //! for it is held once it has inserted, and one that asks for the first time after it has moved cannot be answered.
 
 mod setting;
@@ -296,7 +297,7 @@ impl Ledger {
             Command::Query => {
                 let Start::At(at) = preamble::start(payload, self.attributes) else { return true };
                 let text = &payload[at..];
-                self.context.doubt().applies(text) || asks(&sql::effects(text, self.context.modes()))
+                self.context.doubt().applies(text) || self.asks(&sql::effects(text, self.context.modes()))
             }
             Command::StmtExecute => self.prepared_asks,
             _ => false,
@@ -339,6 +340,10 @@ impl Ledger {
         let mut statements = exported.statements;
         statements.retain(|statement| !closed.contains(&statement.name));
         Import { connection_id, schema: exported.schema, statements }
+    }
+
+    fn asks(&self, effects: &Effects) -> bool {
+        asks(effects) || (effects.has(Effect::ReadsInsertId) && self.inserts.taken())
     }
 
     fn hold(&mut self, hold: Hold) -> Draft {
@@ -387,7 +392,7 @@ impl Ledger {
         }
         let setting = text.kept.filter(|kept| text.plain_set && setting::can_be_said_again(kept));
         if setting.is_none() {
-            self.hold_for_sets(&effects);
+            self.hold_for_sets(&effects, text.is_query);
         }
         self.take(&effects);
         let setting = setting.map(Vec::into_boxed_slice);
@@ -397,10 +402,10 @@ impl Ledger {
     /// Nobody looks at executions, so what a text would do then counts from now on.
     fn end_prepare(&mut self) {
         let text = self.reading.finish(&self.context);
-        self.prepared_asks |= asks(&text.effects);
+        self.prepared_asks |= asks(&text.effects) || text.effects.has(Effect::ReadsInsertId);
         self.prepared_inserts |= inserts(&text.effects);
         self.ask_insert_id(&text.effects);
-        self.hold_for_sets(&text.effects);
+        self.hold_for_sets(&text.effects, text.is_query);
         self.take(&text.effects);
     }
 
@@ -408,11 +413,12 @@ impl Ledger {
         self.unanswerable |= effects.has(Effect::ReadsInsertId) && !self.inserts.ask();
     }
 
-    fn hold_for_sets(&mut self, effects: &Effects) {
+    fn hold_for_sets(&mut self, effects: &Effects, is_query: bool) {
         if effects.has(Effect::Sets) {
             self.settled.add(Hold::Variable);
         }
-        if effects.has(Effect::UserVariable) {
+        let reads = is_query && !effects.has(Effect::Several);
+        if effects.has(Effect::UserVariable) && !reads {
             self.settled.add(Hold::UserVariable);
         }
     }

@@ -41,9 +41,10 @@ pub enum Refusal {
     Killed { why: String },
     #[error("Lost connection to CN {cn} at {address} during {during}: {cause}")]
     CnLost { cn: String, address: String, cause: String, during: &'static str },
-    /// LASTVAL() and the like after a move.
+    /// LASTVAL() and the like after a move; LAST_INSERT_ID() after one between MatrixOne's CNs.
     #[error(
-        "Lost connection: this session asks CN {cn} for a sequence's value that it took on another CN before it moved"
+        "Lost connection: this session asks CN {cn} for a value (of a sequence, or LAST_INSERT_ID()) that only \
+         the CN knew where it was before it moved"
     )]
     ValueLost { cn: String },
     #[error("Server shutdown in progress")]

@@ -12,6 +12,7 @@ mod discovery;
 mod galera;
 mod lifecycle;
 mod login;
+mod matrixone;
 mod migrate;
 mod pressure;
 mod relay;

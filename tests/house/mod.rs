@@ -13,15 +13,17 @@ mod client;
 mod cluster;
 mod galera;
 mod mariadb;
+mod matrixone;
 mod place;
 mod process;
 mod proxy;
 mod scripted;
 
-pub use client::{Can, Com, Extended, LoginAs, RawClient, check as err_of, frames, short_text};
+pub use client::{Can, Com, ErrPacket, Extended, LoginAs, RawClient, check as err_of, frames, short_text};
 pub use cluster::{Driver, cluster, connect, driver_error, driver_opts};
 pub use galera::Galera;
 pub use mariadb::{BINARY_LOG, Mariadb};
+pub use matrixone::{Fault, MO_PASSWORD, MatrixoneCn, Seen, TakenPreamble};
 pub use place::{free_port, wait_until};
 pub use process::run;
 pub use proxy::{Proxy, cn_toml, number};

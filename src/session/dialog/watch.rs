@@ -524,12 +524,18 @@ impl Dialog {
             noted.ledger.transaction_ended();
             noted.stale.set(true);
         }
-        if first && !prepares && start.payload.first() == Some(&OK) {
-            noted.ledger.inserted(insert_id(start.payload));
+        let inserted = first && !prepares && start.payload.first() == Some(&OK);
+        let id = if inserted { insert_id(start.payload) } else { 0 };
+        if id != 0 {
+            noted.ledger.inserted(id);
             noted.stale.set(true);
         }
         if self.outcome == Outcome::Ended {
             self.weigh_leftovers(start);
+        }
+        if let Watch::Noted(noted) = &mut self.watch {
+            // It may well be asked for at once.
+            noted.leftovers.left |= id != 0;
         }
     }
 

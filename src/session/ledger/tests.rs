@@ -64,7 +64,7 @@ fn settings_are_said_again_in_order_and_once() {
 
 #[test]
 fn what_cannot_be_said_again_holds() {
-    let table: [(&[&str], Option<Hold>); 26] = [
+    let table: [(&[&str], Option<Hold>); 29] = [
         (&["SELECT 1", "INSERT INTO t VALUES (1)", "USE other", "SET GLOBAL a = 1"], None),
         (&["SELECT CONNECTION_ID()"], None),
         (&["set @a = now()"], Some(Hold::UserVariable)),
@@ -72,7 +72,10 @@ fn what_cannot_be_said_again_holds() {
         (&["set a = 1, global b = 2"], Some(Hold::Variable)),
         (&["select 1; set a = 1"], Some(Hold::Variable)),
         (&["/* x */ set a = 1"], Some(Hold::Variable)),
-        (&["select @a := 1"], Some(Hold::UserVariable)),
+        (&["select @a", "insert into t values (@a)", "execute p using @a"], None),
+        (&["select 1; set @a = 1"], Some(Hold::UserVariable)),
+        (&["/* x */ set @a = 1"], Some(Hold::UserVariable)),
+        (&["load data infile 'x' into table t (a, @b)"], Some(Hold::UserVariable)),
         (&["select get_lock('a', 1)"], Some(Hold::UserLock)),
         (&["select get_lock('a', 1)", "select release_lock('a')"], None),
         (&["create temporary table t (a int)"], Some(Hold::TemporaryTable)),
@@ -113,7 +116,8 @@ fn what_is_prepared_counts_at_once() {
     for (text, hold) in [
         ("select ?", None),
         ("set a = ?", Some(Hold::Variable)),
-        ("select @a", Some(Hold::UserVariable)),
+        ("select @a", None),
+        ("set @a = ?", Some(Hold::UserVariable)),
         ("create temporary table t (a int)", Some(Hold::TemporaryTable)),
     ] {
         let mut ledger = ledger();

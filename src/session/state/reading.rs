@@ -10,6 +10,9 @@ use crate::sql::{Effect, Effects, Reader};
 /// Bytes of a text's beginning that are looked at, after white space.
 const OPENING: usize = 24;
 
+const QUERIES: [&[u8]; 9] =
+    [b"SELECT", b"INSERT", b"REPLACE", b"UPDATE", b"DELETE", b"WITH", b"VALUES", b"EXPLAIN", b"EXECUTE"];
+
 /// What of a text shall be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
@@ -44,6 +47,8 @@ pub struct Text {
     pub effects: Effects,
     /// One SET statement alone, and not SET STATEMENT.
     pub plain_set: bool,
+    /// It begins with the verb of a query or of a change to tables.
+    pub is_query: bool,
     /// Its copy; none where none was wanted or it is too long.
     pub kept: Option<Vec<u8>>,
 }
@@ -159,7 +164,12 @@ impl Reading {
         }
         let plain_set = self.begins_as_set()
             && ![Effect::Several, Effect::Unreadable].into_iter().any(|effect| effects.has(effect));
-        Text { effects, plain_set, kept: self.kept.take() }
+        Text { effects, plain_set, is_query: self.begins_as_query(), kept: self.kept.take() }
+    }
+
+    fn begins_as_query(&self) -> bool {
+        let first = self.words().0;
+        QUERIES.iter().any(|verb| verb.eq_ignore_ascii_case(first))
     }
 
     /// SET and what can be set, but not SET STATEMENT.
