@@ -54,6 +54,10 @@ pub(super) enum Step {
     Retrack,
     /// The session is idle, and another worker waits for it.
     HandOver,
+    /// The client's next command may be a KILL, of so many bytes, and nothing else is under way.
+    Kill {
+        length: usize,
+    },
 }
 
 /// How far the bytes have come; lives as long as the session.
@@ -66,6 +70,11 @@ pub(super) struct Flow {
 }
 
 impl Flow {
+    /// The client's next command has been dealt with, or may go now.
+    pub fn take_kill(&mut self) {
+        self.client = Waiting::default();
+    }
+
     /// Another CN's leg has taken the place of the present one: nothing of that one is waited for.
     pub fn change_cn(&mut self) {
         self.cn = Waiting::default();
@@ -88,7 +97,11 @@ impl Waiting {
         self.stop = look.stop;
         self.known = match look.stop {
             None => unread - look.taken,
-            Some(Stop::Execute { head: needed } | Stop::Changed { length: needed }) => needed - 1,
+            Some(
+                Stop::Execute { head: needed }
+                | Stop::Changed { length: needed }
+                | Stop::Kill { length: needed },
+            ) => needed - 1,
             Some(Stop::Full | Stop::Shifted(_) | Stop::Lost) => 0,
         };
     }
@@ -157,6 +170,9 @@ impl Relay<'_> {
                 Poll::Ready(Ok(())) => {}
                 // What the CN said last may explain it, and is still to be read.
                 Poll::Ready(Err(_)) => return None,
+            }
+            if let Some(Stop::Kill { length }) = self.flow.client.stop {
+                return self.dialog.idle().then_some(Step::Kill { length });
             }
             if let Some(stop) = self.flow.client.stop {
                 if self.replace(stop).is_none() {
@@ -251,7 +267,7 @@ impl Relay<'_> {
             Stop::Shifted(shift) if shift.left > 0 => self.pass_shifted(shift),
             Stop::Shifted(shift) => self.begin_shifted(shift),
             Stop::Full => Some(()),
-            Stop::Changed { .. } | Stop::Lost => None,
+            Stop::Changed { .. } | Stop::Kill { .. } | Stop::Lost => None,
         }
     }
 

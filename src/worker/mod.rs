@@ -8,6 +8,7 @@ mod approach;
 mod flag;
 mod forward;
 mod handover;
+mod kill;
 mod leg;
 mod listener;
 mod login;

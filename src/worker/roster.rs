@@ -380,18 +380,23 @@ impl Roster {
         Self { worker, cards: RefCell::default(), count: Cell::new(0), abroad: RefCell::default() }
     }
 
-    /// Gives a new session its id and card; the card is taken out when the entry is dropped.
-    pub fn enter(self: &Rc<Self>, client: Peer, now: Instant) -> Entry {
-        let mut cards = self.cards.borrow_mut();
-        let id = loop {
+    /// An id that no session has.
+    pub fn spare_id(&self) -> SessionId {
+        loop {
             self.count.set(self.count.get().wrapping_add(1));
             let id = SessionId::new(self.worker, self.count.get());
-            if id != SessionId::NOBODY && !cards.contains_key(&id) && !self.abroad.borrow().has(id) {
-                break id;
+            let taken = self.cards.borrow().contains_key(&id) || self.abroad.borrow().has(id);
+            if id != SessionId::NOBODY && !taken {
+                return id;
             }
-        };
+        }
+    }
+
+    /// Gives a new session its id and card; the card is taken out when the entry is dropped.
+    pub fn enter(self: &Rc<Self>, client: Peer, now: Instant) -> Entry {
+        let id = self.spare_id();
         let card = Rc::new(Card::new(id, client, now));
-        cards.insert(id, card.clone());
+        self.cards.borrow_mut().insert(id, card.clone());
         Entry { roster: self.clone(), card }
     }
 

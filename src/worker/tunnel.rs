@@ -30,11 +30,12 @@ use super::migrate::{CarryError, TalkError, carry_over, converse, is_over};
 use super::offer::{Candidate, Stays};
 use super::refuge::{Lost, Stranded};
 use super::roster::{Call, Card};
-use super::{SessionGuard, Worker};
+use super::{SessionGuard, Worker, kill};
 use crate::mailbox::message::CnFailure;
 use crate::metrics::{Seat, Transit};
 use crate::reactor::{Received, Socket};
 use crate::route::Cn;
+use crate::session;
 use crate::session::dialog::Dialog;
 use crate::session::refusal::Refusal;
 use crate::session::tracking;
@@ -194,6 +195,7 @@ impl Tunnel<'_> {
                 Step::End(ending) => Err(ending),
                 Step::Move => Box::pin(self.take_offer()).await,
                 Step::Retrack => Box::pin(self.retrack()).await,
+                Step::Kill { length } => Box::pin(self.kill(length)).await,
                 Step::HandOver => match Box::pin(self.detach()).await {
                     Some(detached) => return detached,
                     None => Ok(()),
@@ -328,6 +330,27 @@ impl Tunnel<'_> {
                 Err(Ending::CnBroken(libc::EPROTO))
             }
         }
+    }
+
+    /// Takes the client's next command, which may be a KILL, to the CN that it concerns.
+    async fn kill(&mut self, length: usize) -> Result<(), Ending> {
+        self.flow.take_kill();
+        let command = self.client.peek(length);
+        let Some(kill) = command.get(frame::HEADER..).and_then(session::kill::read) else {
+            self.dialog.pass_kill();
+            return Ok(());
+        };
+        self.client.read_into(&mut Vec::new(), length);
+        self.worker.counters.bytes_in.add(length as u64);
+        self.worker.counters.commands.add(1);
+        self.card.commands.set(self.card.commands.get() + 1);
+        let ended = async { Err(called_to_end(self.worker, self.card).await) };
+        let asked = async { Ok(kill::kill(self.worker, self.card, &kill).await) };
+        let answer = ended.or(asked).await?;
+        let mut bytes = Vec::new();
+        frame::write_packet(&mut bytes, &mut 1, &answer);
+        let sent = self.client.send(bytes).await;
+        sent.map_err(|_| Ending::ClientGone)
     }
 
     /// Goes on at another CN, as the present one has closed. If it cannot, it ends by `ending`.

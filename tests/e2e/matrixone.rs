@@ -340,6 +340,44 @@ fn a_client_that_asks_for_its_insert_id_stays_or_is_told() {
     assert!(error.message.contains("LAST_INSERT_ID()"), "{}", error.message);
 }
 
+/// The session that is killed is on the other CN, wherever it was before, and on whichever worker.
+#[test]
+fn a_kill_reaches_the_session_that_the_client_means() {
+    let pair = Pair::start();
+    let mut killer = pair.log_in("root");
+    for nth in 0..4 {
+        let mut victim = pair.log_in("root");
+        while pair.row(&victim)["cn"] == pair.row(&killer)["cn"] {
+            pair.move_on(&victim).expect("it moves");
+        }
+        let (there, _) = pair.sides(&victim);
+        victim.command(Com::QUERY, b"select sleep()");
+        wait_until("it sleeps", SOON, || pair.row(&victim)["state"] == "busy");
+        say(&mut killer, &format!("kill query {}", victim.session)).expect("it is found");
+        let error = err_of(&victim.packet()).expect_err("its statement ends");
+        assert_eq!((error.code, &*error.message), (1105, "context canceled"));
+        assert_eq!(victim.value("select 1").unwrap(), "1", "and nothing else");
+        victim.command(Com::QUERY, b"select sleep()");
+        wait_until("it sleeps", SOON, || pair.row(&victim)["state"] == "busy");
+        if nth % 2 == 0 {
+            say(&mut killer, &format!("KILL {}", victim.session)).expect("it is found");
+        } else {
+            killer.command(Com::PROCESS_KILL, &victim.session.to_le_bytes());
+            err_of(&killer.packet()).expect("it is found");
+        }
+        let error = err_of(&victim.packet()).expect_err("the session ends");
+        assert_eq!(error.code, 1927, "{}", error.message);
+        assert_eq!(there.look(|seen| seen.killed.clone()).last(), Some(&victim.session));
+    }
+    let error = say(&mut killer, "kill 77").expect_err("there is none");
+    assert_eq!((error.code, &*error.state), (20101, "HY000"));
+    assert_eq!(error.message, "internal error: Unknown connection id 77");
+    let error = say(&mut killer, "kill @a").expect_err("the CN judges it");
+    assert_eq!(error.code, 1064);
+    assert_eq!(killer.value("select whoami()").unwrap().split(' ').count(), 2);
+    pair.nothing_odd();
+}
+
 #[test]
 fn a_cn_that_dies_takes_its_sessions_with_one_error_each() {
     let Pair { cns, proxy } = Pair::start();

@@ -19,6 +19,7 @@ pub const FRAME_MAX: usize = 0xff_ffff;
 pub struct Com;
 
 impl Com {
+    pub const PROCESS_KILL: u8 = 0x0c;
     pub const QUIT: u8 = 0x01;
     pub const INIT_DB: u8 = 0x02;
     pub const QUERY: u8 = 0x03;

@@ -8,6 +8,7 @@ use super::look::{Look, Patch, Stop};
 use super::scanner::{FULL, HEADER, Start, read_header};
 use super::{Dialog, Outcome, Pending, Shift, Turn};
 use crate::session::hold::Hold;
+use crate::session::kill::may_be_kill;
 use crate::session::ledger::Ledger;
 use crate::session::state::{Errand, State, Verdict};
 use crate::session::tracking::{self, Beginning};
@@ -62,6 +63,8 @@ pub struct Noted {
     hold: Cell<Option<Hold>>,
     stale: Cell<bool>,
     leftovers: Leftovers,
+    /// The next command goes as it is.
+    passes: bool,
 }
 
 /// What the client may still ask for of earlier statements.
@@ -123,6 +126,7 @@ impl Noted {
             hold: Cell::new(None),
             stale: Cell::new(true),
             leftovers: Leftovers::default(),
+            passes: false,
         }
     }
 
@@ -371,10 +375,31 @@ impl Dialog {
         Ok(bytes)
     }
 
+    /// Lets the command go as it is that a look has stopped at with [`Stop::Kill`].
+    pub fn pass_kill(&mut self) {
+        if let Watch::Noted(noted) = &mut self.watch {
+            noted.passes = true;
+        }
+    }
+
     /// Whether the client's next frame cannot go as it is.
     #[inline]
     pub(super) fn must_stop(&mut self, start: &Start<'_>, at: usize, look: &mut Look) -> bool {
-        let Watch::On(watched) = &mut self.watch else { return false };
+        let watched = match &mut self.watch {
+            Watch::Off(_) => return false,
+            Watch::On(watched) => watched,
+            Watch::Noted(noted) => {
+                let begins = self.turn == Turn::Commands && !self.client.continues;
+                let stops = begins && !noted.passes && may_be_kill(start.payload, start.length as usize);
+                noted.passes &= !begins;
+                if stops {
+                    look.taken = at;
+                    look.stop = Some(Stop::Kill { length: HEADER + start.length as usize });
+                    self.client.forget();
+                }
+                return stops;
+            }
+        };
         let executes = matches!(start.payload.first(), Some(&(EXECUTE | BULK_EXECUTE)));
         if !executes || self.turn != Turn::Commands || self.client.continues {
             return false;

@@ -49,6 +49,17 @@ impl Replay {
         Ok(Self { salt, connection_id, preamble: bytes.into(), login: login_packet(sent)?.into() })
     }
 
+    /// The same for another connection of the client's.
+    ///
+    /// # Errors
+    /// None that could be met: the preamble was written by [`Replay::new`].
+    pub fn with_id(&self, connection_id: u32) -> wire::Result<Self> {
+        let preamble = Preamble { connection_id, ..Preamble::read(&self.preamble[2..])? };
+        let mut bytes = Vec::with_capacity(self.preamble.len());
+        preamble.write(&mut bytes)?;
+        Ok(Self { connection_id, preamble: bytes.into(), ..self.clone() })
+    }
+
     /// What is sent before anything is read.
     pub fn preamble(&self) -> &[u8] {
         &self.preamble
@@ -133,6 +144,13 @@ mod tests {
         assert_eq!(fields, Preamble { salt: SALT_HERE, ..preamble() });
         let said = format!("{replay:?}");
         assert!(!said.contains("acme") && said.contains('7'), "{said}");
+    }
+
+    #[test]
+    fn another_connection_has_another_id() {
+        let other = replay(&face(), None).with_id(9).unwrap();
+        let fields = Preamble::read(&other.preamble()[2..]).unwrap();
+        assert_eq!((other.connection_id(), fields.connection_id, fields.salt), (9, 9, SALT_HERE));
     }
 
     #[test]

@@ -1,0 +1,90 @@
+//! A client's KILL, as far as a proxy has to understand it: whose session is meant, by the id that its client was told.
+//!
+//! Read are `KILL n`, `KILL CONNECTION n`, `KILL QUERY n` with whatever follows, and COM_PROCESS_KILL. Anything else, such as an id
+//! that is an expression, goes to the CN as it is.
+
+/// Bytes of the longest command that is looked at.
+pub const KILL_MAX: usize = 256;
+
+const QUERY: u8 = 0x03;
+const PROCESS_KILL: u8 = 0x0c;
+
+/// One KILL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kill {
+    /// The connection id that it names.
+    pub target: u32,
+    /// As SQL, which MatrixOne wants in the place of COM_PROCESS_KILL.
+    pub text: Vec<u8>,
+}
+
+/// Whether a command may be a KILL, by its first bytes: at least six where it has as many.
+#[inline]
+pub fn may_be_kill(payload: &[u8], length: usize) -> bool {
+    match payload {
+        [PROCESS_KILL, ..] => length == 5,
+        [QUERY, verb @ ..] => {
+            length <= KILL_MAX
+                && verb.len() > 4
+                && verb[..4].eq_ignore_ascii_case(b"KILL")
+                && is_space(verb[4])
+        }
+        _ => false,
+    }
+}
+
+/// Reads a whole command.
+pub fn read(payload: &[u8]) -> Option<Kill> {
+    if let [PROCESS_KILL, a, b, c, d] = *payload {
+        let target = u32::from_le_bytes([a, b, c, d]);
+        return Some(Kill { target, text: format!("KILL CONNECTION {target}").into_bytes() });
+    }
+    let text = payload.strip_prefix(&[QUERY])?;
+    let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
+    let kill = words.next()?;
+    let mut next = words.next()?;
+    if ["CONNECTION", "QUERY"].iter().any(|word| word.eq_ignore_ascii_case(next)) {
+        next = words.next()?;
+    }
+    let target = next.trim_end_matches(';').parse().ok()?;
+    kill.eq_ignore_ascii_case("KILL").then(|| Kill { target, text: text.to_vec() })
+}
+
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(text: &str) -> Option<u32> {
+        let payload = [&[QUERY][..], text.as_bytes()].concat();
+        let kill = read(&payload)?;
+        assert!(may_be_kill(&payload[..6], payload.len()), "{text}");
+        assert_eq!(kill.text, text.as_bytes());
+        Some(kill.target)
+    }
+
+    #[test]
+    fn the_forms_of_kill_are_read() {
+        for text in ["KILL 7", "kill\tquery 7;", "Kill Connection\n7", "kill query 7 'statement'"] {
+            assert_eq!(target(text), Some(7), "{text}");
+        }
+        for text in ["kill", "kill @a", "kill query", "kill -1", "kill 4294967296", "killer 7", "select 7"] {
+            assert_eq!(target(text), None, "{text}");
+        }
+        let kill = read(b"\x0c\x07\0\0\x80").unwrap();
+        assert_eq!((kill.target, &kill.text[..]), (0x8000_0007, &b"KILL CONNECTION 2147483655"[..]));
+        assert!(may_be_kill(b"\x0c\x07\0\0\x80", 5) && !may_be_kill(b"\x0c\x07\0\0", 4));
+    }
+
+    #[test]
+    fn other_commands_are_none() {
+        for payload in [&b"\x03kill"[..], b"\x03kill1", b"\x03killer", b"\x03sel", b"\x0e", b""] {
+            assert!(!may_be_kill(payload, payload.len()), "{payload:?}");
+        }
+        assert!(!may_be_kill(b"\x03kill ", KILL_MAX + 1));
+        assert_eq!(read(b"\x03\xff"), None);
+    }
+}
