@@ -37,7 +37,6 @@ impl Coordinator {
             match change.effect {
                 Effect::Live => info!("{}", change.sentence),
                 Effect::Restart => warn!("{}; this needs a restart", change.sentence),
-                Effect::Nothing => info!("{}; this version does not use it", change.sentence),
             }
         }
         self.settings = in_force(&self.settings, settings);
