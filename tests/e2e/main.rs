@@ -9,6 +9,7 @@ mod house;
 mod accounts;
 mod admin;
 mod galera;
+mod http;
 mod lifecycle;
 mod login;
 mod migrate;
