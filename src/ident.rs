@@ -34,6 +34,9 @@ pub struct SessionId(pub u32);
 impl SessionId {
     const MARK: u32 = 0x8000_0000;
 
+    /// An id that no session gets.
+    pub const NOBODY: Self = Self(u32::MAX);
+
     /// The id of the `count`-th session of a worker; the count wraps at 24 bits.
     pub fn new(worker: WorkerId, count: u32) -> Self {
         debug_assert!(worker.index() < WORKERS_MAX);

@@ -258,6 +258,61 @@ const AUTH: &[Case] = &[
     ),
 ];
 
+const DISCOVERY: &[Case] = &[
+    (
+        "[discovery]\nuser = \"dump\"\n",
+        &["1:1 [discovery] user has no password | write `user` and one of `password` and `password_file`"],
+    ),
+    (
+        "[discovery]\npassword = \"x\"\n",
+        &[
+            "1:1 [discovery] has a password and no `user` | write `user` and one of `password` and `password_file`",
+        ],
+    ),
+    (
+        "[discovery]\nuser = \"dump\"\npassword = \"x\"\npassword_file = \"/nonexistent/file\"\n",
+        &[
+            "4:1 [discovery] has `password` and `password_file` | write `user` and one of `password` and `password_file`",
+            "4:17 password file `/nonexistent/file`: No such file or directory (os error 2)",
+        ],
+    ),
+    (
+        "[discovery]\ninterval_ms = 99\nquery_port = 0\nusr = \"a\"\n",
+        &[
+            "2:15 `interval_ms` cannot be 99 | expected a whole number from 100 to 60000",
+            "3:14 `query_port` cannot be 0 | expected a whole number from 1 to 65535",
+            "4:1 unknown key `usr` in [discovery] | did you mean `user`?",
+        ],
+    ),
+    (
+        "[discovery]\ninterval_ms = 60001\nquery_port = 65536\n",
+        &[
+            "2:15 `interval_ms` cannot be 60001 | expected a whole number from 100 to 60000",
+            "3:14 `query_port` cannot be 65536 | expected a whole number from 1 to 65535",
+        ],
+    ),
+    (
+        "[[cn]]\nid = \"a\"\naddress = \"db1:6001\"\nquery_address = \"10.0.0.1:19998\"\n",
+        &[
+            "4:1 `query_address` is for CNs of flavour matrixone | leave it out, or write `flavour = \"matrixone\"`",
+        ],
+    ),
+    (
+        "[[cn]]\nid = \"a\"\naddress = \"db1:6001\"\nflavour = \"matrixone\"\nquery_address = \"db2:19998\"\n",
+        &[
+            "5:17 bad address `db2:19998`: `db2` is another host name than that of the CN, and a query service needs \
+             an IP address then",
+        ],
+    ),
+    (
+        "[[cn]]\nid = \"a\"\naddress = \"db1:6001\"\nflavour = \"matrixon\"\nquery_address = \"db1\"\n",
+        &[
+            "4:11 `matrixon` is not a flavour | did you mean \"matrixone\"?",
+            "5:17 bad address `db1`: no port | write `db1:PORT`",
+        ],
+    ),
+];
+
 fn mistakes_of(text: &str) -> Mistakes {
     match config::read(text, "corelane.toml") {
         Ok(_) => panic!("no mistake found in\n{text}"),
@@ -322,6 +377,28 @@ fn wrong_users() {
 #[test]
 fn wrong_account_queries() {
     check(AUTH);
+}
+
+#[test]
+fn wrong_discoveries() {
+    check(DISCOVERY);
+}
+
+#[test]
+fn discovery_is_off_until_it_has_an_account() {
+    let off = settings_of("").discovery;
+    assert_eq!((off.account.is_none(), off.interval.as_millis(), off.query_port), (true, 500, 19998));
+    let text = "[discovery]\nuser = \"dump\"\npassword = \"open\"\ninterval_ms = 100\nquery_port = 7\n";
+    let settings = settings_of(text);
+    let account = settings.discovery.account.clone().expect("an account");
+    assert_eq!((account.user.as_str(), account.password.as_str()), ("dump", "open"));
+    assert!(!format!("{settings:?}").contains("open"));
+    assert!(settings.notes().iter().any(|note| note.starts_with("[discovery] has nobody to ask")));
+    let seed =
+        "[[cn]]\nid = \"a\"\naddress = \"db1:6001\"\nflavour = \"matrixone\"\nquery_address = \"db1:7\"\n";
+    let settings = settings_of(&format!("{text}{seed}"));
+    assert!(!settings.notes().iter().any(|note| note.starts_with("[discovery]")));
+    assert_eq!(settings.cns[0].query_address.as_deref(), Some("db1:7"));
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl Workers {
 
     fn start_with(text: &str, users: Users) -> Self {
         let settings = config::read(text, "handover.toml").unwrap();
-        let mut placement = Placement::new(&settings.probe);
+        let mut placement = Placement::new(&settings.probe, &settings.discovery);
         let terms = Terms { deadline: None, at_deadline: settings.drain.at_deadline, then_remove: false };
         let _ = placement.reload(&settings.cns, |_| 0, terms, Duration::ZERO);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -54,6 +54,7 @@ pub fn cns(cns: &[CnRow], like: Option<&Pattern>) -> Table {
         number("probe_ms"),
         text("last_error"),
         text("data"),
+        text("source"),
     ];
     let shown = cns.iter().filter(|row| fits(like, &row.cn.id));
     Table { columns: columns.into(), rows: shown.map(cn).collect() }
@@ -194,6 +195,7 @@ fn cn(row: &CnRow) -> Vec<Cell> {
         row.probe.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)).into(),
         row.last_error.as_deref().into(),
         row.cn.data.as_deref().into(),
+        row.source.into(),
     ]
 }
 
@@ -279,6 +281,7 @@ mod tests {
             id: id.into(),
             address: "db:3306".into(),
             target: None,
+            query: None,
             flavour: Flavour::Mysql,
             state: CnState::Down,
             labels: Labels(labels.into()),
@@ -287,7 +290,8 @@ mod tests {
             data: None,
         };
         let probe = Some(Duration::from_micros(3200));
-        CnRow { cn: Arc::new(cn), sessions: 5, version: None, last_error: Some("refused".into()), probe }
+        let last_error = Some("refused".into());
+        CnRow { cn: Arc::new(cn), sessions: 5, version: None, last_error, probe, source: "file" }
     }
 
     fn session_row(worker: u16, user: &str) -> SessionRow {
@@ -337,6 +341,7 @@ mod tests {
             "sessions=5",
             "probe_ms=3",
             "last_error=refused",
+            "source=file",
         ];
         assert_eq!(told(&table, 0), expected);
     }

@@ -30,6 +30,8 @@ pub enum AddressError {
     BadIpv6(String),
     #[error("`{0}` is a host name, and a listener needs an IP address")]
     NameToListen(String),
+    #[error("`{0}` is another host name than that of the CN, and a query service needs an IP address then")]
+    OtherName(String),
     #[error("`unix:` needs an absolute path")]
     RelativePath,
     #[error("the socket path has {0} bytes, more than the 107 that Linux takes")]
@@ -75,6 +77,20 @@ pub fn check_cn_address(text: &str) -> Result<(), AddressError> {
         Some(path) => unix_path(path).map(drop),
         None => host_and_port(text).map(drop),
     }
+}
+
+/// Checks where a CN's query service is: `ip:port`, or a port of the host whose name is in the CN's own address.
+pub fn check_query_address(text: &str, cn_address: &str) -> Result<(), AddressError> {
+    match (host_and_port(text)?.0, host_and_port(cn_address)) {
+        (Host::Ip(_), _) => Ok(()),
+        (Host::Name(name), Ok((Host::Name(own), _))) if name.eq_ignore_ascii_case(own) => Ok(()),
+        (Host::Name(name), _) => Err(AddressError::OtherName(name.to_owned())),
+    }
+}
+
+/// Checks `host:port`.
+pub fn check_tcp_address(text: &str) -> Result<(), AddressError> {
+    host_and_port(text).map(drop)
 }
 
 /// Whether two listeners would take the same place.
@@ -165,6 +181,28 @@ mod tests {
         }
         for bad in ["a b:1", "a..b:1", "unix:a", "", "unix:"] {
             assert!(check_cn_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn query_addresses() {
+        for (good, cn) in [
+            ("10.0.0.1:19998", "db:6001"),
+            ("[::1]:1", "unix:/run/cn.sock"),
+            ("DB.svc:19998", "db.svc:6001"),
+            ("10.0.0.1:7", "10.0.0.1:6001"),
+        ] {
+            assert_eq!(check_query_address(good, cn), Ok(()), "{good}");
+        }
+        for (bad, cn) in [
+            ("db2:19998", "db1:6001"),
+            ("db:19998", "10.0.0.1:6001"),
+            ("db:19998", "unix:/run/cn.sock"),
+            ("unix:/run/cn.sock", "unix:/run/cn.sock"),
+            ("10.0.0.1", "10.0.0.1:6001"),
+            ("db:0", "db:6001"),
+        ] {
+            assert!(check_query_address(bad, cn).is_err(), "{bad}");
         }
     }
 

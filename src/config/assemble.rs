@@ -13,8 +13,9 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use crate::ident::CNS_MAX;
+use crate::route::Flavour;
 
-use super::address::clash;
+use super::address::{check_query_address, clash};
 use super::mistake::Mistakes;
 use super::reader::{Place, Read, note_unknown_section};
 use super::schema::{self, ADMIN_USER};
@@ -34,6 +35,7 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
         workers: workers(&once(root, "workers", mistakes), mistakes),
         login: login(&once(root, "login", mistakes), mistakes),
         auth: auth(&once(root, "auth", mistakes), directory, mistakes),
+        discovery: discovery(&once(root, "discovery", mistakes), directory, mistakes),
         probe: probe(&once(root, "probe", mistakes), mistakes),
         relay: Relay { buffers_mib: once(root, "relay", mistakes).count("buffers_mib", mistakes) },
         shutdown: Shutdown { grace: once(root, "shutdown", mistakes).millis("grace_ms", mistakes) },
@@ -175,31 +177,56 @@ fn login(place: &Place<'_>, mistakes: &mut Mistakes) -> Login {
 
 fn auth(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Auth {
     Auth {
-        query: account_query(place, directory, mistakes),
+        query: account(place, AUTH_KEYS, directory, mistakes),
         query_interval: place.millis("query_interval_ms", mistakes),
     }
 }
 
-fn account_query(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Option<AccountQuery> {
-    let user = place.text("query_user", mistakes);
-    let password = place.text("query_password", mistakes).map(|password| password.value);
-    let from_file = password_file(place, "query_password_file", directory, mistakes);
-    let given = ["query_password", "query_password_file"].map(|name| place.has(name));
-    let help = "write `query_user` and one of `query_password` and `query_password_file`".to_owned();
-    match (place.has("query_user"), given) {
+fn discovery(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Discovery {
+    Discovery {
+        account: account(place, DISCOVERY_KEYS, directory, mistakes),
+        interval: place.millis("interval_ms", mistakes),
+        query_port: u16::try_from(place.count("query_port", mistakes))
+            .expect("the schema's range is that of ports"),
+    }
+}
+
+/// The keys by which a section names an account: user, password, and the file with the password.
+type AccountKeys = [&'static str; 3];
+
+const AUTH_KEYS: AccountKeys = ["query_user", "query_password", "query_password_file"];
+
+const DISCOVERY_KEYS: AccountKeys = ["user", "password", "password_file"];
+
+fn account(
+    place: &Place<'_>,
+    [user_key, password_key, file_key]: AccountKeys,
+    directory: &Path,
+    mistakes: &mut Mistakes,
+) -> Option<Account> {
+    let user = place.text(user_key, mistakes);
+    let password = place.text(password_key, mistakes).map(|password| password.value);
+    let from_file = password_file(place, file_key, directory, mistakes);
+    let heading = place.heading();
+    let help = format!("write `{user_key}` and one of `{password_key}` and `{file_key}`");
+    match (place.has(user_key), [password_key, file_key].map(|name| place.has(name))) {
         (_, [true, true]) => {
-            let message = "[auth] has `query_password` and `query_password_file`".to_owned();
-            mistakes.push(place.key_span("query_password_file"), message, Some(help));
+            let message = format!("{heading} has `{password_key}` and `{file_key}`");
+            mistakes.push(place.key_span(file_key), message, Some(help));
         }
         (true, [false, false]) => {
-            mistakes.push_absence(place.span(), "[auth] query_user has no password".to_owned(), help);
+            mistakes.push_absence(place.span(), format!("{heading} {user_key} has no password"), help);
         }
         (false, [true, _] | [_, true]) => {
-            mistakes.push_absence(place.span(), "[auth] has a password and no `query_user`".to_owned(), help);
+            mistakes.push_absence(
+                place.span(),
+                format!("{heading} has a password and no `{user_key}`"),
+                help,
+            );
         }
         (true, _) | (false, [false, false]) => {}
     }
-    Some(AccountQuery { user: user?.value, password: password.or(from_file)? })
+    Some(Account { user: user?.value, password: password.or(from_file)? })
 }
 
 fn probe(place: &Place<'_>, mistakes: &mut Mistakes) -> Probe {
@@ -289,11 +316,40 @@ fn cn(place: &Place<'_>, known: &mut Unique, mistakes: &mut Mistakes) -> Option<
         known.note_if_known("CN", id, mistakes);
     }
     let address = place.read("address", mistakes, value::cn_address);
-    let flavour = place.read("flavour", mistakes, value::flavour).expect("has a default").value;
+    let flavour = place.read("flavour", mistakes, value::flavour).expect("has a default");
     let labels = place.read("labels", mistakes, value::labels).map(|read| read.value).unwrap_or_default();
     let weight = place.count("weight", mistakes);
     let data = place.text("data", mistakes).map(|read| read.value);
-    Some(CnSetting { id: id?.value, address: address?.value, flavour, labels, weight, data })
+    let query_address = query_address(place, address.as_ref(), &flavour, mistakes);
+    Some(CnSetting {
+        id: id?.value,
+        address: address?.value,
+        flavour: flavour.value,
+        labels,
+        weight,
+        data,
+        query_address,
+    })
+}
+
+fn query_address(
+    place: &Place<'_>,
+    cn_address: Option<&Read<String>>,
+    flavour: &Read<Flavour>,
+    mistakes: &mut Mistakes,
+) -> Option<String> {
+    let query = place.read("query_address", mistakes, value::tcp_address)?;
+    // A flavour that is wrong was noted, and it may have been meant to be this one.
+    let is_meant = place.has("flavour") && flavour.span.is_none();
+    if flavour.value != Flavour::Matrixone && !is_meant {
+        let message = "`query_address` is for CNs of flavour matrixone";
+        let help = "leave it out, or write `flavour = \"matrixone\"`";
+        mistakes.push(place.key_span("query_address"), message, Some(help.to_owned()));
+    } else if let Some(Err(error)) = cn_address.map(|cn| check_query_address(&query.value, &cn.value)) {
+        let message = format!("bad address `{}`: {error}", query.value);
+        mistakes.push(query.span, message, error.help(&query.value));
+    }
+    Some(query.value)
 }
 
 fn users(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -> Vec<UserSetting> {

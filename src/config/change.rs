@@ -1,6 +1,6 @@
 //! The difference of two [`Settings`], in sentences, and what of it a running process can take up.
 //!
-//! CNs, users, `[auth]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
+//! CNs, users, `[auth]`, `[discovery]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
 //! Listeners, workers, the admin door, the HTTP door, the receive buffers and the log level are laid down at start-up:
 //! they need a restart.
 //! No sentence shows a secret.
@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::route::Flavour;
 use crate::route::label::Labels;
 
-use super::settings::{AtDeadline, Auth, CnSetting, Http, ListenAddress, Settings, UserSetting};
+use super::settings::{Account, AtDeadline, CnSetting, Http, ListenAddress, Settings, UserSetting};
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
     let mut list = List { changes: Vec::new(), effect: Effect::Restart };
     laid_down(old, new, &mut list);
     limits(old, new, &mut list);
-    auth(&old.auth, &new.auth, &mut list);
+    asking(old, new, &mut list);
     cns(&old.cns, &new.cns, &mut list);
     users(&old.users, &new.users, &mut list);
     list.changes
@@ -114,15 +114,22 @@ fn moving(old: &Settings, new: &Settings, list: &mut List) {
     list.value("[migration] at_once", &was.at_once, &is.at_once);
 }
 
-fn auth(old: &Auth, new: &Auth, list: &mut List) {
+fn asking(old: &Settings, new: &Settings, list: &mut List) {
     list.effect = Effect::Live;
-    let user = |auth: &Auth| auth.query.as_ref().map(|query| query.user.clone());
-    let password = |auth: &Auth| auth.query.as_ref().map(|query| query.password.clone());
-    list.value("[auth] query_user", &user(old), &user(new));
-    if user(old) == user(new) && password(old) != password(new) {
-        list.push("[auth] query_user has another password".to_owned());
+    account("[auth] query_user", old.auth.query.as_ref(), new.auth.query.as_ref(), list);
+    list.value("[auth] query_interval_ms", &old.auth.query_interval, &new.auth.query_interval);
+    let (was, is) = (&old.discovery, &new.discovery);
+    account("[discovery] user", was.account.as_ref(), is.account.as_ref(), list);
+    list.value("[discovery] interval_ms", &was.interval, &is.interval);
+    list.value("[discovery] query_port", &was.query_port, &is.query_port);
+}
+
+fn account(name: &str, old: Option<&Account>, new: Option<&Account>, list: &mut List) {
+    let user = |account: Option<&Account>| account.map(|account| account.user.clone());
+    list.value(name, &user(old), &user(new));
+    if user(old) == user(new) && old != new {
+        list.push(format!("{name} has another password"));
     }
-    list.value("[auth] query_interval_ms", &old.query_interval, &new.query_interval);
 }
 
 fn cns(old: &[CnSetting], new: &[CnSetting], list: &mut List) {
@@ -141,6 +148,7 @@ fn cns(old: &[CnSetting], new: &[CnSetting], list: &mut List) {
         list.value(&name("labels"), &before.labels, &cn.labels);
         list.value(&name("weight"), &before.weight, &cn.weight);
         list.value(&name("data"), &before.data, &cn.data);
+        list.value(&name("query_address"), &before.query_address, &cn.query_address);
     }
 }
 
@@ -199,7 +207,7 @@ macro_rules! shown_plainly {
     })* };
 }
 
-shown_plainly!(bool, u32, usize, f64, String);
+shown_plainly!(bool, u16, u32, usize, f64, String);
 
 impl<T: Shown> Shown for Option<T> {
     fn shown(&self) -> String {
@@ -314,6 +322,24 @@ mod tests {
             sentences("", another),
             ["Live: [auth] query_user: unset is now n", "Live: [auth] query_interval_ms: 10s is now 500ms"]
         );
+    }
+
+    #[test]
+    fn discovery_is_taken_up_at_once() {
+        let new = "[discovery]\nuser='dump'\npassword='sixth'\ninterval_ms=900\nquery_port=7\n";
+        assert_eq!(
+            sentences("", new),
+            [
+                "Live: [discovery] user: unset is now dump",
+                "Live: [discovery] interval_ms: 500ms is now 900ms",
+                "Live: [discovery] query_port: 19998 is now 7",
+            ]
+        );
+        let other = new.replace("sixth", "seventh");
+        assert_eq!(sentences(new, &other), ["Live: [discovery] user has another password"]);
+        let cn = "[[cn]]\nid='a'\naddress='a:1'\nflavour='matrixone'\n";
+        let query = format!("{cn}query_address='a:7'\n");
+        assert_eq!(sentences(cn, &query), ["Live: CN a: query_address: unset is now a:7"]);
     }
 
     #[test]

@@ -4,17 +4,27 @@
 
 use crate::route::label::Labels;
 
-use super::address::check_cn_address;
+use super::address::{check_cn_address, check_query_address};
 use super::schema::{Kind, NAME_MAX, section};
 use super::settings::CnSetting;
 
 /// All rules at once.
 pub fn cn(cn: &CnSetting) -> Result<(), String> {
-    text("id", &cn.id)?;
-    check_cn_address(&cn.address).map_err(|error| format!("bad address `{}`: {error}", cn.address))?;
+    id(&cn.id)?;
+    address(&cn.address).map_err(|error| format!("bad address `{}`: {error}", cn.address))?;
     labels(&cn.labels)?;
     weight(cn.weight)?;
-    cn.data.as_deref().map_or(Ok(()), data)
+    cn.data.as_deref().map_or(Ok(()), data)?;
+    let Some(query) = &cn.query_address else { return Ok(()) };
+    check_query_address(query, &cn.address).map_err(|error| format!("bad address `{query}`: {error}"))
+}
+
+pub fn id(name: &str) -> Result<(), String> {
+    text("id", name)
+}
+
+pub fn address(address: &str) -> Result<(), String> {
+    check_cn_address(address).map_err(|error| error.to_string())
 }
 
 pub fn weight(weight: u32) -> Result<(), String> {
@@ -70,6 +80,7 @@ mod tests {
             labels: Labels([("account".to_owned(), vec!["a*".to_owned()])].into()),
             weight: 10_000,
             data: Some("d1".into()),
+            query_address: Some("10.0.0.1:19998".into()),
         };
         assert_eq!(cn(&good), Ok(()));
         let long = "x".repeat(NAME_MAX + 1);
@@ -85,6 +96,7 @@ mod tests {
             ),
             (CnSetting { data: Some(String::new()), ..good.clone() }, "`data` is empty"),
             (CnSetting { address: "db".into(), ..good.clone() }, "bad address `db`: no port"),
+            (CnSetting { query_address: Some("db2".into()), ..good.clone() }, "bad address `db2`: no port"),
             (
                 CnSetting { labels: Labels([(long, vec![])].into()), ..good },
                 "a label has a name of 1 to 64 bytes",

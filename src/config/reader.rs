@@ -64,6 +64,11 @@ impl<'d> Place<'d> {
         self.span.clone()
     }
 
+    /// The section's heading as it stands in the file.
+    pub fn heading(&self) -> String {
+        self.section.heading()
+    }
+
     /// True where the file has the section.
     pub fn is_written(&self) -> bool {
         self.table.is_some()

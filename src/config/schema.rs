@@ -287,6 +287,44 @@ pub static SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: "discovery",
+        repeated: false,
+        sentence: "How corelane finds out which MatrixOne CNs there are, beside those in this file.",
+        acted_on: true,
+        keys: &[
+            Key {
+                name: "user",
+                kind: Kind::Text { min: 1, max: USER_NAME_MAX },
+                default: Default::Absent(r#""dump""#),
+                sentence: "The account by which any CN of flavour matrixone is asked for all of them; only \"dump\" and \"root\" of the tenant sys are told of all.",
+            },
+            Key {
+                name: "password",
+                kind: Kind::Text { min: 0, max: PASSWORD_MAX },
+                default: Default::Absent(r#""secret""#),
+                sentence: "Its password in clear text.",
+            },
+            Key {
+                name: "password_file",
+                kind: Kind::File,
+                default: Default::Absent(r#""dump.password""#),
+                sentence: "A file whose first line is its password; a relative path starts beside this file.",
+            },
+            Key {
+                name: "interval_ms",
+                kind: Kind::Integer { min: 100, max: 60_000 },
+                default: Default::Value("500"),
+                sentence: "Milliseconds between an answer and the next question.",
+            },
+            Key {
+                name: "query_port",
+                kind: Kind::Integer { min: 1, max: 65_535 },
+                default: Default::Value("19998"),
+                sentence: "The port of a CN's query service on its own host, for CNs whose `query_address` does not say otherwise.",
+            },
+        ],
+    },
+    Section {
         name: "probe",
         repeated: false,
         sentence: "How the coordinator finds out whether a CN is well.",
@@ -529,6 +567,12 @@ pub static SECTIONS: &[Section] = &[
                 kind: Kind::Text { min: 1, max: NAME_MAX },
                 default: Default::Absent(r#""d1""#),
                 sentence: "The data set that it serves; sessions move only between CNs of the same one, and without one they stay.",
+            },
+            Key {
+                name: "query_address",
+                kind: Kind::CnAddress,
+                default: Default::Absent(r#""127.0.0.1:19998""#),
+                sentence: "Where the query service of a MatrixOne CN is, if not at `query_port` of [discovery] on its own host: \"ip:port\", or its own host name and a port.",
             },
         ],
     },

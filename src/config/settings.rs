@@ -19,6 +19,7 @@ pub struct Settings {
     pub admin: Admin,
     pub login: Login,
     pub auth: Auth,
+    pub discovery: Discovery,
     pub probe: Probe,
     pub relay: Relay,
     pub shutdown: Shutdown,
@@ -38,6 +39,9 @@ impl Settings {
         let mut notes = Vec::new();
         if self.cns.is_empty() {
             notes.push("there is no [[cn]]: every login will be refused".to_owned());
+        }
+        if self.discovery.account.is_some() && !self.cns.iter().any(|cn| cn.flavour == Flavour::Matrixone) {
+            notes.push("[discovery] has nobody to ask: there is no [[cn]] of flavour matrixone".to_owned());
         }
         for cn in &self.cns {
             if cn.address.starts_with("unix:") {
@@ -153,22 +157,33 @@ pub struct Login {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Auth {
     /// Who reads password hashes from the CNs' user tables; without it nobody does.
-    pub query: Option<AccountQuery>,
+    pub query: Option<Account>,
     /// Between two readings of a CN's table. Default 10 s.
     pub query_interval: Duration,
 }
 
-/// An account that may read `mysql.user`.
+/// An account by which corelane itself asks CNs.
 #[derive(Clone, PartialEq)]
-pub struct AccountQuery {
+pub struct Account {
     pub user: String,
     pub password: String,
 }
 
-impl fmt::Debug for AccountQuery {
+impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccountQuery").field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Account").field("user", &self.user).finish_non_exhaustive()
     }
+}
+
+/// `[discovery]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Discovery {
+    /// Who asks the CNs of flavour matrixone which CNs there are; without it nobody does.
+    pub account: Option<Account>,
+    /// Between an answer and the next question. Default 500 ms.
+    pub interval: Duration,
+    /// Where the query service of a MatrixOne CN is, on the CN's own host. Default 19998.
+    pub query_port: u16,
 }
 
 /// `[probe]`
@@ -279,6 +294,9 @@ pub struct CnSetting {
     pub weight: u32,
     /// The data set that it serves, if the file names one.
     pub data: Option<String>,
+    /// `host:port` of its query service, where that is not at the usual port of its own host. MatrixOne only; a host
+    /// name is that of `address`.
+    pub query_address: Option<String>,
 }
 
 /// `[[user]]`

@@ -12,7 +12,7 @@ use crate::ident::WORKERS_MAX;
 use crate::route::Flavour;
 use crate::route::label::Labels;
 
-use super::address::{AddressError, check_cn_address, listen_address, socket_address};
+use super::address::{AddressError, check_cn_address, check_tcp_address, listen_address, socket_address};
 use super::mistake::Mistakes;
 use super::near::near;
 use super::reader::{Given, Read};
@@ -127,6 +127,11 @@ pub fn socket(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> 
 
 pub fn cn_address(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<String> {
     address(key, given, mistakes, |text| check_cn_address(text).map(|()| text.to_owned()))
+}
+
+/// An address that is no Unix socket.
+pub fn tcp_address(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<String> {
+    address(key, given, mistakes, |text| check_tcp_address(text).map(|()| text.to_owned()))
 }
 
 pub fn flavour(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<Flavour> {

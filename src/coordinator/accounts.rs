@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::watch::share;
-use crate::config::settings::{AccountQuery, Auth};
+use crate::config::settings::{Account, Auth};
 use crate::ident::CnSlot;
 use crate::route::{Cn, CnState, Flavour, Target, View};
 use crate::session::account::{Accounts, union};
@@ -226,7 +226,7 @@ fn is_same(a: &Cn, b: &Cn) -> bool {
     a.id == b.id && a.target == b.target && a.flavour == b.flavour
 }
 
-fn opts(target: &Target, query: &AccountQuery) -> Opts {
+fn opts(target: &Target, query: &Account) -> Opts {
     let opts = OptsBuilder::default()
         .user(Some(&query.user))
         .pass(Some(&query.password))
@@ -320,7 +320,7 @@ mod tests {
     const SECRET: &[u8] = b"*14E65567ABDB5135D0CFD9A70B3032C179A49EE7";
 
     fn auth() -> Auth {
-        let query = AccountQuery { user: "monitor".into(), password: "secret".into() };
+        let query = Account { user: "monitor".into(), password: "secret".into() };
         Auth { query: Some(query), query_interval: Duration::from_secs(60) }
     }
 

@@ -105,6 +105,8 @@ pub struct CnRow {
     pub last_error: Option<String>,
     /// How long the last good probe took.
     pub probe: Option<Duration>,
+    /// Who has put it into the table.
+    pub source: &'static str,
 }
 
 /// How far the process has come.

@@ -1,5 +1,5 @@
-//! Where all that happens comes in: rings of mailboxes, outcomes of probes, look-ups, readings of user tables,
-//! questions, signals, time.
+//! Where all that happens comes in: rings of mailboxes, outcomes of probes, look-ups, readings of user tables, what CNs
+//! tell of others, questions, signals, time.
 //!
 //! It sorts nothing and judges nothing. Every way in is bounded, and whoever finds one full waits there, not
 //! the coordinator.
@@ -15,6 +15,7 @@ use tokio::time::sleep_until;
 
 use super::accounts::Reading;
 use super::desk::{QUESTIONS_MAX, Question};
+use super::discovery::Sighting;
 use super::post::Post;
 use super::resolve::Lookup;
 use super::signal::Signal;
@@ -27,6 +28,9 @@ const LOOKUPS_WAITING: usize = 64;
 /// Readings that may wait to be heeded.
 const READINGS_WAITING: usize = 8;
 
+/// Sightings that may wait to be heeded.
+const SIGHTINGS_WAITING: usize = 2;
+
 pub struct Inbox {
     bell: Arc<Notify>,
     bells: JoinSet<()>,
@@ -35,6 +39,8 @@ pub struct Inbox {
     lookups_in: mpsc::Sender<Lookup>,
     readings: mpsc::Receiver<Reading>,
     readings_in: mpsc::Sender<Reading>,
+    sightings: mpsc::Receiver<Sighting>,
+    sightings_in: mpsc::Sender<Sighting>,
     questions: mpsc::Receiver<Question>,
 }
 
@@ -45,6 +51,7 @@ pub enum Wake {
     Outcome(Outcome),
     Lookup(Lookup),
     Reading(Reading),
+    Sighting(Sighting),
     Question(Question),
     Signal(Signal),
 }
@@ -56,8 +63,19 @@ impl Inbox {
         let (outcomes_in, outcomes) = mpsc::channel(CNS_MAX);
         let (lookups_in, lookups) = mpsc::channel(LOOKUPS_WAITING);
         let (readings_in, readings) = mpsc::channel(READINGS_WAITING);
-        let (bell, bells) = (Arc::default(), JoinSet::new());
-        let inbox = Self { bell, bells, outcomes, lookups, lookups_in, readings, readings_in, questions };
+        let (sightings_in, sightings) = mpsc::channel(SIGHTINGS_WAITING);
+        let inbox = Self {
+            bell: Arc::default(),
+            bells: JoinSet::new(),
+            outcomes,
+            lookups,
+            lookups_in,
+            readings,
+            readings_in,
+            sightings,
+            sightings_in,
+            questions,
+        };
         (inbox, questions_in, outcomes_in)
     }
 
@@ -69,6 +87,11 @@ impl Inbox {
     /// The way in for readings of user tables.
     pub fn readings_in(&self) -> mpsc::Sender<Reading> {
         self.readings_in.clone()
+    }
+
+    /// The way in for what CNs tell of others.
+    pub fn sightings_in(&self) -> mpsc::Sender<Sighting> {
+        self.sightings_in.clone()
     }
 
     /// Has a report in any mailbox wake the coordinator.
@@ -96,6 +119,7 @@ impl Inbox {
             Some(outcome) = self.outcomes.recv() => Wake::Outcome(outcome),
             Some(lookup) = self.lookups.recv() => Wake::Lookup(lookup),
             Some(reading) = self.readings.recv() => Wake::Reading(reading),
+            Some(sighting) = self.sightings.recv() => Wake::Sighting(sighting),
             Some(question) = self.questions.recv() => Wake::Question(question),
         }
     }
@@ -110,6 +134,9 @@ impl Inbox {
         }
         if let Ok(reading) = self.readings.try_recv() {
             return Some(Wake::Reading(reading));
+        }
+        if let Ok(sighting) = self.sightings.try_recv() {
+            return Some(Wake::Sighting(sighting));
         }
         self.questions.try_recv().ok().map(Wake::Question)
     }

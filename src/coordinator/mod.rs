@@ -1,7 +1,7 @@
 //! The coordinator: the one thread that owns the CN table and every decision about it.
 //!
 //! It runs on a tokio current-thread runtime and takes turns: it heeds what has happened (reports, probes,
-//! addresses, questions, signals, time), has sessions counted and moved where that is due, publishes the picture
+//! addresses, what CNs tell, questions, signals, time), has sessions counted and moved where that is due, publishes the picture
 //! if it has changed, and sends what the workers' mailboxes take. It never waits for a worker. What to make of it all is [`crate::placement`]'s judgement;
 //! here are the clock and the sockets that placement must not have.
 //!
@@ -12,6 +12,7 @@
 mod accounts;
 mod census;
 pub mod desk;
+mod discovery;
 pub mod errand;
 mod inbox;
 pub mod logbook;
@@ -39,11 +40,12 @@ use crate::ident::WorkerId;
 use crate::mailbox::CoordinatorEnd;
 use crate::mailbox::message::{CnFailure, Event, Picture, Report};
 use crate::metrics::{Counters, Tally};
-use crate::placement::{self, Decision, Placement};
+use crate::placement::{self, Decision, Placement, Source};
 use crate::route::View;
 use crate::session::face::Face;
 use accounts::{Reading, Tables};
 use desk::{CnRow, Desk, DrainTerms, Overview, Question, Roll, WorkerFacts};
+use discovery::{Scout, Sighting};
 use errand::Errands;
 use inbox::{Inbox, Wake};
 use logbook::Logbook;
@@ -102,6 +104,7 @@ pub struct Coordinator {
     unpublished: bool,
     watches: Watches,
     tables: Tables,
+    scout: Scout,
     rolls: Rolls,
     logbook: Logbook,
     resolver: JoinSet<()>,
@@ -140,7 +143,7 @@ impl Coordinator {
             tally: parts.tally,
             helm: Helm::new(&settings, now),
             errands: Errands::default(),
-            placement: Placement::new(&settings.probe),
+            placement: Placement::new(&settings.probe, &settings.discovery),
             picture: Picture {
                 view: Arc::default(),
                 users: Arc::new(reload::users(&settings.users)),
@@ -152,6 +155,7 @@ impl Coordinator {
             unpublished: true,
             watches: Watches::new(settings.probe.clone(), outcomes_in),
             tables: Tables::new(settings.auth.clone(), inbox.readings_in()),
+            scout: Scout::new(settings.discovery.clone(), inbox.sightings_in()),
             rolls: Rolls::default(),
             logbook: Logbook::default(),
             resolver: JoinSet::new(),
@@ -197,6 +201,7 @@ impl Coordinator {
             Wake::Outcome(outcome) => self.heed_outcome(outcome),
             Wake::Lookup(lookup) => self.heed_lookup(lookup),
             Wake::Reading(reading) => self.heed_reading(reading),
+            Wake::Sighting(sighting) => self.heed_sighting(sighting),
             Wake::Question(question) => self.answer(question),
             Wake::Signal(Signal::Reload) => self.reload(),
             Wake::Signal(Signal::Stop) => self.stop(),
@@ -284,6 +289,13 @@ impl Coordinator {
         }
     }
 
+    fn heed_sighting(&mut self, sighting: Sighting) {
+        let Some(answer) = self.scout.learn(sighting) else { return };
+        let (terms, now) = (self.terms(DrainTerms::default(), true), self.epoch.elapsed());
+        let decision = self.placement.found(&answer, |slot| self.tally.seats(slot), terms, now);
+        self.follow(decision);
+    }
+
     fn heed_time(&mut self) {
         let now = Instant::now();
         let decision = self.placement.tick(now - self.epoch);
@@ -307,6 +319,7 @@ impl Coordinator {
             if self.tables.fit(&self.picture.view) {
                 self.compose_users();
             }
+            self.scout.fit(&self.picture.view);
             self.unpublished = true;
             self.helm.table_changed = true;
             self.look_names_up();
@@ -363,7 +376,7 @@ impl Coordinator {
 
     fn publish(&mut self) {
         if let Stage::Starting { publish_by } = self.stage {
-            let all_seen = self.watches.all_seen() && self.tables.all_tried();
+            let all_seen = self.watches.all_seen() && self.tables.all_tried() && self.scout.has_tried();
             if !all_seen && Instant::now() < publish_by {
                 return;
             }
@@ -440,6 +453,7 @@ impl Coordinator {
                 version: record.and_then(|record| record.face.as_ref()).map(|face| face.version.clone()),
                 last_error: failure.map(|(said, at)| format!("{} s ago: {said}", at.elapsed().as_secs())),
                 probe: record.and_then(|record| record.took),
+                source: self.placement.source(cn.slot).map_or("", Source::name),
             }
         });
         rows.collect()

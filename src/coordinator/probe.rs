@@ -7,8 +7,11 @@
 //! be it with ERR 1045, does not. So the probe logs in as [`USER`] with an empty password and does not mind
 //! the answer. Where that user exists, the CN's log stays clean as well.
 //!
+//! A CN of MatrixOne's is sent a preamble, as before a login, and shows with its greeting whether it takes one; it is then left.
+//!
 //! When to probe is for `watch` to say.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -16,13 +19,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
+use crate::ident::SessionId;
 use crate::route::{Flavour, Target};
-use crate::session::face::Face;
+use crate::session::face::{self, Face};
 use crate::wire;
 use crate::wire::capability::Capabilities;
 use crate::wire::frame::{PacketReader, write_packet};
-use crate::wire::greeting::{Greeting, Hello};
+use crate::wire::greeting::{Greeting, Hello, SALT};
 use crate::wire::login::HandshakeResponse;
+use crate::wire::matrixone::preamble::Preamble;
 use crate::wire::reply::{self, ErrPacket};
 
 /// The user that a probe logs in as. It needs no rights and need not exist.
@@ -47,6 +52,11 @@ pub enum Error {
     Lost(io::Error),
     #[error("it greeted with error {code}: {message}")]
     Unwilling { code: u16, message: String },
+    /// As [`CnLoginError::NoPreamble`](crate::session::login::CnLoginError::NoPreamble) says it.
+    #[error("it has not taken the preamble of a proxy (is proxy-enabled set in its [cn.frontend]?)")]
+    NoPreamble,
+    #[error("no random numbers: {0}")]
+    NoRandom(getrandom::Error),
     #[error("what it says is no MySQL greeting: {0}")]
     Wire(#[from] wire::Error),
 }
@@ -55,8 +65,17 @@ pub enum Error {
 /// to show it or to fail.
 pub async fn probe(target: &Target, flavour: Flavour, limit: Duration) -> (Result<Face, Error>, Duration) {
     let begun = Instant::now();
+    let preamble = match preamble(flavour) {
+        Ok(preamble) => preamble,
+        Err(error) => return (Err(error), begun.elapsed()),
+    };
     let greeted = timeout(limit, async {
         let mut stream = connect(target).await?;
+        if let Some(preamble) = &preamble {
+            let mut bytes = Vec::new();
+            preamble.write(&mut bytes)?;
+            stream.write_all(&bytes).await.map_err(Error::Lost)?;
+        }
         let payload = read_greeting(&mut stream).await?;
         Ok((stream, payload))
     });
@@ -71,11 +90,26 @@ pub async fn probe(target: &Target, flavour: Flavour, limit: Duration) -> (Resul
         Ok(Hello::Unwilling(err)) => return (Err(unwilling(&err)), took),
         Err(error) => return (Err(error.into()), took),
     };
+    if preamble.is_some_and(|preamble| preamble.salt != greeting.salt) {
+        return (Err(Error::NoPreamble), took);
+    }
     if flavour == Flavour::Mysql {
         // A CN that does not let us take leave has greeted nonetheless; a login will tell.
         let _ = timeout(limit.saturating_sub(took), take_leave(stream, &greeting)).await;
     }
     (Ok(Face::of(&greeting)), took)
+}
+
+/// What a CN of MatrixOne's is told before it greets. Without it such a CN would wait for it first, and one that takes none is of no
+/// use.
+fn preamble(flavour: Flavour) -> Result<Option<Preamble>, Error> {
+    if flavour != Flavour::Matrixone {
+        return Ok(None);
+    }
+    let mut random = [0; SALT];
+    getrandom::fill(&mut random).map_err(Error::NoRandom)?;
+    let (salt, labels, client) = (face::salt(random), BTreeMap::new(), String::new());
+    Ok(Some(Preamble { salt, internal: true, connection_id: SessionId::NOBODY.0, labels, client }))
 }
 
 fn unwilling(err: &ErrPacket<'_>) -> Error {
@@ -215,10 +249,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_flavour_is_only_greeted() {
-        let (outcome, answers) = probed(vec![GREETING.to_vec()], Flavour::Matrixone).await;
-        assert!(outcome.is_ok());
-        assert_eq!(answers, [b""]);
+    async fn a_cn_of_matrixones_has_to_take_the_preamble() {
+        for takes in [true, false] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let target = Target::Tcp(listener.local_addr().unwrap());
+            let cn = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let length = stream.read_u16_le().await.unwrap();
+                let mut fields = vec![0; length.into()];
+                stream.read_exact(&mut fields).await.unwrap();
+                let preamble = Preamble::read(&fields).unwrap();
+                let salt = if takes { preamble.salt } else { [b'a'; SALT] };
+                let greeting = Face::default().greeting(&salt, SessionId(preamble.connection_id));
+                let mut bytes = Vec::new();
+                write_packet(&mut bytes, &mut 0, &greeting);
+                stream.write_all(&bytes).await.unwrap();
+                let mut rest = Vec::new();
+                stream.read_to_end(&mut rest).await.unwrap();
+                (preamble, rest)
+            });
+            let (outcome, _) = probe(&target, Flavour::Matrixone, Duration::from_millis(500)).await;
+            assert_eq!(matches!(outcome, Err(Error::NoPreamble)), !takes, "{outcome:?}");
+            let (preamble, rest) = cn.await.unwrap();
+            assert_eq!((preamble.connection_id, preamble.internal), (u32::MAX, true));
+            assert_eq!(rest, b"", "it is left without a login");
+        }
     }
 
     #[tokio::test]

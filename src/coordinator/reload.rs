@@ -43,6 +43,7 @@ impl Coordinator {
         self.placement.set_probe(&self.settings.probe);
         self.watches.set_rules(&self.settings.probe);
         self.tables.set_auth(&self.settings.auth, &self.picture.view);
+        self.take_discovery();
         self.picture.login = self.settings.login.clone().into();
         self.picture.migration = self.settings.migration.clone().into();
         self.picture.dwell = self.settings.balance.dwell;
@@ -51,6 +52,20 @@ impl Coordinator {
         self.unpublished = true;
         self.take_cns();
         self.compose_users();
+    }
+}
+
+impl Coordinator {
+    /// Whom the CNs have told of stays, unless nobody is to be asked any more: then the table is the file's, as it
+    /// would be after a restart.
+    fn take_discovery(&mut self) {
+        let rules = &self.settings.discovery;
+        self.scout.set_rules(rules, &self.picture.view);
+        if rules.account.is_none() {
+            self.placement.forget_found();
+        }
+        let decision = self.placement.set_query_port(rules.query_port);
+        self.follow(decision);
     }
 }
 

@@ -85,6 +85,7 @@ pub(crate) mod tests {
             version: None,
             last_error: None,
             probe: (cn.slot == CnSlot(0)).then_some(Duration::from_micros(1500)),
+            source: "file",
         };
         let cns = view.cns.iter().map(row).collect();
         Overview { stage: Stage::Serving, view: Arc::new(view), cns, travellers: 1, logbook }

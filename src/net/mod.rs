@@ -29,6 +29,14 @@ impl Peer {
             Self::Unix => "localhost".to_owned(),
         }
     }
+
+    /// `ip:port`, for who has to have one: that of this host without a port for a local client.
+    pub fn address(self) -> String {
+        match self {
+            Self::Tcp(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
+            Self::Unix => "127.0.0.1:0".to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for Peer {

@@ -1,6 +1,7 @@
-//! Whether an operator wants a CN to have sessions, and how far a drain has come.
+//! Whether a CN is wanted to have sessions, and how far a drain has come.
 //!
-//! A CN is working until a drain begins. It is drained when nobody sits on it and no worker can send a session
+//! A CN is working until somebody wants it to be drained: an operator, its cluster by the work state that discovery
+//! finds, or nobody lists it any more. It drains until none of them wants it. It is drained when nobody sits on it and no worker can send a session
 //! there any more, which is sure once every worker has counted its sessions by a view in which the CN drains. A
 //! drain may have a deadline; then the sessions that are left are ended, or waited for. What is to be left out of
 //! the table when it is drained is known here too: what an operator removes, and what the configuration no longer lists.
@@ -33,11 +34,25 @@ pub struct Duty {
     since: Duration,
     /// The first epoch in which workers know that it drains.
     epoch: Epoch,
-    /// It drains only because the configuration does not list it any more.
-    unlisted: bool,
+    wishes: Wishes,
     drained: bool,
     deadline_said: bool,
     evicted: Option<Duration>,
+}
+
+/// Who wants it to be drained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Wishes {
+    operator: bool,
+    cluster: bool,
+    /// Neither the configuration nor discovery has it any more.
+    unlisted: bool,
+}
+
+impl Wishes {
+    fn any(self) -> bool {
+        self.operator || self.cluster || self.unlisted
+    }
 }
 
 /// What is known of a CN that drains.
@@ -65,20 +80,23 @@ pub enum Action {
 impl Duty {
     /// An operator wants it to be drained.
     pub fn begin(terms: Terms, epoch: Epoch, now: Duration) -> Self {
-        Self {
-            terms,
-            since: now,
-            epoch,
-            unlisted: false,
-            drained: false,
-            deadline_said: false,
-            evicted: None,
-        }
+        Self::new(terms, Wishes { operator: true, ..Wishes::default() }, epoch, now)
     }
 
-    /// The configuration does not list it any more.
+    /// Its cluster wants it to be drained.
+    pub fn begin_reported(epoch: Epoch, now: Duration) -> Self {
+        let terms = Terms { deadline: None, at_deadline: AtDeadline::Leave, then_remove: false };
+        Self::new(terms, Wishes { cluster: true, ..Wishes::default() }, epoch, now)
+    }
+
+    /// Nobody lists it any more.
     pub fn begin_unlisted(terms: Terms, epoch: Epoch, now: Duration) -> Self {
-        Self { unlisted: true, ..Self::begin(Terms { then_remove: true, ..terms }, epoch, now) }
+        let wishes = Wishes { unlisted: true, ..Wishes::default() };
+        Self::new(Terms { then_remove: true, ..terms }, wishes, epoch, now)
+    }
+
+    fn new(terms: Terms, wishes: Wishes, epoch: Epoch, now: Duration) -> Self {
+        Self { terms, since: now, epoch, wishes, drained: false, deadline_said: false, evicted: None }
     }
 
     /// Takes over other terms of an operator. Another deadline counts from now on; the same one goes on.
@@ -88,20 +106,43 @@ impl Duty {
         }
         let then_remove = terms.then_remove || self.terms.then_remove;
         self.terms = Terms { then_remove, ..terms };
-        (self.deadline_said, self.evicted, self.unlisted) = (false, None, false);
+        (self.deadline_said, self.evicted, self.wishes.operator) = (false, None, true);
         self.drained &= !then_remove;
     }
 
-    /// The configuration does not list it any more: it is to be removed as well.
-    pub fn unlist(&mut self) {
-        self.terms.then_remove = true;
-        self.drained = false;
+    /// Nobody lists it any more: it is to be removed as well. False if it was to be removed already.
+    ///
+    /// An operator's terms go on; otherwise it has these from now on.
+    pub fn unlist(&mut self, terms: Terms, now: Duration) -> bool {
+        self.wishes.unlisted = true;
+        if self.terms.then_remove {
+            return false;
+        }
+        if !self.wishes.operator {
+            (self.terms, self.since) = (terms, now);
+        }
+        (self.terms.then_remove, self.drained) = (true, false);
+        true
     }
 
-    /// The configuration lists it, so it stays in the table. True if nothing else wants it to be drained.
+    /// It is listed, so it stays in the table. True if nobody wants it to be drained any more.
     pub fn relist(&mut self) -> bool {
-        self.terms.then_remove = false;
-        self.unlisted
+        (self.wishes.unlisted, self.terms.then_remove) = (false, false);
+        if !self.wishes.operator {
+            self.terms.deadline = None;
+        }
+        !self.wishes.any()
+    }
+
+    /// What its cluster wants now. True if nobody wants it to be drained any more.
+    pub fn report(&mut self, drains: bool) -> bool {
+        self.wishes.cluster = drains;
+        !self.wishes.any()
+    }
+
+    /// Whether it is leaving the table because nobody lists it.
+    pub fn is_unlisted(&self) -> bool {
+        self.wishes.unlisted
     }
 
     pub fn state(&self) -> WorkState {
@@ -216,8 +257,12 @@ mod tests {
         assert_eq!(duty.look(seen(0, 5), s(11)), Some(Action::Drained { after: s(1) }));
         duty.change(Terms { deadline: None, at_deadline: AtDeadline::Close, then_remove: true }, s(20));
         assert_eq!(duty.look(seen(0, 5), s(21)), Some(Action::Drained { after: s(11) }));
-        duty.unlist();
-        assert_eq!(duty.look(seen(0, 5), s(22)), Some(Action::Drained { after: s(12) }));
+        let terms = Terms { then_remove: false, ..duty.terms };
+        let mut listed = Duty::begin(terms, Epoch(5), s(10));
+        assert_eq!(listed.look(seen(0, 5), s(11)), Some(Action::Drained { after: s(1) }));
+        assert!(listed.unlist(terms, s(20)));
+        assert_eq!(listed.look(seen(0, 5), s(22)), Some(Action::Drained { after: s(12) }));
+        assert!(!listed.unlist(terms, s(23)), "said already");
     }
 
     #[test]
@@ -229,5 +274,21 @@ mod tests {
         unlisted.change(terms, s(11));
         assert!(!unlisted.relist());
         assert!(!unlisted.terms.then_remove);
+    }
+
+    #[test]
+    fn it_drains_until_nobody_wants_it() {
+        let terms = Terms { deadline: Some(s(7)), at_deadline: AtDeadline::Close, then_remove: false };
+        let mut reported = Duty::begin_reported(Epoch(5), s(10));
+        assert_eq!((reported.state(), reported.due()), (WorkState::Draining, None));
+        assert!(reported.clone().report(false));
+        let mut both = reported.clone();
+        both.change(terms, s(11));
+        assert!(!both.report(false), "an operator wants it, too");
+        assert!(reported.unlist(terms, s(20)) && reported.is_unlisted());
+        assert_eq!(reported.deadline(), Some(s(27)), "as any that is not listed");
+        assert!(!reported.relist(), "its cluster still says so");
+        assert_eq!((reported.deadline(), reported.terms.then_remove), (None, false));
+        assert!(reported.report(false));
     }
 }

@@ -10,16 +10,19 @@
 //! flavour, it starts anew.
 //!
 //! An operator may `add`, `alter`, `drain` and `resume` CNs; that holds until the configuration is read again, but
-//! for a drain, which goes on. `look` says how far the drains have come ([`duty`]).
+//! for a drain, which goes on. Where the CNs themselves are asked, `found` takes over what they tell ([`found`],
+//! [`adopt`]). `look` says how far the drains have come ([`duty`]).
 //!
-//! Invariant: every CN of the table has a health, and the epoch grows whenever the view would differ.
+//! Invariant: every CN of the table has a health and a source, and the epoch grows whenever the view would differ.
 //!
 //! Probes at the regular interval are the caller's business. Which sessions move is planned by [`balance`] and
 //! [`even`], which know nothing of this table but its view.
 
+pub mod adopt;
 pub mod balance;
 pub mod duty;
 pub mod even;
+pub mod found;
 pub mod health;
 pub mod table;
 
@@ -28,10 +31,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::near::near;
-use crate::config::settings::{CnSetting, Probe};
+use crate::config::settings::{CnSetting, Discovery, Probe};
 use crate::ident::{CnSlot, Epoch};
 use crate::mailbox::message::CnFailure;
 use crate::route::{CnState, View, WorkState};
+use adopt::Memory;
 use duty::{Action, Duty, Seen, Terms};
 pub use health::Outcome;
 use health::{Health, Thresholds, Verdict};
@@ -60,6 +64,27 @@ impl Decision {
     }
 }
 
+/// Who has put a CN into the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    File,
+    /// An operator, until the configuration is read again.
+    Admin,
+    /// A CN has told of it.
+    Discovery,
+}
+
+impl Source {
+    /// As `SHOW CNS` prints it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Admin => "admin",
+            Self::Discovery => "discovery",
+        }
+    }
+}
+
 /// Why an operator's change of the table cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
@@ -78,16 +103,20 @@ pub struct Placement {
     health: BTreeMap<CnSlot, Health>,
     /// The CNs that are being drained, or are drained.
     duties: BTreeMap<CnSlot, Duty>,
+    sources: BTreeMap<CnSlot, Source>,
+    memory: Memory,
     thresholds: Thresholds,
 }
 
 impl Placement {
     /// An empty table; [`Self::reload`] fills it.
-    pub fn new(probe: &Probe) -> Self {
+    pub fn new(probe: &Probe, discovery: &Discovery) -> Self {
         Self {
-            table: Table::default(),
+            table: Table::new(discovery.query_port),
             health: BTreeMap::new(),
             duties: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            memory: Memory::default(),
             thresholds: thresholds(probe),
         }
     }
@@ -97,8 +126,14 @@ impl Placement {
         self.thresholds = thresholds(probe);
     }
 
+    /// Takes over the port of query services that are not said to be elsewhere.
+    pub fn set_query_port(&mut self, port: u16) -> Decision {
+        Decision { changed: self.table.set_query_port(port), ..Decision::default() }
+    }
+
     /// Takes over the CN list of a configuration, and says what changed. A CN that it no longer lists is drained by `terms`
-    /// and then removed; at once where nobody sits on it. One that was to be removed and is listed stays.
+    /// and then removed; at once where nobody sits on it. One that was to be removed and is listed stays, and so does
+    /// one that discovery tells of.
     ///
     /// `seats` gives the seats taken on a slot, over all workers; a slot is not given away while there are any.
     pub fn reload(
@@ -108,39 +143,50 @@ impl Placement {
         terms: Terms,
         now: Duration,
     ) -> Decision {
-        let is_listed = |id: &str| cns.iter().any(|cn| cn.id == id);
+        let listed = self.with_found(cns);
+        let is_listed = |id: &str| listed.iter().any(|cn| cn.id == id);
         let has_seats = |cn: &&CnSetting| self.table.slot(&cn.id).is_some_and(|slot| seats(slot) > 0);
         let unlisted = self.table.settings().filter(|cn| !is_listed(&cn.id)).filter(has_seats).cloned();
         let unlisted: Vec<CnSetting> = unlisted.collect();
-        let all: Vec<CnSetting> = cns.iter().chain(&unlisted).cloned().collect();
+        let all: Vec<CnSetting> = listed.iter().chain(&unlisted).cloned().collect();
         let mut decision = self.take(&all, seats);
         for cn in &unlisted {
             decision.add(self.unlist(&cn.id, terms, now));
         }
         for cn in cns {
-            decision.add(self.relist(&cn.id));
+            decision.add(self.list(&cn.id, now));
         }
         decision
     }
 
-    /// Drains a CN that the configuration does not list any more.
+    /// Notes that the configuration lists a CN.
+    fn list(&mut self, id: &str, now: Duration) -> Decision {
+        let Some(slot) = self.table.slot(id) else { return Decision::default() };
+        self.sources.insert(slot, Source::File);
+        let mut decision = self.relist(id);
+        if !self.is_told_of(id) {
+            decision.add(self.heed_work(id, false, now));
+        }
+        decision
+    }
+
+    /// Drains a CN that nobody lists any more.
     fn unlist(&mut self, id: &str, terms: Terms, now: Duration) -> Decision {
         let Some(slot) = self.table.slot(id) else { return Decision::default() };
-        let removed_already = self.duties.get(&slot).is_some_and(|duty| duty.terms.then_remove);
-        if removed_already {
+        let is_news = self.duties.get_mut(&slot).map(|duty| duty.unlist(terms, now));
+        if is_news == Some(false) {
             return Decision::default();
         }
         self.table.bump();
-        match self.duties.get_mut(&slot) {
-            Some(duty) => duty.unlist(),
-            None => _ = self.duties.insert(slot, Duty::begin_unlisted(terms, self.table.epoch(), now)),
+        if is_news.is_none() {
+            self.duties.insert(slot, Duty::begin_unlisted(terms, self.table.epoch(), now));
         }
         let how = self.duties.get(&slot).map(|duty| until(duty, now)).unwrap_or_default();
         let say = vec![format!("{id} is not listed any more: it drains and is removed then, {how}")];
         Decision { changed: true, say, ..Decision::default() }
     }
 
-    /// Keeps a CN that the configuration lists in the table; an operator's drain goes on.
+    /// Keeps a CN that is listed in the table; a drain that an operator or its cluster wants goes on.
     fn relist(&mut self, id: &str) -> Decision {
         let Some(slot) = self.table.slot(id) else { return Decision::default() };
         let ends = self.duties.get_mut(&slot).is_some_and(Duty::relist);
@@ -158,6 +204,7 @@ impl Placement {
         for slot in &changes.removed {
             self.health.remove(slot);
             self.duties.remove(slot);
+            self.sources.remove(slot);
         }
         for slot in &changes.fresh {
             self.health.insert(*slot, Health::new());
@@ -179,7 +226,9 @@ impl Placement {
         let id = setting.id.clone();
         let cns: Vec<_> = self.table.settings().cloned().chain([setting]).collect();
         let decision = self.take(&cns, seats);
-        self.table.slot(&id).map(|_| decision).ok_or(ChangeError::Full)
+        let slot = self.table.slot(&id).ok_or(ChangeError::Full)?;
+        self.sources.insert(slot, Source::Admin);
+        Ok(decision)
     }
 
     /// Changes what the configuration says of a CN, but for its id.
@@ -269,6 +318,11 @@ impl Placement {
             let ids = self.table.settings().map(|cn| cn.id.as_str());
             ChangeError::Unknown { id: id.to_owned(), near: near(id, ids).map(str::to_owned) }
         })
+    }
+
+    /// Who has put a CN into the table.
+    pub fn source(&self, slot: CnSlot) -> Option<Source> {
+        self.sources.get(&slot).copied()
     }
 
     /// Takes over what the host name of a CN resolves to now. The present address stays if it is among them.

@@ -17,12 +17,14 @@ use std::sync::Arc;
 use crate::config::settings::CnSetting;
 use crate::ident::{CNS_MAX, CnSlot, Epoch};
 use crate::route::label::Labels;
-use crate::route::{Cn, CnState, Target, View, WorkState};
+use crate::route::{Cn, CnState, Flavour, Target, View, WorkState};
 
-/// The CNs that the configuration lists, in its order.
+/// The CNs that there are: those of the configuration in its order, then those from elsewhere.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     epoch: Epoch,
+    /// Where the query service of a MatrixOne CN is, on its own host, unless its setting says otherwise.
+    query_port: u16,
     entries: Vec<Entry>,
     /// Slots below this one have been given out at least once.
     used: u16,
@@ -59,6 +61,21 @@ impl Changes {
 }
 
 impl Table {
+    /// An empty table.
+    pub fn new(query_port: u16) -> Self {
+        Self { query_port, ..Self::default() }
+    }
+
+    /// Takes over another port of query services; true if it is another one.
+    pub fn set_query_port(&mut self, port: u16) -> bool {
+        let changed = self.query_port != port;
+        self.query_port = port;
+        if changed {
+            self.bump();
+        }
+        changed
+    }
+
     /// Takes over a new list of CNs. The epoch grows by one if anything changed but the order.
     ///
     /// `seats` gives the seats taken on a slot, over all workers.
@@ -146,13 +163,18 @@ impl Table {
     }
 
     pub fn view(&self, state: impl Fn(CnSlot) -> (CnState, WorkState)) -> View {
-        let cns = self.entries.iter().map(|entry| Arc::new(entry.cn(state(entry.slot))));
+        let cns = self.entries.iter().map(|entry| Arc::new(entry.cn(state(entry.slot), self.query_port)));
         View { epoch: self.epoch, cns: cns.collect() }
     }
 
     /// The settings in force, in the order of the table.
     pub fn settings(&self) -> impl Iterator<Item = &CnSetting> {
         self.entries.iter().map(|entry| &entry.setting)
+    }
+
+    /// Slot, setting and present target of each CN, in the order of the table.
+    pub fn places(&self) -> impl Iterator<Item = (CnSlot, &CnSetting, Option<&Target>)> {
+        self.entries.iter().map(|entry| (entry.slot, &entry.setting, entry.target.as_ref()))
     }
 
     pub fn slot(&self, id: &str) -> Option<CnSlot> {
@@ -165,6 +187,12 @@ impl Table {
 
     fn by_slot(&self, slot: CnSlot) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.slot == slot)
+    }
+
+    /// How many more CNs there is room for.
+    pub fn room(&self, seats: impl Fn(CnSlot) -> u32) -> usize {
+        let unused = CNS_MAX - usize::from(self.used);
+        unused + self.retired.iter().filter(|&&slot| seats(slot) == 0).count()
     }
 
     /// A slot that nobody has used yet, else the longest retired one on which nobody sits any more.
@@ -195,12 +223,34 @@ impl Entry {
         if moved { Self::new(self.slot, setting, since) } else { Self { setting: setting.clone(), ..self } }
     }
 
-    fn cn(&self, (state, work): (CnState, WorkState)) -> Cn {
+    /// Where its query service is, as far as that is known.
+    fn query(&self, usual_port: u16) -> Option<Target> {
+        if self.setting.flavour != Flavour::Matrixone {
+            return None;
+        }
+        let written = self.setting.query_address.as_deref();
+        if let Some(elsewhere) = written.and_then(literal) {
+            return Some(elsewhere);
+        }
+        // A host name in it is that of the CN itself; the rules of the configuration see to it.
+        let port = written.map_or(Some(usual_port), |address| address.rsplit_once(':')?.1.parse().ok())?;
+        match &self.target {
+            Some(Target::Tcp(address)) => {
+                let mut address = *address;
+                address.set_port(port);
+                Some(Target::Tcp(address))
+            }
+            Some(Target::Unix(_)) | None => None,
+        }
+    }
+
+    fn cn(&self, (state, work): (CnState, WorkState), query_port: u16) -> Cn {
         Cn {
             slot: self.slot,
             id: self.setting.id.as_str().into(),
             address: self.setting.address.as_str().into(),
             target: self.target.clone(),
+            query: self.query(query_port),
             flavour: self.setting.flavour,
             state,
             labels: self.setting.labels.clone(),
@@ -220,14 +270,15 @@ fn literal(address: &str) -> Option<Target> {
 }
 
 fn differences(old: &CnSetting, new: &CnSetting) -> Vec<String> {
-    let data = |setting: &CnSetting| setting.data.clone().unwrap_or_else(|| "none".into());
+    let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
     let labels = |labels: &Labels| if labels.is_empty() { "none".into() } else { labels.to_string() };
     let pairs = [
         ("address", old.address.clone(), new.address.clone()),
         ("flavour", format!("{:?}", old.flavour).to_lowercase(), format!("{:?}", new.flavour).to_lowercase()),
         ("labels", labels(&old.labels), labels(&new.labels)),
         ("weight", old.weight.to_string(), new.weight.to_string()),
-        ("data", data(old), data(new)),
+        ("data", or_none(&old.data), or_none(&new.data)),
+        ("query_address", or_none(&old.query_address), or_none(&new.query_address)),
     ];
     let changed = pairs.into_iter().filter(|(_, old, new)| old != new);
     changed.map(|(what, was, is)| format!("{} {what} changed from {was} to {is}", new.id)).collect()
@@ -236,7 +287,6 @@ fn differences(old: &CnSetting, new: &CnSetting) -> Vec<String> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::route::Flavour;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -248,6 +298,7 @@ pub(crate) mod tests {
             labels: Labels::default(),
             weight: 1,
             data: None,
+            query_address: None,
         }
     }
 
@@ -302,6 +353,8 @@ pub(crate) mod tests {
         assert_eq!(differences(&old, &flavour), ["cn1 flavour changed from mysql to matrixone"]);
         let data = CnSetting { data: Some("d1".into()), ..old.clone() };
         assert_eq!(differences(&old, &data), ["cn1 data changed from none to d1"]);
+        let query = CnSetting { query_address: Some("10.0.0.1:1".into()), ..old.clone() };
+        assert_eq!(differences(&old, &query), ["cn1 query_address changed from none to 10.0.0.1:1"]);
         assert_eq!(differences(&old, &setting("cn1", B)), [format!("cn1 address changed from {A} to {B}")]);
     }
 
@@ -339,6 +392,39 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_query_service_is_on_the_host_of_its_cn_unless_it_is_said_to_be_elsewhere() {
+        let cn = |id: &str, address: &str, query: Option<&str>| CnSetting {
+            flavour: Flavour::Matrixone,
+            query_address: query.map(str::to_owned),
+            ..setting(id, address)
+        };
+        let mut table = Table::new(19998);
+        let cns = [
+            setting("mysql", A),
+            cn("plain", "[fd00::1]:6001", None),
+            cn("elsewhere", "db:6001", Some("10.0.0.9:7")),
+            cn("named", "db:6001", Some("DB:8")),
+            cn("local", "unix:/run/cn.sock", None),
+        ];
+        table.reload(&cns, nobody);
+        let query = |table: &Table, at: usize| {
+            let view = table.view(|_| (CnState::Working, WorkState::Working));
+            view.cns[at].query.clone().map(|target| match target {
+                Target::Tcp(address) => address.to_string(),
+                Target::Unix(path) => path.display().to_string(),
+            })
+        };
+        let told = |table: &Table| (0..5).map(|at| query(table, at).unwrap_or_default()).collect::<Vec<_>>();
+        assert_eq!(told(&table), ["", "[fd00::1]:19998", "10.0.0.9:7", "", ""]);
+        table.resolved("named", &[B.parse().unwrap()]);
+        assert_eq!(query(&table, 3).unwrap(), "10.0.0.2:8");
+        let epoch = table.epoch();
+        assert!(!table.set_query_port(19998) && table.epoch() == epoch);
+        assert!(table.set_query_port(5) && table.epoch() > epoch);
+        assert_eq!(query(&table, 1).unwrap(), "[fd00::1]:5");
+    }
+
+    #[test]
     fn a_taken_slot_is_not_given_away() {
         let many: Vec<_> = (0..CNS_MAX).map(|n| setting(&format!("cn{n}"), A)).collect();
         let mut table = Table::default();
@@ -347,6 +433,7 @@ pub(crate) mod tests {
         table.reload(&less_two, nobody);
         less_two.push(setting("new", B));
         let taken = |slot: CnSlot| u32::from(slot.0 < 2);
+        assert_eq!((table.room(taken), table.room(nobody)), (0, 2));
         let epoch = table.epoch();
         assert_eq!(table.reload(&less_two, taken).say, ["new left out: there is room for 1024 CNs"]);
         assert_eq!(table.epoch(), epoch);

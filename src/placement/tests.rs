@@ -10,6 +10,9 @@ const B: &str = "10.0.0.2:3306";
 const PROBE: Probe =
     Probe { interval: Duration::from_secs(1), timeout: Duration::from_secs(2), fall: 2, rise: 2 };
 
+const DISCOVERY: Discovery =
+    Discovery { account: None, interval: Duration::from_millis(500), query_port: 19998 };
+
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
@@ -27,7 +30,7 @@ fn reload(placement: &mut Placement, cns: &[CnSetting], seats: fn(CnSlot) -> u32
 }
 
 fn placement(cns: &[CnSetting]) -> Placement {
-    let mut placement = Placement::new(&PROBE);
+    let mut placement = Placement::new(&PROBE, &DISCOVERY);
     let _ = reload(&mut placement, cns, nobody);
     placement
 }
@@ -39,7 +42,7 @@ fn states(placement: &Placement) -> String {
 
 #[test]
 fn new_cns_are_probed_as_soon_as_their_address_is_known() {
-    let mut placement = Placement::new(&PROBE);
+    let mut placement = Placement::new(&PROBE, &DISCOVERY);
     let first = reload(&mut placement, &[setting("cn1", A), setting("cn2", "db:3306")], nobody);
     assert_eq!((first.changed, first.probe_now), (true, vec![CnSlot(0)]));
     let second = placement.resolved("cn2", &[B.parse().unwrap()]);
@@ -282,7 +285,7 @@ proptest! {
     /// A decision says `changed` exactly when the epoch grew, and the view differs only then.
     #[test]
     fn the_epoch_tells_views_apart(steps in prop::collection::vec((step(), 0_u64..2000), 1..40)) {
-        let (mut placement, mut now) = (Placement::new(&PROBE), Duration::ZERO);
+        let (mut placement, mut now) = (Placement::new(&PROBE, &DISCOVERY), Duration::ZERO);
         for (step, pause) in steps {
             now += ms(pause);
             let (epoch, view) = (placement.epoch(), states(&placement));

@@ -81,6 +81,8 @@ pub struct Cn {
     pub address: Arc<str>,
     /// `None` while the host name has not been resolved.
     pub target: Option<Target>,
+    /// Where its query service is: MatrixOne only, and `None` while its host is not known.
+    pub query: Option<Target>,
     pub flavour: Flavour,
     pub state: CnState,
     pub labels: Labels,
@@ -130,6 +132,7 @@ pub(crate) mod tests {
             id: id.into(),
             address: "127.0.0.1:3306".into(),
             target: Some(Target::Tcp(([127, 0, 0, 1], 3306).into())),
+            query: None,
             flavour: Flavour::Mysql,
             state: CnState::Working,
             labels: Labels(labels.collect()),

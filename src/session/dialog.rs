@@ -35,6 +35,7 @@ use crate::session::hold::Hold;
 use crate::session::state::Errand;
 use crate::wire::capability::Capabilities;
 use crate::wire::command::{Command, Shape};
+use crate::wire::matrixone::MARK;
 use crate::wire::reply::ERR;
 use crate::wire::status::Status;
 use long_data::LongData;
@@ -43,7 +44,7 @@ pub use opaque::Opaque;
 use reply::{Outcome, Reply, Terms};
 use scanner::{FULL, HEADER, Scanner, Start, read_header};
 pub use shift::Shift;
-pub use watch::{Quiet, Untracked, Watch, Watched};
+pub use watch::{Noted, Quiet, Untracked, Watch, Watched};
 
 /// Commands in flight from which on the next one waits for replies.
 pub const PIPELINE_MAX: usize = 64;
@@ -94,6 +95,10 @@ pub struct Dialog {
     farewell: bool,
     long_data: LongData,
     status: Status,
+    /// What a status has to have so that it tells of transactions at all.
+    mark: Status,
+    /// The CN can be asked one thing only at a time.
+    one_by_one: bool,
     opaque: Option<Opaque>,
     watch: Watch,
     /// The watch wants the payload of the client's present command.
@@ -156,11 +161,20 @@ impl Dialog {
             farewell: false,
             long_data: LongData::None,
             status,
+            mark: Status::default(),
+            one_by_one: false,
             opaque: None,
             watch: Watch::Off(Hold::Login),
             overheard: false,
             failed: false,
         }
+    }
+
+    /// The CN is one of MatrixOne's. It marks the statuses that tell of transactions, and until one comes the session is known to be
+    /// in none, as it is new. And it loses a command that comes before its reply to the one before has left.
+    #[must_use]
+    pub fn with_matrixone(self) -> Self {
+        Self { mark: MARK, status: self.status | MARK, one_by_one: true, ..self }
     }
 
     /// Follows bytes of the client in any cut. For a dialog that is not watched and has few commands in flight, where nothing stops
@@ -291,7 +305,8 @@ impl Dialog {
     #[must_use]
     pub fn may_speak(&self) -> bool {
         // What the CN asks for belongs to the command itself.
-        let held_back = self.alone && self.front.is_some() && self.turn == Turn::Commands;
+        let alone = self.alone || self.one_by_one;
+        let held_back = alone && self.front.is_some() && self.turn == Turn::Commands;
         (self.behind.len() + 1 < PIPELINE_MAX && !held_back) || self.opaque.is_some()
     }
 
@@ -316,7 +331,7 @@ impl Dialog {
 
     #[must_use]
     pub fn in_transaction(&self) -> bool {
-        self.status.has(Status::IN_TRANS)
+        self.status.has(Status::IN_TRANS) || !self.status.has(self.mark)
     }
 
     /// The oldest command in flight.
@@ -491,7 +506,11 @@ impl Dialog {
         self.status = self.status - Status::SESSION_STATE_CHANGED;
         let (first, row) = (self.reply.is_first(), self.reply.in_rows());
         let was_in_transaction = self.in_transaction();
+        let (before, described) = (self.status, self.reply.in_definitions());
         self.outcome = self.reply.packet(self.terms, start, &mut self.status);
+        if described && self.mark != Status::default() {
+            self.status = before;
+        }
         self.failed = start.payload.first() == Some(&ERR);
         self.watch_reply(start, first, was_in_transaction, at, look);
         if row && self.outcome == Outcome::More {

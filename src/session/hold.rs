@@ -17,6 +17,8 @@ pub enum Hold {
     ChangedUser,
     /// Its CN belongs to no data set (`[[cn]] data`).
     NoDataSet,
+    /// Its CN's query service cannot be asked for what the session has, or in a version that corelane does not know (MatrixOne).
+    QueryService,
     /// The dialog gave up following.
     Opaque,
     /// A command or its reply is under way.
@@ -42,6 +44,8 @@ pub enum Hold {
     Variable,
     /// A sequence gave a value, and the client is one that asks for it again (PREVIOUS VALUE, LASTVAL).
     Sequence,
+    /// LAST_INSERT_ID() has a value that the session may ask for and no other CN can be told (MatrixOne).
+    InsertId,
     /// The client has asked for the CN's own connection id, or changed how it is tracked.
     ConnectionId,
     Tracking,
@@ -60,11 +64,12 @@ pub enum Hold {
 }
 
 impl Hold {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Login,
         Self::RelayLogin,
         Self::ChangedUser,
         Self::NoDataSet,
+        Self::QueryService,
         Self::Opaque,
         Self::Reply,
         Self::LongData,
@@ -81,6 +86,7 @@ impl Hold {
         Self::UserVariable,
         Self::Variable,
         Self::Sequence,
+        Self::InsertId,
         Self::ConnectionId,
         Self::Tracking,
         Self::Routine,
@@ -98,6 +104,7 @@ impl Hold {
             Self::RelayLogin => "relay_login",
             Self::ChangedUser => "changed_user",
             Self::NoDataSet => "no_data_set",
+            Self::QueryService => "query_service",
             Self::Opaque => "opaque",
             Self::Reply => "reply",
             Self::LongData => "long_data",
@@ -114,6 +121,7 @@ impl Hold {
             Self::UserVariable => "user_variable",
             Self::Variable => "variable",
             Self::Sequence => "sequence",
+            Self::InsertId => "insert_id",
             Self::ConnectionId => "connection_id",
             Self::Tracking => "tracking",
             Self::Routine => "routine",
@@ -145,6 +153,9 @@ impl Hold {
             Self::RelayLogin => "its user is not known to corelane, so nobody can log it in again",
             Self::ChangedUser => "it changed its user, and corelane cannot log that one in again",
             Self::NoDataSet => "its CN belongs to no data set ([[cn]] data)",
+            Self::QueryService => {
+                "its CN's query service is out of reach, or of a version that corelane does not know"
+            }
             Self::Opaque => "its dialog can no longer be followed",
             Self::Reply => "a command or its reply is under way",
             Self::LongData => "parameter data waits on the CN for an execution",
@@ -161,6 +172,7 @@ impl Hold {
             Self::UserVariable => "it has a user variable that cannot be carried over",
             Self::Variable => "it has set a system variable that cannot be set to the same value again",
             Self::Sequence => "it has taken a value from a sequence, and may ask for it again",
+            Self::InsertId => "it has inserted, and may ask for LAST_INSERT_ID(), which this CN alone knows",
             Self::ConnectionId => "it has asked for the CN's own connection id",
             Self::Tracking => "it has changed how the CN tracks sessions",
             Self::Routine => "stored code ran that may have changed what is not reported",

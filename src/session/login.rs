@@ -2,8 +2,8 @@
 //!
 //! [`client`] is the login of a client at corelane: read what it sent, and for a known user check its
 //! scramble. [`cn`] is the login of corelane at a CN: with the [`Proof`] that the client's login left
-//! behind, or in [`Credential::Relay`], where the CN asks the client through corelane. What it leaves behind
-//! in turn is a [`Standing`]. Neither reads a socket, a clock or randomness: the salt comes from outside, and
+//! behind, in [`Credential::Relay`], where the CN asks the client through corelane, or by a [`Replay`] of the client's own
+//! packet, where the CN is one of MatrixOne's. What it leaves behind in turn is a [`Standing`]. Neither reads a socket, a clock or randomness: the salt comes from outside, and
 //! deadlines are the worker's.
 //!
 //! ```text
@@ -19,13 +19,16 @@
 
 pub mod client;
 pub mod cn;
+pub mod replay;
 pub mod standing;
 
 pub use client::{AwaitSwitch, ClientLogin, ClientStep};
 pub use cn::{CnAuth, CnLogin, CnLoginError, CnStep, Speaker};
+pub use replay::{Replay, Sent};
 pub use standing::{Standing, Witness};
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::wire::auth::NativeKey;
 
@@ -42,6 +45,8 @@ pub enum Credential {
     Relay,
     /// Corelane answers it.
     Proof(Proof),
+    /// The client has answered a salt, which the CN is told.
+    Replay(Arc<Replay>),
 }
 
 /// What answers a CN's salt without the client, held of a user who logged in here.

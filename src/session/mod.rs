@@ -4,6 +4,7 @@ pub mod account;
 pub mod dialog;
 pub mod face;
 pub mod hold;
+pub mod ledger;
 pub mod login;
 pub mod refusal;
 pub mod restore;

@@ -28,6 +28,9 @@ pub enum Refusal {
     /// A login name that cannot be read, or no CN for what it asks.
     #[error("internal error: {cause}")]
     Route { cause: String },
+    /// MatrixOne's words for CNs that all take too long.
+    #[error("all CN servers are busy, possibly due to too many active transactions ({last})")]
+    AllBusy { last: String },
     #[error("Unable to connect to CN {cn} at {address}: {cause}")]
     CnUnreachable { cn: String, address: String, cause: String },
     #[error("Login to CN {cn} failed: {cause}")]
@@ -76,6 +79,7 @@ impl Refusal {
             Self::AccessDenied { .. } => (1045, *b"28000"),
             // MatrixOne's proxy answers with its "internal error" here, which its clients know.
             Self::Route { .. } => (20101, *b"HY000"),
+            Self::AllBusy { .. } => (20508, *b"HY000"),
             // ER_CONNECT_TO_FOREIGN_DATA_SOURCE: MySQL's own code for "a server behind me is out of reach".
             // 2003 would say the same, but codes from 2000 on belong to the client's library.
             Self::CnUnreachable { .. } => (1429, *b"HY000"),

@@ -24,7 +24,7 @@ use super::state::{
 use super::statements::Statement;
 use super::tracking;
 use crate::wire::capability::Capabilities;
-use preparing::Preparing;
+use preparing::{Own, Preparing};
 
 /// Bytes of a user variable's value that is carried over.
 pub const USER_VALUE_MAX: usize = 4 << 10;
@@ -262,7 +262,11 @@ fn restore_front(state: &State, asked: &Asked, script: &mut Script) -> Result<Ve
     let late = restore_variables(state, asked, script)?;
     restore_schema(state, abroad, script)?;
     let here = prepare_order(state).filter(|(_, statement)| state.is_current(&statement.context));
-    prepare(here, asked.client_charset(state), state, script)?;
+    let own = asked.client_charset(state).map(|charset| match names_again(state, asked) {
+        Some(names) => Own { charset, back: names },
+        None => Own::by_default(charset),
+    });
+    prepare(here, own, state, script)?;
     restore_sql_prepared(state, &state.context, script)?;
     Ok(late)
 }
@@ -300,7 +304,7 @@ fn restore_elsewhere(state: &State, script: &mut Script) -> Result<bool, Hold> {
         } else {
             script.schema(&context.schema);
         }
-        let own = context.client.value().map(<[u8]>::to_vec);
+        let own = context.client.value().map(|charset| Own::by_default(charset.to_vec()));
         prepare(statements.iter().copied(), own, state, script)?;
         restore_sql_prepared(state, context, script)?;
     }
@@ -349,7 +353,7 @@ fn prepared_ids(state: &State) -> Vec<u32> {
 /// Prepares statements of one context, in which the client's character set is `own`.
 fn prepare<'s>(
     statements: impl Iterator<Item = (u32, &'s Statement)>,
-    own: Option<Vec<u8>>,
+    own: Option<Own>,
     state: &State,
     script: &mut Script,
 ) -> Result<(), Hold> {
@@ -386,8 +390,20 @@ fn enter(context: &Context) -> Option<Vec<u8>> {
 
 /// Gives the assignments that have to wait until all is prepared.
 fn restore_variables(state: &State, asked: &Asked, script: &mut Script) -> Result<Vec<Vec<u8>>, Hold> {
+    let mut values = values(state, asked)?;
+    let mut assignments: Vec<_> = names_collate(state, &mut values).into_iter().collect();
+    let (late, at_once): (Vec<_>, Vec<_>) =
+        values.into_iter().partition(|(name, _)| READ_ONLY.contains(name));
+    assignments.extend(at_once.iter().map(assignment));
+    if !assignments.is_empty() {
+        script.statement("system variables", &set(assignments));
+    }
+    Ok(late.iter().map(assignment).collect())
+}
+
+/// All variables with their values as literals. A connection's character set brings its own collation, so the collation comes last.
+fn values<'s>(state: &'s State, asked: &Asked) -> Result<Vec<(&'s [u8], Vec<u8>)>, Hold> {
     let mut variables: Vec<&Variable> = state.variables.iter().collect();
-    // A connection's character set brings its own collation, so the collation comes after it.
     variables.sort_by_key(|variable| *variable.name == *COLLATION);
     let mut values = Vec::new();
     for variable in variables {
@@ -397,14 +413,7 @@ fn restore_variables(state: &State, asked: &Asked, script: &mut Script) -> Resul
         };
         values.extend(value.map(|value| (&*variable.name, value)));
     }
-    let mut assignments: Vec<_> = names_collate(state, &mut values).into_iter().collect();
-    let (late, at_once): (Vec<_>, Vec<_>) =
-        values.into_iter().partition(|(name, _)| READ_ONLY.contains(name));
-    assignments.extend(at_once.iter().map(assignment));
-    if !assignments.is_empty() {
-        script.statement("system variables", &set(assignments));
-    }
-    Ok(late.iter().map(assignment).collect())
+    Ok(values)
 }
 
 fn assignment((name, value): &(&[u8], Vec<u8>)) -> Vec<u8> {
@@ -423,6 +432,15 @@ fn names_collate(state: &State, values: &mut Vec<(&[u8], Vec<u8>)>) -> Option<Ve
         name => name != CONNECTION && name != COLLATION,
     });
     Some(names)
+}
+
+/// What sets the client's character set once more, where it has not got its default collation; it sets that of results as well.
+fn names_again(state: &State, asked: &Asked) -> Option<Vec<u8>> {
+    let mut values = values(state, asked).ok()?;
+    let Collation::Connection { client: true, .. } = state.collation else { return None };
+    let mut items = vec![names_collate(state, &mut values)?];
+    items.extend(values.iter().filter(|(name, _)| *name == RESULTS).map(assignment));
+    Some(set(items))
 }
 
 fn restore_schema(state: &State, abroad: bool, script: &mut Script) -> Result<(), Hold> {
@@ -601,4 +619,4 @@ fn set(assignments: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -11,15 +11,15 @@
 //! [`restore`](super::restore).
 
 mod command;
-mod context;
-mod errand;
-mod held;
+pub(super) mod context;
+pub(super) mod errand;
+pub(super) mod held;
 mod literal;
-mod preamble;
-mod reading;
+pub(super) mod preamble;
+pub(super) mod reading;
 mod reply;
 mod report;
-mod sequence;
+pub(super) mod sequence;
 mod variables;
 mod weight;
 

@@ -95,7 +95,7 @@ fn ordinary_statements_are_plain() {
         "begin;",
         "START TRANSACTION READ ONLY",
         "COMMIT AND CHAIN",
-        "SELECT a.get_lock(1), get_lock, last_insert_id, LAST_INSERT_ID(), insert(a, 1, 2, 'b') FROM t",
+        "SELECT a.get_lock(1), get_lock, last_insert_id, insert(a, 1, 2, 'b') FROM t",
         "SET DEFAULT ROLE x TO y",
         "SET GLOBAL max_connections = 5",
         "SET @@global.timestamp = 5, PERSIST y = 6, @@persist_only.z = 1",
@@ -152,7 +152,7 @@ fn statements_that_insert() {
         ("SELECT 1; INSERT INTO t VALUES (1)", "Several Inserts"),
         ("/*!99999 x */ INSERT INTO t VALUES (1)", "Inserts"),
         ("UPDATE t SET a = LAST_INSERT_ID(a + 1)", "LastInsertId"),
-        ("SELECT last_insert_id (/* none */)", ""),
+        ("SELECT last_insert_id (/* none */)", "ReadsInsertId"),
         ("SELECT LAST_INSERT_ID(@a)", "UserVariable(a) LastInsertId"),
         ("SELECT `LAST_INSERT_ID` ('5')", "LastInsertId"),
         ("SET last_insert_id = 5, @@identity = 6", "LastInsertId Sets(last_insert_id,identity)"),
@@ -419,6 +419,10 @@ fn several_statements() {
         ("; SELECT 1", ""),
         ("SELECT ';'", ""),
         ("SELECT 1; SELECT 2", "Several"),
+        ("SELECT 1;;", "Several"),
+        ("SELECT 1; -- none\n; ", "Several"),
+        ("SELECT 1 -- none\n; \n", ""),
+        ("/* none */ ; SELECT 1 # none", ""),
         ("SET a = 1 /*!50000 ; SET b = 2 */", "Sets(a,b) Several"),
     ]);
 }

@@ -76,6 +76,8 @@ pub enum Effect {
     Profiling,
     /// Gives LAST_INSERT_ID() a value: `LAST_INSERT_ID(x)`, `SET last_insert_id`, `SET identity`.
     LastInsertId,
+    /// Asks for it: `LAST_INSERT_ID()`.
+    ReadsInsertId,
     /// `SQL_CALC_FOUND_ROWS`.
     FoundRows,
     Uses,
@@ -150,6 +152,7 @@ impl Effects {
         const PLAIN: u64 = Effect::Inserts.bit()
             | Effect::Tables.bit()
             | Effect::EndsTransaction.bit()
+            | Effect::ReadsInsertId.bit()
             | Effect::Several.bit();
         self.bits & !PLAIN == 0
     }

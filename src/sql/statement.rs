@@ -366,7 +366,13 @@ impl Statement {
             b')' => self.depth = self.depth.saturating_sub(1),
             b',' => key = Key::Comma,
             b'.' => key = Key::Dot,
-            b';' => return self.end(),
+            b';' => {
+                // One without a statement before it is refused when those before have run.
+                if self.ended {
+                    self.effects.add(Effect::Several);
+                }
+                return self.end();
+            }
             b'&' | b'|' => self.flags |= DOUBT,
             b'[' if self.brackets => self.effects.add(Effect::Unreadable),
             _ => {}

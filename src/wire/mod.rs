@@ -11,6 +11,7 @@ pub mod cursor;
 pub mod frame;
 pub mod greeting;
 pub mod login;
+pub mod matrixone;
 pub mod reply;
 pub mod resultset;
 pub mod statement;

@@ -44,19 +44,22 @@ pub(super) async fn approach(
     cn: &Cn,
     login: CnLogin<'_>,
 ) -> Result<Approached, Passed> {
-    let waited = limits.connect_timeout;
-    let (mut leg, greeting) = match reactor.until(Instant::now() + waited, hear(reactor, cn)).await {
+    let (waited, replays) = (limits.connect_timeout, login.preamble().is_some());
+    let heard = hear(reactor, cn, login.preamble());
+    let (mut leg, greeting) = match reactor.until(Instant::now() + waited, heard).await {
         Some(Ok(heard)) => heard,
         Some(Err(passed)) => return Err(passed),
         None => return Err(unreachable(cn, timed_out("greeting", waited), Some(CnFailure::TimedOut))),
     };
     let (response, auth) = login.greeting(&greeting).map_err(|cause| {
-        let failure = matches!(cause, CnLoginError::Unwilling { .. }).then_some(CnFailure::Unwilling);
+        let unwilling = matches!(cause, CnLoginError::Unwilling { .. } | CnLoginError::NoPreamble);
+        let failure = unwilling.then_some(CnFailure::Unwilling);
         Passed { refusal: Refusal::CnLogin { cn: cn.id.to_string(), cause }, failure }
     })?;
     let answered = async {
         leg.write(&response).await?;
-        leg.read().await
+        // Versions of MatrixOne differ in how they number it.
+        if replays { leg.read_first().await } else { leg.read().await }
     };
     let waited = limits.cn_timeout;
     match reactor.until(Instant::now() + waited, answered).await {
@@ -93,7 +96,7 @@ pub(super) fn abandon(reactor: &Reactor, mut leg: Leg) {
     });
 }
 
-async fn hear(reactor: &Reactor, cn: &Cn) -> Result<(Leg, Vec<u8>), Passed> {
+async fn hear(reactor: &Reactor, cn: &Cn, preamble: Option<&[u8]>) -> Result<(Leg, Vec<u8>), Passed> {
     let unknown = || unreachable(cn, "its address is not known".to_owned(), None);
     let target = cn.target.as_ref().ok_or_else(unknown)?;
     let socket = dial(reactor, target).await.map_err(|error| {
@@ -101,7 +104,13 @@ async fn hear(reactor: &Reactor, cn: &Cn) -> Result<(Leg, Vec<u8>), Passed> {
         unreachable(cn, error.to_string(), failure)
     })?;
     let mut leg = Leg::new(socket);
-    let heard = leg.read_first().await;
+    let heard = async {
+        if let Some(preamble) = preamble {
+            leg.socket.send(preamble.to_vec()).await.map_err(LegError::Broken)?;
+        }
+        leg.read_first().await
+    };
+    let heard = heard.await;
     let greeting = heard.map_err(|error| unreachable(cn, error.to_string(), Some(CnFailure::Refused)))?;
     Ok((leg, greeting))
 }

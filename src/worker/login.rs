@@ -22,15 +22,18 @@ use crate::mailbox::message::{CnFailure, Picture};
 use crate::metrics::{Refused, Seat};
 use crate::reactor::Socket;
 use crate::route::{self, Cn, Flavour, Group, Identity, View};
-use crate::session::dialog::{Dialog, Watch, Watched};
+use crate::session::dialog::{Dialog, Noted, Watch, Watched};
 use crate::session::face;
 use crate::session::hold::Hold;
-use crate::session::login::{ClientLogin, ClientStep, CnAuth, CnLogin, CnStep, Credential, Proof, Speaker};
+use crate::session::login::{
+    ClientLogin, ClientStep, CnAuth, CnLogin, CnStep, Credential, Proof, Replay, Sent, Speaker, replay,
+};
 use crate::session::refusal::Refusal;
 use crate::session::state::State;
 use crate::session::tracking::{self, Wishes};
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::SALT;
+use crate::wire::matrixone::preamble::Preamble;
 use crate::wire::status::Status;
 
 /// A session that a CN has let in.
@@ -48,6 +51,19 @@ pub(super) struct Seated {
 pub struct Passport {
     pub login: ClientLogin,
     pub identity: Identity,
+}
+
+/// A client that has sent its login, and what it has proven so far, to corelane or for a CN.
+struct Applicant {
+    login: ClientLogin,
+    identity: Identity,
+    packet: Vec<u8>,
+    /// What its answer in `packet` is for.
+    salt: [u8; SALT],
+    /// For CNs of MySQL's.
+    credential: Option<Credential>,
+    /// For those of MatrixOne's.
+    replay: Option<Arc<Replay>>,
 }
 
 /// Why a login ended without a seat.
@@ -81,7 +97,10 @@ impl Failure {
 enum Attempt {
     Seated(Box<Seated>),
     /// Another CN may be tried.
-    Passed(Refusal),
+    Passed {
+        refusal: Refusal,
+        timed_out: bool,
+    },
 }
 
 impl From<Refusal> for Failure {
@@ -133,19 +152,33 @@ impl Driver<'_> {
         let salt = fresh_salt()?;
         let greeting = self.picture.face.greeting(&salt, self.card.id);
         self.write_client(&greeting).await?;
-        let payload = self.read_client().await?;
-        let login = ClientLogin::read(&payload, &self.picture.face)?;
+        let packet = self.read_client().await?;
+        let login = ClientLogin::read(&packet, &self.picture.face)?;
         self.capabilities = login.capabilities;
         // Servers read no more of the attributes than how long all of them are, so a broken one only ends the labels.
         let attributes = login.attributes().into_iter().flat_map(|all| all.iter()).map_while(Result::ok);
         let identity = Identity::read(&login.user, attributes, &self.picture.view)
             .map_err(|error| Refusal::Route { cause: error.to_string() })?;
         self.introduce(&identity);
+        let mut applicant = Applicant { login, identity, packet, salt, credential: None, replay: None };
+        if self.picture.view.cns.iter().all(|cn| cn.flavour == Flavour::Mysql) {
+            // Who cannot prove anything need not wait for a CN, nor hear of any.
+            self.credential(&mut applicant).await?;
+        }
+        self.find_seat(applicant).await
+    }
+
+    /// By what the client is logged in to CNs of MySQL's.
+    async fn credential(&mut self, applicant: &mut Applicant) -> Result<Credential, Failure> {
+        if let Some(credential) = &applicant.credential {
+            return Ok(credential.clone());
+        }
+        let Applicant { login, identity, salt, .. } = applicant;
         let users = self.picture.users.clone();
         let credential = match users.get(&identity.user) {
             Some(user) => {
                 let host = self.card.client.host();
-                let step = login.verify(&salt, &fresh_salt()?, user, &identity.user, &host);
+                let step = login.verify(salt, &fresh_salt()?, user, &identity.user, &host);
                 Credential::Proof(self.prove(step).await?)
             }
             None => {
@@ -153,7 +186,35 @@ impl Driver<'_> {
                 Credential::Relay
             }
         };
-        self.find_seat(login, identity, &credential).await
+        applicant.credential = Some(credential.clone());
+        Ok(credential)
+    }
+
+    /// What logs the client in to CNs of MatrixOne's.
+    async fn replay(&mut self, applicant: &mut Applicant) -> Result<Credential, Failure> {
+        if let Some(replay) = &applicant.replay {
+            return Ok(Credential::Replay(replay.clone()));
+        }
+        let mut switched = None;
+        if !applicant.login.answers_natively() {
+            applicant.login.can_relay()?;
+            applicant.salt = fresh_salt()?;
+            self.write_client(&replay::switch_request(&applicant.salt)).await?;
+            switched = Some(self.read_client().await?);
+        }
+        let labels = applicant.identity.asked().pairs();
+        let preamble = Preamble {
+            salt: applicant.salt,
+            internal: false,
+            connection_id: self.card.id.0,
+            labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            client: self.card.client.address(),
+        };
+        let Applicant { login, packet, salt, .. } = &*applicant;
+        let sent = Sent { login, packet, salt: *salt, switched: switched.as_deref() };
+        let replay = Arc::new(Replay::new(sent, preamble).map_err(Refusal::from)?);
+        applicant.replay = Some(replay.clone());
+        Ok(Credential::Replay(replay))
     }
 
     /// Lets a known user prove who it is.
@@ -170,34 +231,39 @@ impl Driver<'_> {
     }
 
     /// Tries CNs in the order of routing until one lets the session in, or the attempts are used up.
-    async fn find_seat(
-        &mut self,
-        login: ClientLogin,
-        identity: Identity,
-        credential: &Credential,
-    ) -> Result<Seated, Failure> {
-        let (group, mut tried) = (Group::of(&identity), Vec::new());
+    async fn find_seat(&mut self, mut applicant: Applicant) -> Result<Seated, Failure> {
+        let (group, mut tried) = (Group::of(&applicant.identity), Vec::new());
+        // With none of MySQL's among them, and none that failed in another way.
+        let mut all_busy = true;
         loop {
             let (cn, seat) = self.choose(&group, &tried).map_err(Failure::NoCn)?;
-            let hold = self.lasting_hold(&cn, &identity, credential);
-            let cn_login = CnLogin::new(&login, identity.cn_user(cn.flavour), credential.clone());
-            let attempt = self.attempt(&cn, seat, cn_login.tracked(hold.is_none()), hold, &login).await?;
-            let refusal = match attempt {
+            let credential = match cn.flavour {
+                Flavour::Mysql => self.credential(&mut applicant).await?,
+                Flavour::Matrixone => self.replay(&mut applicant).await?,
+            };
+            let Applicant { login, identity, .. } = &applicant;
+            let hold = self.lasting_hold(&cn, identity, &credential);
+            let tracked = hold.is_none() && cn.flavour == Flavour::Mysql;
+            let cn_login = CnLogin::new(login, identity.cn_user(cn.flavour), credential).tracked(tracked);
+            let (refusal, timed_out) = match self.attempt(&cn, seat, cn_login, hold, login).await? {
                 Attempt::Seated(seated) => {
                     self.card.group.replace(Some(Arc::new(group)));
                     if hold.is_none() {
+                        let Applicant { login, identity, .. } = applicant;
                         self.card.passport.replace(Some(Arc::new(Passport { login, identity })));
                     }
                     return Ok(*seated);
                 }
-                Attempt::Passed(refusal) => refusal,
+                Attempt::Passed { refusal, timed_out } => (refusal, timed_out),
             };
             info!(cn = &*cn.id, "a login is turned away: {refusal}");
+            all_busy &= timed_out && cn.flavour == Flavour::Matrixone;
             self.worker.counters.retries.add(1);
             tried.push(cn.slot);
             let others = route::candidates(&self.view(), &group, &tried).is_ok();
             if !others || tried.len() >= self.picture.login.attempts as usize {
-                return Err(Failure::NoCn(refusal));
+                let busy = || Refusal::AllBusy { last: refusal.to_string() };
+                return Err(Failure::NoCn(if all_busy { busy() } else { refusal }));
             }
         }
     }
@@ -222,7 +288,7 @@ impl Driver<'_> {
                         if answers_for_client =>
                     {
                         self.card.cn.replace(None);
-                        Ok(Attempt::Passed(lost))
+                        Ok(Attempt::Passed { refusal: lost, timed_out: false })
                     }
                     Err(failure) => Err(failure),
                 }
@@ -231,7 +297,7 @@ impl Driver<'_> {
                 if let Some(failure) = failure {
                     self.worker.report_failure(cn.slot, failure);
                 }
-                Ok(Attempt::Passed(refusal))
+                Ok(Attempt::Passed { refusal, timed_out: failure == Some(CnFailure::TimedOut) })
             }
         }
     }
@@ -283,8 +349,14 @@ impl Driver<'_> {
             }
         };
         let mut dialog = Dialog::new(auth.capabilities, status);
-        let cannot_track = !auth.capabilities.has(Capabilities::SESSION_TRACK);
+        let notes = cn.flavour == Flavour::Matrixone;
+        let cannot_track = !notes && !auth.capabilities.has(Capabilities::SESSION_TRACK);
         let ok = match hold.or(cannot_track.then_some(Hold::Tracking)) {
+            None if notes => {
+                dialog = dialog.with_matrixone();
+                dialog.watch(Watch::Noted(Box::new(Noted::new(auth.capabilities))));
+                ok
+            }
             Some(hold) => {
                 dialog.watch(Watch::Off(hold));
                 ok

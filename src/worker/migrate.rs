@@ -34,12 +34,14 @@ use super::leg::Leg;
 use super::login::Passport;
 use super::offer::{Candidate, Offer, Outcome, Rehearsal, Rehearsed, Stays};
 use super::roster::{Call, Card};
+use super::transfer::{Transfer, TransferError};
 use crate::mailbox::message::Event;
 use crate::reactor::{Received, Socket};
-use crate::route::{Cn, WorkState};
-use crate::session::dialog::Dialog;
+use crate::route::{Cn, Flavour, WorkState};
+use crate::session::dialog::{Dialog, Quiet};
 use crate::session::hold::Hold;
-use crate::session::login::{CnLogin, CnStep, Credential, Proof};
+use crate::session::ledger::Ledger;
+use crate::session::login::{CnLogin, CnStep, Credential};
 use crate::session::restore;
 use crate::session::script::{Results, Script, ScriptError};
 use crate::session::tracking;
@@ -264,10 +266,15 @@ async fn attempt(
     if let Some(over) = order.is_over(worker) {
         return Err(over);
     }
-    let passport = order.card.passport.borrow().clone().zip(order.card.proof());
-    let (passport, proof) = passport.ok_or_else(Stays::ended)?;
-    let mut candidate = open(worker, &passport, proof, order.to.clone()).await.map_err(Stays::Failed)?;
-    if with_rehearsal && let Err(cause) = rehearse(worker, &order.card, &mut candidate).await {
+    let transfer = open_transfer(worker, order).await?;
+    let passport = order.card.passport.borrow().clone().zip(order.card.credential());
+    let (passport, credential) = passport.ok_or_else(Stays::ended)?;
+    let mut candidate = open(worker, &passport, credential, order.to.clone()).await.map_err(Stays::Failed)?;
+    candidate.transfer = transfer;
+    if with_rehearsal
+        && candidate.transfer.is_none()
+        && let Err(cause) = rehearse(worker, &order.card, &mut candidate).await
+    {
         leave(&worker.reactor, candidate.socket);
         return Err(Stays::Failed(CarryError::New(cause).to_string()));
     }
@@ -282,6 +289,15 @@ async fn attempt(
     order.card.offer.replace(None);
     withdraw(worker, &offer);
     outcome
+}
+
+/// Reaches the query services of a session's CNs, where these are MatrixOne's.
+async fn open_transfer(worker: &Rc<Worker>, order: &Move) -> Result<Option<Transfer>, Stays> {
+    let from = order.card.slot().and_then(|slot| worker.view()?.cn(slot).cloned());
+    let Some(from) = from.filter(|from| from.flavour == Flavour::Matrixone) else { return Ok(None) };
+    let opened = Transfer::open(worker, &from, &order.to).await;
+    order.card.barred.set(opened.as_ref().err().and_then(|error| error.cause.hold()));
+    opened.map(Some).map_err(|error| Stays::Failed(error.to_string()))
 }
 
 /// Restores the session on the leg as it is now, if it can tell.
@@ -388,14 +404,14 @@ pub(super) fn answer(worker: &Worker, ticket: Option<u64>, outcome: Result<Strin
 pub(super) async fn open(
     worker: &Rc<Worker>,
     passport: &Passport,
-    proof: Proof,
+    credential: Credential,
     cn: Arc<Cn>,
 ) -> Result<Candidate, String> {
     let seat = worker.seats.take(cn.slot);
     let limits = worker.login_limits().ok_or("the worker has no picture yet")?;
-    let login =
-        CnLogin::new(&passport.login, passport.identity.cn_user(cn.flavour), Credential::Proof(proof))
-            .tracked(true);
+    let tracked = cn.flavour == Flavour::Mysql;
+    let user = passport.identity.cn_user(cn.flavour);
+    let login = CnLogin::new(&passport.login, user, credential).tracked(tracked);
     let Approached { mut leg, mut auth, mut answer } =
         approach(&worker.reactor, &limits, &cn, login).await.map_err(|passed| {
             if let Some(failure) = passed.failure {
@@ -427,15 +443,19 @@ pub(super) async fn open(
         let answered = worker.reactor.until(Instant::now() + limits.cn_timeout, asked).await;
         answer = answered.ok_or("the login took too long")?.map_err(|cause| cause.to_string())?;
     };
-    let (capabilities, script) = (auth.capabilities, tracking::script(auth.mariadb));
+    let (capabilities, connection_id) = (auth.capabilities, auth.connection_id);
     let Leg { socket, .. } = leg;
     let limit = worker.migration().restore_timeout;
-    if let Err(cause) = converse(worker, &socket, script, capabilities, limit).await {
+    if tracked
+        && let Err(cause) =
+            converse(worker, &socket, tracking::script(auth.mariadb), capabilities, limit).await
+    {
         leave(&worker.reactor, socket);
         return Err(format!("CN {} does not track sessions: {cause}", cn.id));
     }
-    let answered_at = Instant::now();
-    Ok(Candidate { cn, socket, seat, capabilities, status, answered_at, rehearsed: Rehearsed::default() })
+    let (answered_at, rehearsed) = (Instant::now(), Rehearsed::default());
+    let transfer = None;
+    Ok(Candidate { cn, socket, seat, capabilities, connection_id, status, answered_at, rehearsed, transfer })
 }
 
 /// The words of an ERR.
@@ -509,6 +529,10 @@ pub(super) enum CarryError {
     Old(TalkError),
     #[error("the CN where it should go: {0}")]
     New(TalkError),
+    #[error("{0}")]
+    Transfer(#[from] TransferError),
+    #[error("the CN where it should go has not entered the schema {0}")]
+    Elsewhere(String),
     #[error("the CN where it should go speaks differently")]
     Differs,
     #[error("it has changed since the rehearsal")]
@@ -524,8 +548,7 @@ pub(super) async fn carry_over(
     old: Option<&Socket>,
     candidate: &mut Candidate,
 ) -> Result<(), CarryError> {
-    let spoken = dialog.watched().map(|watched| watched.cn);
-    if spoken != Some(candidate.capabilities) {
+    if dialog.spoken() != Some(candidate.capabilities) {
         return Err(CarryError::Differs);
     }
     if let Some(ended) = ended(&candidate.socket).await {
@@ -534,6 +557,9 @@ pub(super) async fn carry_over(
     let capabilities = candidate.capabilities;
     let limit = worker.migration().restore_timeout;
     let mut quiet = dialog.quiet().map_err(CarryError::Held)?;
+    if quiet.ledger().is_some() {
+        return transfer(worker, quiet, candidate, limit).await;
+    }
     let asked = match (old, restore::questions(quiet.state())) {
         (Some(old), Some(questions)) => {
             let began = Instant::now();
@@ -561,6 +587,34 @@ pub(super) async fn carry_over(
     let settled = restore::settle(quiet.state_mut(), results);
     settled.map_err(|cause| CarryError::New(TalkError::Wrong(cause)))?;
     quiet.settle(status);
+    Ok(())
+}
+
+/// The same for a session on a CN of MatrixOne's: that CN tells what the session has, and the new one takes it.
+async fn transfer(
+    worker: &Worker,
+    quiet: Quiet<'_>,
+    candidate: &mut Candidate,
+    limit: Duration,
+) -> Result<(), CarryError> {
+    let (Some(ledger), Some(mut transfer)) = (quiet.ledger(), candidate.transfer.take()) else {
+        return Err(CarryError::Held(Hold::QueryService));
+    };
+    let connection_id = candidate.connection_id;
+    let exported = transfer.export(worker, connection_id, limit).await?;
+    let (socket, spoken) = (&candidate.socket, candidate.capabilities);
+    for setting in ledger.settings() {
+        converse(worker, socket, setting, spoken, limit).await.map_err(CarryError::New)?;
+    }
+    let import = ledger.import(exported, connection_id);
+    let schema = import.schema.clone();
+    transfer.import(worker, import, limit).await?;
+    let asked = converse(worker, socket, Ledger::whereabouts(), spoken, limit).await;
+    let answers = asked.map_err(CarryError::New)?;
+    if !Ledger::is_in(&schema, &answers) {
+        return Err(CarryError::Elsewhere(String::from_utf8_lossy(&schema).into_owned()));
+    }
+    quiet.settle(answers.status.unwrap_or(candidate.status));
     Ok(())
 }
 

@@ -15,6 +15,7 @@ mod migrate;
 mod offer;
 mod refuge;
 mod roster;
+mod transfer;
 mod tunnel;
 
 use std::cell::{Cell, RefCell};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::flag::Flag;
 use super::migrate::Reason;
+use super::transfer::Transfer;
 use crate::metrics::Seat;
 use crate::reactor::{Reactor, Socket};
 use crate::route::Cn;
@@ -21,10 +22,14 @@ pub struct Candidate {
     pub socket: Socket,
     pub seat: Seat,
     pub capabilities: Capabilities,
+    /// The CN's id of it.
+    pub connection_id: u32,
     pub status: Status,
     /// When the CN answered last.
     pub answered_at: Instant,
     pub rehearsed: Rehearsed,
+    /// Where the session is one of MatrixOne's.
+    pub transfer: Option<Transfer>,
 }
 
 /// The front of a restore that a leg has been through, and every answer was right.

@@ -21,7 +21,7 @@ use crate::reactor::Reactor;
 use crate::route::{Cn, Group};
 use crate::session::dialog::Dialog;
 use crate::session::hold::Hold;
-use crate::session::login::{Proof, Standing};
+use crate::session::login::{Credential, Standing};
 use crate::session::script::Script;
 use crate::session::user::Users;
 
@@ -117,6 +117,8 @@ pub struct Card {
     pub group: RefCell<Option<Arc<Group>>>,
     activity: Cell<Activity>,
     hold: Cell<Option<Hold>>,
+    /// What its last move has found out of its CNs that keeps it where it is.
+    pub barred: Cell<Option<Hold>>,
     pub commands: Cell<u64>,
     /// When somebody last looked at it and it was idle: its commands, and since when it was known to have had as many.
     silence: Cell<Option<(u64, Instant)>>,
@@ -182,6 +184,7 @@ impl Card {
             group: RefCell::default(),
             activity: Cell::default(),
             hold: Cell::new(Some(Hold::Login)),
+            barred: Cell::default(),
             commands: Cell::new(0),
             silence: Cell::default(),
             call: Cell::default(),
@@ -246,13 +249,14 @@ impl Card {
     pub fn show(&self, dialog: &Dialog) {
         self.activity.set(Activity::of(dialog));
         self.hold.set(dialog.hold());
-        self.cost.set(dialog.watched().map_or(0, |watched| watched.state.cost()));
+        self.cost.set(dialog.cost());
     }
 
     /// Why it may not move now. Without a proof it cannot at any time.
     pub fn hold(&self) -> Option<Hold> {
-        let unproven = !matches!(&*self.standing.borrow(), Standing::Proven(_));
-        self.hold.get().or_else(|| unproven.then_some(Hold::RelayLogin))
+        let unproven = !matches!(&*self.standing.borrow(), Standing::Proven(_) | Standing::Replayed(_));
+        let stays = || unproven.then_some(Hold::RelayLogin).or(self.barred.get());
+        self.hold.get().or_else(stays)
     }
 
     /// Looks whether `users` know by now whom the session belongs to.
@@ -261,11 +265,8 @@ impl Card {
     }
 
     /// What logs it in again; none where nothing does.
-    pub fn proof(&self) -> Option<Proof> {
-        match &*self.standing.borrow() {
-            Standing::Proven(proof) => Some(proof.clone()),
-            Standing::Unknown | Standing::Witnessed(_) => None,
-        }
+    pub fn credential(&self) -> Option<Credential> {
+        self.standing.borrow().credential()
     }
 
     pub fn is_idle(&self) -> bool {
@@ -385,7 +386,7 @@ impl Roster {
         let id = loop {
             self.count.set(self.count.get().wrapping_add(1));
             let id = SessionId::new(self.worker, self.count.get());
-            if !cards.contains_key(&id) && !self.abroad.borrow().has(id) {
+            if id != SessionId::NOBODY && !cards.contains_key(&id) && !self.abroad.borrow().has(id) {
                 break id;
             }
         };
@@ -490,6 +491,7 @@ impl Card {
         match (self.activity.get(), &*self.standing.borrow()) {
             (Activity::Login, _) => "",
             (_, Standing::Proven(_)) => "known",
+            (_, Standing::Replayed(_)) => "replayed",
             (_, Standing::Unknown | Standing::Witnessed(_)) => "relay",
         }
     }

@@ -276,6 +276,9 @@ impl Tunnel<'_> {
         };
         let carried = async {
             let carried = carry_over(self.worker, &mut self.dialog, Some(&self.cn_socket), candidate).await;
+            if let Err(CarryError::Transfer(error)) = &carried {
+                self.card.barred.set(error.cause.hold());
+            }
             carried.map_err(|cause| match cause {
                 CarryError::Changed => Unmoved::Stays(Stays::Changed),
                 CarryError::Old(TalkError::Broken(_)) => {

@@ -7,6 +7,7 @@
 //! A failure prints its seed and the stream. These variables rule a run:
 //!
 //! - `CORELANE_DIFF_SEED=n`: this seed only, several times, as moves fall at other moments each time;
+//! - `CORELANE_DIFF_WITHOUT=n,m`: without these steps of it;
 //! - `CORELANE_DIFF_MINUTES=n`: seeds from the clock on for so long, instead of the first ones for a short time;
 //! - `CORELANE_DIFF_SEEDS=n`: so many of the first ones, however long it takes;
 //! - `CORELANE_DIFF_AGAINST=direct`: the second side is a direct connection too; `still`: corelane, without moves.
@@ -109,6 +110,15 @@ fn number(name: &str) -> Option<u64> {
     setting(name).map(|text| text.parse().unwrap_or_else(|_| panic!("CORELANE_{name}={text}: not a number")))
 }
 
+/// Numbers of steps that are not made, to find out which ones it takes.
+fn left_out() -> Vec<usize> {
+    let list = setting("DIFF_WITHOUT").unwrap_or_default();
+    let numbers = list.split(',').filter(|number| !number.is_empty());
+    numbers
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("CORELANE_DIFF_WITHOUT={list}: no numbers")))
+        .collect()
+}
+
 /// Which seeds are run, and for how long.
 struct Plan {
     next: AtomicU64,
@@ -160,7 +170,8 @@ fn streams_are_answered_alike_directly_and_through_moves() {
                 let mut tally = Tally::default();
                 while let Some(seed) = plan.next() {
                     let (server, lane) = (servers()[which(seed)].port, &mut lanes[which(seed)]);
-                    if let Err(story) = run(&Stream::draw(seed), server, lane, &mut tally) {
+                    let stream = Stream::draw(seed).without(&left_out());
+                    if let Err(story) = run(&stream, server, lane, &mut tally) {
                         if setting("DIFF_ALL").is_none() {
                             plan.stop();
                         }

@@ -74,6 +74,22 @@ impl Stream {
         drawing.finish();
         Self { seed, capabilities, extended, collation, with_schema, steps: drawing.steps }
     }
+
+    /// The same without some of its steps; their orders fall to the next one.
+    pub fn without(mut self, left_out: &[usize]) -> Self {
+        let mut order = None;
+        let mut number = 0;
+        self.steps.retain_mut(|planned| {
+            order = planned.order.or(order);
+            number += 1;
+            let stays = !left_out.contains(&(number - 1));
+            if stays {
+                planned.order = order.take();
+            }
+            stays
+        });
+        self
+    }
 }
 
 /// A statement of the binary protocol that is open.

@@ -29,4 +29,4 @@ pub use place::{free_port, wait_until};
 pub use process::run;
 pub use prometheus::Scraped;
 pub use proxy::{Proxy, binary, cn_toml, number};
-pub use scripted::{OK, Round, ScriptedCn, err_packet, greet, one_row, read_frame};
+pub use scripted::{OK, Round, ScriptedCn, err_packet, greet, one_row, read_frame, rows};

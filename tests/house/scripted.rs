@@ -216,15 +216,25 @@ pub fn err_packet(code: u16, state: &str, message: &str) -> Vec<u8> {
 
 /// The packets of a result of text with one row, as the answer to a command.
 pub fn one_row(values: &[&str]) -> Vec<u8> {
-    let column = b"\x03def\0\0\0\x01v\0\x0c\x2d\0\0\x04\0\0\xfd\0\0\0\0\0";
-    let length = |value: &str| u8::try_from(value.len()).expect("a short value");
-    let row: Vec<u8> =
-        values.iter().flat_map(|value| [&[length(value)], value.as_bytes()].concat()).collect();
-    let count = [u8::try_from(values.len()).expect("few columns")];
-    let mut packets: Vec<&[u8]> = vec![&count];
-    packets.extend(values.iter().map(|_| &column[..]));
-    packets.extend([EOF, &row, EOF]);
-    packets.iter().zip(1..).flat_map(|(packet, sequence)| frames(sequence, packet)).collect()
+    rows(&vec!["v"; values.len()], &[values.to_vec()])
+}
+
+/// The packets of a result of text with these columns and rows, as the answer to a command.
+pub fn rows(columns: &[&str], rows: &[Vec<&str>]) -> Vec<u8> {
+    let short = |text: &str| {
+        let length = u8::try_from(text.len()).ok().filter(|length| *length < 251).expect("a short value");
+        [&[length], text.as_bytes()].concat()
+    };
+    let column = |name: &&str| {
+        [b"\x03def\0\0\0".as_slice(), &short(name), b"\0\x0c\x2d\0\0\x04\0\0\xfd\0\0\0\0\0"].concat()
+    };
+    let mut packets = vec![vec![u8::try_from(columns.len()).expect("few columns")]];
+    packets.extend(columns.iter().map(column));
+    packets.push(EOF.to_vec());
+    packets.extend(rows.iter().map(|row| row.iter().flat_map(|value| short(value)).collect()));
+    packets.push(EOF.to_vec());
+    let numbers = (0..=u8::MAX).cycle().skip(1);
+    packets.iter().zip(numbers).flat_map(|(packet, sequence)| frames(sequence, packet)).collect()
 }
 
 /// Capabilities of a plain MySQL 5.7-like server.

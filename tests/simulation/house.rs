@@ -94,6 +94,7 @@ fn setting(id: &str, host: u32, labels: &[(&str, &str)], weight: u32, data: Opti
         labels: Labels(labels),
         weight,
         data: data.map(str::to_owned),
+        query_address: None,
     }
 }
 
@@ -118,7 +119,7 @@ impl House {
         let mut settings = Settings::default();
         (settings.balance.dwell, settings.balance.tolerance) = (DWELL, TOLERANCE);
         (settings.balance.interval, settings.balance.moves_per_second) = (INTERVAL, 500);
-        let mut placement = Placement::new(&settings.probe);
+        let mut placement = Placement::new(&settings.probe, &settings.discovery);
         let tally = Tally::new(WORKERS.into());
         let terms = Terms { deadline: None, at_deadline: AtDeadline::Leave, then_remove: false };
         let _ = placement.reload(&cns(), |_| 0, terms, Duration::ZERO);

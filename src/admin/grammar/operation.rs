@@ -152,7 +152,7 @@ impl Parser {
         self.expect("ADDRESS", "ADDRESS 'host:port'")?;
         let address = self.text("an address in quotes")?;
         let (flavour, labels) = (Flavour::Mysql, Labels::default());
-        let mut cn = CnSetting { id, address, flavour, labels, weight: 1, data: None };
+        let mut cn = CnSetting { id, address, flavour, labels, weight: 1, data: None, query_address: None };
         while self.peek().is_some() {
             if self.take("FLAVOUR") {
                 cn.flavour = self.flavour()?;
@@ -244,6 +244,7 @@ mod tests {
             labels: labels(&[("tier", &["gold"])]),
             weight: 2,
             data: Some("d".into()),
+            query_address: None,
         };
         assert_eq!(operation(text), Operation::Add(Box::new(cn)));
     }

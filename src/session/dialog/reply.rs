@@ -119,6 +119,12 @@ impl Reply {
         self.phase == Phase::First
     }
 
+    /// Whether definitions come, or the EOF behind them.
+    #[inline]
+    pub fn in_definitions(&self) -> bool {
+        matches!(self.phase, Phase::Definitions | Phase::MetadataEnd)
+    }
+
     pub fn in_infile(&self) -> bool {
         self.phase == Phase::Infile
     }

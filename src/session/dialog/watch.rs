@@ -8,6 +8,7 @@ use super::look::{Look, Patch, Stop};
 use super::scanner::{FULL, HEADER, Start, read_header};
 use super::{Dialog, Outcome, Pending, Shift, Turn};
 use crate::session::hold::Hold;
+use crate::session::ledger::Ledger;
 use crate::session::state::{Errand, State, Verdict};
 use crate::session::tracking::{self, Beginning};
 use crate::wire::capability::Capabilities;
@@ -28,6 +29,8 @@ pub enum Watch {
     /// Nobody, as the session can never move.
     Off(Hold),
     On(Box<Watched>),
+    /// A session on a CN of MatrixOne's, which reports nothing.
+    Noted(Box<Noted>),
 }
 
 /// What is known of a session that may move.
@@ -48,11 +51,43 @@ pub struct Watched {
     /// What the state said last about holds, and whether it may say something else now: it is asked after every packet.
     hold: Cell<Option<Hold>>,
     stale: Cell<bool>,
-    /// The client may still ask for warnings or errors of an earlier statement, or for its number of rows.
-    leftovers: bool,
+    leftovers: Leftovers,
+}
+
+/// What is noted of a session whose CN is asked for the rest when it moves.
+pub struct Noted {
+    pub ledger: Ledger,
+    /// What the CN leg speaks.
+    pub cn: Capabilities,
+    hold: Cell<Option<Hold>>,
+    stale: Cell<bool>,
+    leftovers: Leftovers,
+}
+
+/// What the client may still ask for of earlier statements.
+#[derive(Clone, Copy, Debug, Default)]
+struct Leftovers {
+    /// There may be warnings, errors or a number of rows.
+    left: bool,
     /// Whether the command in flight clears them for certain, and whether it leaves some itself.
     clears: bool,
     leaves: bool,
+}
+
+impl Leftovers {
+    fn begin(&mut self, (clears, leaves): (bool, bool)) {
+        (self.clears, self.leaves) = (clears, leaves);
+    }
+
+    /// A reply has ended. `alone`: it was to the newest command.
+    #[inline]
+    fn weigh(&mut self, fails_or_warns: bool, alone: bool) {
+        if fails_or_warns || self.leaves {
+            self.left = true;
+        } else if alone && self.clears {
+            self.left = false;
+        }
+    }
 }
 
 impl Watched {
@@ -67,15 +102,33 @@ impl Watched {
             row: false,
             hold: Cell::new(None),
             stale: Cell::new(true),
-            leftovers: false,
-            clears: false,
-            leaves: false,
+            leftovers: Leftovers::default(),
         }
     }
 
     fn hold(&self) -> Option<Hold> {
         if self.stale.replace(false) {
             self.hold.set(self.state.holds().first());
+        }
+        self.hold.get()
+    }
+}
+
+impl Noted {
+    /// `cn` is what the CN leg speaks.
+    pub fn new(cn: Capabilities) -> Self {
+        Self {
+            ledger: Ledger::new(cn),
+            cn,
+            hold: Cell::new(None),
+            stale: Cell::new(true),
+            leftovers: Leftovers::default(),
+        }
+    }
+
+    fn hold(&self) -> Option<Hold> {
+        if self.stale.replace(false) {
+            self.hold.set(self.ledger.holds().first());
         }
         self.hold.get()
     }
@@ -105,14 +158,39 @@ impl Dialog {
     pub fn watched(&self) -> Option<&Watched> {
         match &self.watch {
             Watch::On(watched) => Some(watched),
+            Watch::Off(_) | Watch::Noted(_) => None,
+        }
+    }
+
+    pub fn noted(&self) -> Option<&Noted> {
+        match &self.watch {
+            Watch::Noted(noted) => Some(noted),
+            Watch::Off(_) | Watch::On(_) => None,
+        }
+    }
+
+    /// What the CN leg speaks, where the session may move.
+    pub fn spoken(&self) -> Option<Capabilities> {
+        match &self.watch {
             Watch::Off(_) => None,
+            Watch::On(watched) => Some(watched.cn),
+            Watch::Noted(noted) => Some(noted.cn),
+        }
+    }
+
+    /// About how many commands a move would take.
+    pub fn cost(&self) -> u32 {
+        match &self.watch {
+            Watch::Off(_) => 0,
+            Watch::On(watched) => watched.state.cost(),
+            Watch::Noted(noted) => noted.ledger.cost(),
         }
     }
 
     fn watched_mut(&mut self) -> Option<&mut Watched> {
         match &mut self.watch {
             Watch::On(watched) => Some(watched),
-            Watch::Off(_) => None,
+            Watch::Off(_) | Watch::Noted(_) => None,
         }
     }
 
@@ -126,10 +204,9 @@ impl Dialog {
 
     /// Why the session may not move now.
     pub fn hold(&self) -> Option<Hold> {
-        let watched = match &self.watch {
-            Watch::Off(hold) => return Some(*hold),
-            Watch::On(watched) => watched,
-        };
+        if let Watch::Off(hold) = &self.watch {
+            return Some(*hold);
+        }
         if self.opaque.is_some() {
             Some(Hold::Opaque)
         } else if self.long_data() {
@@ -139,7 +216,11 @@ impl Dialog {
         } else if self.may_be_in_transaction() {
             Some(Hold::Transaction)
         } else {
-            watched.hold()
+            match &self.watch {
+                Watch::Off(hold) => Some(*hold),
+                Watch::On(watched) => watched.hold(),
+                Watch::Noted(noted) => noted.hold(),
+            }
         }
     }
 
@@ -159,7 +240,11 @@ impl Dialog {
     /// Whether the client asks for what only a CN knew that the session has left.
     #[inline]
     pub fn is_unanswerable(&self) -> bool {
-        self.watched().is_some_and(|watched| watched.state.is_unanswerable())
+        match &self.watch {
+            Watch::Off(_) => false,
+            Watch::On(watched) => watched.state.is_unanswerable(),
+            Watch::Noted(noted) => noted.ledger.is_unanswerable(),
+        }
     }
 
     /// Whether the client may name statements that have other names at the CN, and nobody follows it any more.
@@ -189,13 +274,17 @@ impl Dialog {
 
     /// Whether something of an earlier statement is left that the client may still ask for, and that does not move along.
     pub fn has_leftovers(&self) -> bool {
-        self.watched().is_some_and(|watched| watched.leftovers)
+        match &self.watch {
+            Watch::Off(_) => false,
+            Watch::On(watched) => watched.leftovers.left,
+            Watch::Noted(noted) => noted.leftovers.left,
+        }
     }
 
     /// Whether the answer to the client's next command, which `unread` begins with, depends on the one before, or may leave it
     /// possible to ask about that one later.
     pub fn asks_about_last(&self, unread: &[u8]) -> bool {
-        let Some((start, watched)) = self.client.peek(unread).zip(self.watched()) else { return true };
+        let Some(start) = self.client.peek(unread) else { return true };
         let end = HEADER + start.length as usize;
         let payload = &unread[HEADER..end.min(unread.len())];
         let whole = end <= unread.len();
@@ -205,7 +294,12 @@ impl Dialog {
             return true;
         }
         // What is too long to be seen whole asks for nothing of the kind; what has not come yet may.
-        if whole { watched.state.asks_about_last(command, payload) } else { unread.len() < LONG }
+        match &self.watch {
+            Watch::Off(_) => true,
+            _ if !whole => unread.len() < LONG,
+            Watch::On(watched) => watched.state.asks_about_last(command, payload),
+            Watch::Noted(noted) => noted.ledger.asks_about_last(command, payload),
+        }
     }
 
     /// How many bytes of an execution that a look has stopped at [`execute`](Self::execute) needs, its header included, as far as
@@ -292,7 +386,15 @@ impl Dialog {
     /// A command begins in the frame at `at`.
     #[inline]
     pub(super) fn watch_command(&mut self, command: Command, payload: &[u8], at: usize, look: &mut Look) {
-        let Watch::On(watched) = &mut self.watch else { return };
+        let watched = match &mut self.watch {
+            Watch::Off(_) => return,
+            Watch::On(watched) => watched,
+            Watch::Noted(noted) => {
+                self.overheard = noted.ledger.begin(command, payload);
+                noted.stale.set(true);
+                return;
+            }
+        };
         let statement = match command {
             Command::StmtExecute
             | Command::StmtSendLongData
@@ -318,25 +420,38 @@ impl Dialog {
     /// A piece of a command's payload.
     #[inline]
     pub(super) fn overhear(&mut self, piece: &[u8]) {
-        if self.overheard
-            && let Watch::On(watched) = &mut self.watch
-        {
-            watched.state.payload(piece);
+        if !self.overheard {
+            return;
+        }
+        match &mut self.watch {
+            Watch::Off(_) => {}
+            Watch::On(watched) => watched.state.payload(piece),
+            Watch::Noted(noted) => noted.ledger.payload(piece),
         }
     }
 
     /// The client's command is complete.
     #[inline]
     pub(super) fn watch_end(&mut self) -> Option<Errand> {
-        let Watch::On(watched) = &mut self.watch else { return None };
         self.overheard = false;
-        let errand = watched.state.end();
-        self.alone = watched.state.untracks();
-        (watched.clears, watched.leaves) = watched.state.clears_and_leaves();
-        if errand.is_some() {
-            watched.stale.set(true);
+        match &mut self.watch {
+            Watch::Off(_) => None,
+            Watch::On(watched) => {
+                let errand = watched.state.end();
+                self.alone = watched.state.untracks();
+                watched.leftovers.begin(watched.state.clears_and_leaves());
+                if errand.is_some() {
+                    watched.stale.set(true);
+                }
+                errand
+            }
+            Watch::Noted(noted) => {
+                let errand = noted.ledger.end();
+                noted.leftovers.begin(noted.ledger.clears_and_leaves());
+                noted.stale.set(true);
+                errand
+            }
         }
-        errand
     }
 
     /// A packet of the CN's begins, in the frame at `at`, and `self.outcome` and `self.status` are what came of it. `first`: it is the
@@ -350,8 +465,12 @@ impl Dialog {
         at: usize,
         look: &mut Look,
     ) {
+        if let Watch::Noted(_) = &self.watch {
+            return self.note_reply(start, first, was_in_transaction);
+        }
+        let in_transaction = self.in_transaction();
         if let Watch::On(watched) = &mut self.watch {
-            if was_in_transaction && !self.status.has(Status::IN_TRANS) {
+            if was_in_transaction && !in_transaction {
                 watched.state.transaction_ended();
                 watched.stale.set(true);
             }
@@ -389,6 +508,25 @@ impl Dialog {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The same for a session of whose state the CN reports nothing.
+    #[inline]
+    fn note_reply(&mut self, start: &Start<'_>, first: bool, was_in_transaction: bool) {
+        let in_transaction = self.in_transaction();
+        let prepares = self.front.is_some_and(|front| front.command == Command::StmtPrepare);
+        let Watch::Noted(noted) = &mut self.watch else { return };
+        if was_in_transaction && !in_transaction {
+            noted.ledger.transaction_ended();
+            noted.stale.set(true);
+        }
+        if first && !prepares && start.payload.first() == Some(&OK) {
+            noted.ledger.inserted(insert_id(start.payload));
+            noted.stale.set(true);
+        }
+        if self.outcome == Outcome::Ended {
+            self.weigh_leftovers(start);
         }
     }
 
@@ -436,12 +574,12 @@ impl Dialog {
     #[inline]
     fn weigh_leftovers(&mut self, start: &Start<'_>) {
         let alone = self.in_flight() == 1;
-        let Watch::On(watched) = &mut self.watch else { return };
-        if self.failed || watched.leaves || warnings(start) != Some(0) {
-            watched.leftovers = true;
-        } else if alone && watched.clears {
-            watched.leftovers = false;
-        }
+        let leftovers = match &mut self.watch {
+            Watch::Off(_) => return,
+            Watch::On(watched) => &mut watched.leftovers,
+            Watch::Noted(noted) => &mut noted.leftovers,
+        };
+        leftovers.weigh(self.failed || warnings(start) != Some(0), alone);
     }
 
     #[cold]
@@ -466,6 +604,17 @@ impl Dialog {
     #[inline]
     pub(super) fn watch_replied(&mut self) {
         let Some(pending) = self.front else { return };
+        let newest = self.behind.is_empty();
+        if let Watch::Noted(noted) = &mut self.watch {
+            if newest {
+                noted.ledger.caught_up();
+            }
+            if let Some(errand) = pending.errand {
+                noted.ledger.replied(errand, self.failed);
+                noted.stale.set(true);
+            }
+            return;
+        }
         let (Watch::On(watched), Some(errand)) = (&mut self.watch, pending.errand) else { return };
         let verdict = match (self.failed, watched.unparsed) {
             (false, _) => Verdict::Done,
@@ -495,12 +644,25 @@ impl Quiet<'_> {
         &mut watched.state
     }
 
+    /// What is noted of a session whose CN reports nothing; none of any other.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.dialog.noted().map(|noted| &noted.ledger)
+    }
+
     /// The session goes on with another CN, whose last status was `status`.
     pub fn settle(self, status: Status) {
-        self.dialog.status = status;
-        if let Watch::On(watched) = &mut self.dialog.watch {
-            watched.state.move_on();
-            watched.leftovers = false;
+        self.dialog.status = status | self.dialog.mark;
+        match &mut self.dialog.watch {
+            Watch::Off(_) => {}
+            Watch::On(watched) => {
+                watched.state.move_on();
+                watched.leftovers.left = false;
+            }
+            Watch::Noted(noted) => {
+                noted.ledger.move_on();
+                noted.stale.set(true);
+                noted.leftovers.left = false;
+            }
         }
     }
 }

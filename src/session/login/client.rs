@@ -57,6 +57,11 @@ impl ClientLogin {
         if self.capabilities.has(Capabilities::PLUGIN_AUTH) { Ok(()) } else { Err(Refusal::ClientTooOld) }
     }
 
+    /// Whether its answer is one that MatrixOne knows how to check.
+    pub fn answers_natively(&self) -> bool {
+        self.plugin.as_deref().is_none_or(|plugin| plugin == NATIVE.as_bytes())
+    }
+
     /// Checks a known user. `salt` is that of the greeting, `fresh` another one for a switch; `user` and `host` are for
     /// the text of a denial.
     pub fn verify<'a>(
@@ -72,7 +77,7 @@ impl ClientLogin {
         }
         // A client of MySQL 8 whose own plugin is another one sends no auth data at all, so that data alone
         // does not tell an empty password.
-        if self.plugin.as_deref().is_none_or(|plugin| plugin == NATIVE.as_bytes())
+        if self.answers_natively()
             && let Ok(proof) = prove(known, &self.auth, salt)
         {
             return ClientStep::Verified(proof);

@@ -3,7 +3,8 @@
 //! In relay mode corelane names a plugin that no server has. The server then sends an AuthSwitchRequest with
 //! the account's real plugin and its own salt, also for accounts without a password and for users that do
 //! not exist; that goes to the client, and the client's answer back, for as many rounds as the plugin takes.
-//! With a [`Proof`] corelane answers by itself, and gives up on plugins that want more than it has.
+//! With a [`Proof`] corelane answers by itself, and gives up on plugins that want more than it has. With a [`Replay`] it says again what
+//! the client has said, as the CN was told to which salt.
 
 use super::{AUTH_ROUNDS_MAX, ClientLogin, Credential, Proof, Standing, Witness};
 use crate::wire;
@@ -29,6 +30,8 @@ pub enum CnLoginError {
     /// An ERR in place of a greeting: another CN may be willing.
     #[error("it does not serve: {message} ({code})")]
     Unwilling { code: u16, sqlstate: Option<[u8; 5]>, message: String },
+    #[error("it has not taken the preamble of a proxy (is proxy-enabled set in its [cn.frontend]?)")]
+    NoPreamble,
     #[error("it lacks {capability}, which the client was promised")]
     Lacks { capability: &'static str },
     #[error("its plugin {plugin} wants more than is known of the user")]
@@ -62,7 +65,15 @@ impl<'a> CnLogin<'a> {
 
     /// Whether corelane answers for the client, which then hears nothing before the CN's verdict.
     pub fn has_proof(&self) -> bool {
-        matches!(self.credential, Credential::Proof(_))
+        matches!(self.credential, Credential::Proof(_) | Credential::Replay(_))
+    }
+
+    /// What to send the CN before it greets.
+    pub fn preamble(&self) -> Option<&[u8]> {
+        match &self.credential {
+            Credential::Replay(replay) => Some(replay.preamble()),
+            Credential::Relay | Credential::Proof(_) => None,
+        }
     }
 
     /// Takes the CN's greeting and gives the payload to answer it with.
@@ -75,6 +86,11 @@ impl<'a> CnLogin<'a> {
             Hello::Greeting(greeting) => greeting,
             Hello::Unwilling(err) => return Err(unwilling(&err)),
         };
+        if let Credential::Replay(replay) = &self.credential
+            && !replay.is_taken(&greeting)
+        {
+            return Err(CnLoginError::NoPreamble);
+        }
         self.promises_kept(greeting.capabilities)?;
         let tracking = if self.tracked { Capabilities::SESSION_TRACK } else { Capabilities::default() };
         let capabilities = ((self.login.capabilities | tracking) & greeting.capabilities)
@@ -82,7 +98,7 @@ impl<'a> CnLogin<'a> {
         let response = self.response(&greeting, capabilities)?;
         let plugin = match self.credential {
             Credential::Relay => RELAY_PLUGIN,
-            Credential::Proof(_) => NATIVE,
+            Credential::Proof(_) | Credential::Replay(_) => NATIVE,
         };
         let auth = CnAuth {
             capabilities,
@@ -106,6 +122,7 @@ impl<'a> CnLogin<'a> {
                 scramble = native_answer(proof, &greeting.salt);
                 (NATIVE, &scramble[..])
             }
+            Credential::Replay(replay) => return Ok(replay.login().to_vec()),
         };
         let response = HandshakeResponse {
             capabilities,
@@ -224,6 +241,7 @@ impl CnAuth {
     pub fn standing(self) -> Standing {
         match (self.credential, self.witness) {
             (Credential::Proof(proof), _) => Standing::Proven(proof),
+            (Credential::Replay(replay), _) => Standing::Replayed(replay),
             (Credential::Relay, Some(witness)) => Standing::Witnessed(witness),
             (Credential::Relay, None) => Standing::Unknown,
         }
@@ -232,9 +250,13 @@ impl CnAuth {
     fn switch(&mut self, payload: &[u8]) -> Result<CnStep, CnLoginError> {
         let request = AuthSwitchRequest::read(payload)?;
         self.plugin = String::from_utf8_lossy(request.plugin).into_owned();
-        let Credential::Proof(proof) = &self.credential else {
-            self.asked = request.salt().ok().filter(|_| self.plugin == NATIVE);
-            return Ok(self.ask_client(payload, Speaker::Client));
+        let proof = match &self.credential {
+            Credential::Relay => {
+                self.asked = request.salt().ok().filter(|_| self.plugin == NATIVE);
+                return Ok(self.ask_client(payload, Speaker::Client));
+            }
+            Credential::Replay(_) => return Err(self.cannot_prove()),
+            Credential::Proof(proof) => proof,
         };
         match (self.plugin.as_str(), &proof.password) {
             (NATIVE, _) => Ok(CnStep::ToCn(native_answer(proof, &request.salt()?))),
@@ -256,7 +278,7 @@ impl CnAuth {
             (Credential::Relay, true) => Ok(self.ask_client(payload, Speaker::Cn)),
             (Credential::Relay, false) => Ok(self.ask_client(payload, Speaker::Client)),
             (Credential::Proof(_), true) => Ok(CnStep::Wait),
-            (Credential::Proof(_), false) => Err(self.cannot_prove()),
+            (Credential::Proof(_), false) | (Credential::Replay(_), _) => Err(self.cannot_prove()),
         }
     }
 
@@ -269,6 +291,16 @@ impl CnAuth {
         CnLoginError::CannotProve { plugin: self.plugin.clone() }
     }
 }
+
+/// All of [`PROMISES`].
+pub(super) const PROMISED: Capabilities = {
+    let (mut all, mut at) = (0, 0);
+    while at < PROMISES.len() {
+        all |= PROMISES[at].0.0;
+        at += 1;
+    }
+    Capabilities(all)
+};
 
 /// What changes the form of packets, or which commands a client sends.
 const PROMISES: [(Capabilities, &str); 9] = [

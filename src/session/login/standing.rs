@@ -9,8 +9,9 @@
 //! Invariant: a proof from a witness is of the very password that the CN took.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::Proof;
+use super::{Credential, Proof, Replay};
 use crate::wire::auth::{NATIVE_SCRAMBLE, NativeHash, recover_native_key};
 use crate::wire::greeting::SALT;
 
@@ -49,6 +50,8 @@ pub enum Standing {
     /// With the right hash.
     Witnessed(Witness),
     Proven(Proof),
+    /// At CNs that take a preamble.
+    Replayed(Arc<Replay>),
 }
 
 impl Standing {
@@ -62,6 +65,15 @@ impl Standing {
         }
         match self {
             Self::Proven(proof) => Some(proof),
+            Self::Unknown | Self::Witnessed(_) | Self::Replayed(_) => None,
+        }
+    }
+
+    /// What logs the user in again as things stand.
+    pub fn credential(&self) -> Option<Credential> {
+        match self {
+            Self::Proven(proof) => Some(Credential::Proof(proof.clone())),
+            Self::Replayed(replay) => Some(Credential::Replay(replay.clone())),
             Self::Unknown | Self::Witnessed(_) => None,
         }
     }

@@ -11,16 +11,31 @@ use crate::session::script::Script;
 use crate::session::statements::Statement;
 use crate::sql::splits_letters;
 
+/// The client's character set in a context.
+pub struct Own {
+    pub charset: Vec<u8>,
+    /// The statement that sets it, with its collation.
+    pub back: Vec<u8>,
+}
+
+impl Own {
+    /// With the default collation.
+    pub fn by_default(charset: Vec<u8>) -> Self {
+        let back = set_client(&charset);
+        Self { charset, back }
+    }
+}
+
 /// Preparations in a script, all of them under one context.
 pub struct Preparing<'s> {
     script: &'s mut Script,
-    /// The context's character set of the client; none where results are always described.
-    own: Option<Vec<u8>>,
+    /// None where results are always described.
+    own: Option<Own>,
     stand_in: Option<&'static str>,
 }
 
 impl<'s> Preparing<'s> {
-    pub fn new(script: &'s mut Script, own: Option<Vec<u8>>) -> Self {
+    pub fn new(script: &'s mut Script, own: Option<Own>) -> Self {
         Self { script, own, stand_in: None }
     }
 
@@ -33,7 +48,7 @@ impl<'s> Preparing<'s> {
                 // It reads the same under either.
                 0 if text.is_ascii() => self.stand_in,
                 0 => None,
-                _ => Some(stand_in(own, text).ok_or(Hold::Statement)?),
+                _ => Some(stand_in(&own.charset, text).ok_or(Hold::Statement)?),
             };
             self.change(stand_in);
         }
@@ -51,10 +66,14 @@ impl<'s> Preparing<'s> {
             return;
         }
         self.stand_in = stand_in;
-        let name = stand_in.map(str::as_bytes).or(self.own.as_deref()).unwrap_or_default();
-        let sql = [b"SET @@session.character_set_client='", name, b"'"].concat();
+        let own = self.own.as_ref().map(|own| own.back.clone());
+        let sql = stand_in.map(|name| set_client(name.as_bytes())).or(own).unwrap_or_default();
         self.script.statement("character set of prepared statements", &sql);
     }
+}
+
+fn set_client(charset: &[u8]) -> Vec<u8> {
+    [b"SET @@session.character_set_client='", charset, b"'"].concat()
 }
 
 /// Another character set in which a text in `own` reads the same. `ascii` is one that no client is likely to change to.

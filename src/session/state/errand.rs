@@ -12,7 +12,7 @@ use crate::sql::{Effect, Effects};
 
 /// A command whose reply matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Errand(pub(super) NonZeroU32);
+pub struct Errand(pub(in crate::session) NonZeroU32);
 
 /// A prepared statement that a command names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,8 @@ pub enum Keep {
     Any(usize),
     /// Only what begins with PREPARE.
     Prepare(usize),
+    /// Only what begins with SET.
+    Set(usize),
 }
 
 pub struct Reading {
@@ -107,7 +109,7 @@ impl Reading {
             if self.opened > 0 || !byte.is_ascii_whitespace() {
                 self.opening[usize::from(self.opened)] = byte;
                 self.opened += 1;
-                if usize::from(self.opened) == OPENING && self.wants_prepare() {
+                if usize::from(self.opened) == OPENING && self.is_wanted() {
                     self.kept = Some(self.opening.to_vec());
                 }
             }
@@ -115,14 +117,20 @@ impl Reading {
         rest
     }
 
-    fn wants_prepare(&self) -> bool {
-        matches!(self.keep, Keep::Prepare(_)) && self.words().0.eq_ignore_ascii_case(b"PREPARE")
+    /// Whether it begins with what shall be kept.
+    fn is_wanted(&self) -> bool {
+        let word: &[u8] = match self.keep {
+            Keep::Any(_) => return false,
+            Keep::Prepare(_) => b"PREPARE",
+            Keep::Set(_) => b"SET",
+        };
+        self.words().0.eq_ignore_ascii_case(word)
     }
 
     fn copy(&mut self, piece: &[u8], unopened: &[u8]) {
         let (limit, piece) = match self.keep {
             Keep::Any(limit) => (limit, piece),
-            Keep::Prepare(limit) => (limit, unopened),
+            Keep::Prepare(limit) | Keep::Set(limit) => (limit, unopened),
         };
         let Some(kept) = &mut self.kept else { return };
         if kept.len() + piece.len() > limit {
@@ -141,7 +149,7 @@ impl Reading {
     }
 
     pub fn finish(&mut self, context: &Context) -> Text {
-        if self.kept.is_none() && usize::from(self.opened) < OPENING && self.wants_prepare() {
+        if self.kept.is_none() && usize::from(self.opened) < OPENING && self.is_wanted() {
             self.kept = Some(self.opening[..usize::from(self.opened)].to_vec());
         }
         let reader = std::mem::replace(&mut self.reader, Reader::new(context.modes()));

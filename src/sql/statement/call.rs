@@ -82,9 +82,8 @@ impl Statement {
     pub(super) fn heed_mark(&mut self, mark: u8) {
         if self.alert & LAST_INSERT_ID != 0 {
             self.alert &= !LAST_INSERT_ID;
-            if mark != b')' {
-                self.effects.add(Effect::LastInsertId);
-            }
+            let effect = if mark == b')' { Effect::ReadsInsertId } else { Effect::LastInsertId };
+            self.effects.add(effect);
         }
         match (self.call, mark) {
             (Call::Argument(Key::ReleaseAllLocks), b')') => self.call = Call::Closed(Key::ReleaseAllLocks),
