@@ -356,6 +356,9 @@ impl Dialog {
         let mut rewritten = None;
         if let Some(watched) = self.watched_mut() {
             let ok = OkPacket::read(payload, watched.cn)?;
+            if !Status(ok.status).has(Status::MORE_RESULTS_EXISTS) {
+                watched.state.ran(errand);
+            }
             watched.state.changed(errand, ok.changes.unwrap_or_default());
             watched.stale.set(true);
             rewritten = tracking::rewrite(payload, watched.cn, watched.client, &watched.state.wishes())?;

@@ -9,6 +9,7 @@ use super::variables::{Class, class};
 use super::weight::explain;
 use super::{Collation, State};
 use crate::session::hold::Hold;
+use crate::session::tracking::Touched;
 use crate::sql::{Effect, Effects};
 use crate::wire::track::{Change, Changes};
 
@@ -18,6 +19,14 @@ pub const CONNECTION: &[u8] = b"character_set_connection";
 pub const COLLATION: &[u8] = b"collation_connection";
 
 impl State {
+    /// The last result of a command comes, and it is no error: all of its statements have run.
+    pub fn ran(&mut self, errand: Option<Errand>) {
+        let sets = self.errands.find_mut(errand).and_then(What::sets);
+        if let Some(touched) = sets.map(|(effects, _)| Touched::of(effects)) {
+            self.settle_tracking(touched);
+        }
+    }
+
     /// An OK that carries session-state changes; `errand` is that of the command that it answers.
     pub fn changed(&mut self, errand: Option<Errand>, changes: Changes<'_>) {
         let (mut told, mut other) = (false, false);

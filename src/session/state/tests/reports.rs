@@ -125,6 +125,15 @@ fn what_a_client_perhaps_set_of_its_own_tracking_is_not_shown() {
     assert_eq!(state.wishes(), Wishes { schema: true, ..Wishes::none() });
 }
 
+#[test]
+fn the_last_result_of_several_tells_that_tracking_was_set() {
+    let mut state = state();
+    let errand = query(&mut state, "DO f(); CALL p(); SET session_track_state_change = 1");
+    assert_eq!(state.wishes(), Wishes::none(), "it has not run");
+    state.ran(errand);
+    assert!(state.wishes().state_change);
+}
+
 /// As MariaDB Connector/J begins each connection.
 #[test]
 fn who_sets_its_own_tracking_is_tracked_again_and_moves() {
