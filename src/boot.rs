@@ -13,8 +13,7 @@ use std::thread;
 
 use tracing::{error, info, warn};
 
-use crate::admin;
-use crate::config::settings::{Settings, Workers};
+use crate::config::settings::{Http, Settings, Workers};
 use crate::coordinator::{Coordinator, CoordinatorError, CoordinatorParts};
 use crate::ident::{WORKERS_MAX, WorkerId};
 use crate::mailbox::{self, CoordinatorEnd, WorkerEnd};
@@ -23,6 +22,7 @@ use crate::net::listen::{self, ListenError, Listeners};
 use crate::reactor::limits::{self, OpenFiles};
 use crate::reactor::probe::{self, Features, Unfit};
 use crate::worker::{self, WorkerError};
+use crate::{admin, http};
 
 /// Files that corelane opens apart from two for each session: rings, listeners, probes, logs, libraries.
 const OTHER_FILES: u64 = 256;
@@ -47,6 +47,10 @@ pub enum BootError {
     AdminListen { address: String, cause: io::Error },
     #[error("the admin door failed: {0}")]
     AdminDoor(io::Error),
+    #[error("cannot listen on {address} for the HTTP door ([http] listen): {cause}")]
+    HttpListen { address: String, cause: io::Error },
+    #[error("the HTTP door failed: {0}")]
+    HttpDoor(io::Error),
     #[error("cannot make a mailbox: {0}")]
     Mailbox(io::Error),
     #[error("cannot start a thread: {0}")]
@@ -64,7 +68,7 @@ pub fn serve(settings: Settings, config_path: &Path) -> Result<(), BootError> {
     let files = raise_files(&settings, placement.workers.len(), features)?;
     let listen = &settings.listen;
     let listeners = listen::bind(&listen.sql, placement.workers.len(), listen.backlog)?;
-    let admin_listener = bind_admin(&settings)?;
+    let doors = Doors::bind(&settings)?;
     let counters: Vec<Arc<Counters>> = placement.workers.iter().map(|_| Arc::default()).collect();
     let tally = Tally::new(placement.workers.len());
     info!(
@@ -98,7 +102,7 @@ pub fn serve(settings: Settings, config_path: &Path) -> Result<(), BootError> {
     };
     // When it fails, or gave up on a worker that does not stop, nobody is left to stop the rest: the process
     // ends with them as they are.
-    coordinate(placement.coordinator, parts, admin_listener)?;
+    coordinate(placement.coordinator, parts, doors)?;
     for thread in threads.into_iter().filter(thread::JoinHandle::is_finished) {
         // A worker that panicked has ended the process.
         thread.join().unwrap_or(Ok(()))?;
@@ -166,13 +170,23 @@ fn table_places(settings: &Settings, files: OpenFiles, features: Features) -> u3
     u32::try_from(wanted.min(files.limit)).unwrap_or(u32::MAX).min(FILE_TABLE_MAX)
 }
 
-fn bind_admin(settings: &Settings) -> Result<TcpListener, BootError> {
-    let address = settings.admin.listen;
-    let bound = TcpListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    bound.map_err(|cause| BootError::AdminListen { address: address.to_string(), cause })
+/// Where operators and monitoring come in.
+struct Doors {
+    admin: TcpListener,
+    http: Option<(TcpListener, Http)>,
+}
+
+impl Doors {
+    fn bind(settings: &Settings) -> Result<Self, BootError> {
+        let address = settings.admin.listen;
+        let admin = TcpListener::bind(address)
+            .map_err(|cause| BootError::AdminListen { address: address.to_string(), cause })?;
+        let http = settings.http.as_ref().map(|http| match TcpListener::bind(http.listen) {
+            Ok(listener) => Ok((listener, http.clone())),
+            Err(cause) => Err(BootError::HttpListen { address: http.listen.to_string(), cause }),
+        });
+        Ok(Self { admin, http: http.transpose()? })
+    }
 }
 
 fn make_mailboxes(workers: usize) -> Result<(Vec<CoordinatorEnd>, Vec<WorkerEnd>), BootError> {
@@ -196,7 +210,7 @@ fn start_worker(parts: worker::Parts) -> Result<thread::JoinHandle<Result<(), Wo
 }
 
 /// Runs the coordinator on this thread, pinned to its CPU, until all workers have stopped.
-fn coordinate(cpu: usize, parts: CoordinatorParts, admin_listener: TcpListener) -> Result<(), BootError> {
+fn coordinate(cpu: usize, parts: CoordinatorParts, doors: Doors) -> Result<(), BootError> {
     if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
         warn!(cpu, "the coordinator could not be pinned");
     }
@@ -207,9 +221,16 @@ fn coordinate(cpu: usize, parts: CoordinatorParts, admin_listener: TcpListener) 
         .map_err(BootError::Thread)?;
     let end = runtime.block_on(async {
         let (coordinator, desk) = Coordinator::new(parts);
+        let http = async {
+            match doors.http {
+                Some((listener, settings)) => http::serve(listener, settings, desk.clone()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             end = coordinator.run() => Ok(end?),
-            Err(cause) = admin::serve(admin_listener, desk) => Err(BootError::AdminDoor(cause)),
+            Err(cause) = admin::serve(doors.admin, desk.clone()) => Err(BootError::AdminDoor(cause)),
+            Err(cause) = http => Err(BootError::HttpDoor(cause)),
         }
     });
     // A look-up of a name may hang; nobody waits for it any more.

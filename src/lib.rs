@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! 6 entry       main  cli  boot
-//! 5 doors       admin  ctl
+//! 5 doors       admin  http  ctl
 //! 4 actors      coordinator   |   worker
 //! 3 reach       net -> reactor   |   mailbox
 //! ------------------------------------------ waterline: no I/O, no clock below
@@ -23,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod coordinator;
 pub mod ctl;
+pub mod http;
 pub mod ident;
 pub mod mailbox;
 pub mod metrics;

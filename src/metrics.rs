@@ -1,4 +1,4 @@
-//! What one worker counts: traffic, seats on CNs, and moves with the pauses that they cost.
+//! What one worker counts: traffic, how logins and sessions ended, seats on CNs, and moves with the pauses that they cost.
 //!
 //! Every number here has exactly one writer, the worker that owns it, so an increment is a plain load
 //! and store; anybody may read. Nothing here is a lock, and nothing a read-modify-write instruction but a
@@ -67,7 +67,102 @@ pub struct Counters {
     pub handed_over: Count,
     /// Sessions that came from another worker.
     pub adopted: Count,
+    /// CNs that could not take a login, so that another one was looked for.
+    pub retries: Count,
+    /// The refused sessions by why.
+    pub refusals: Refusals,
+    /// The sessions that had been let in and have ended, by who ended them.
+    pub ends: Ends,
     pub moves: Moves,
+}
+
+impl Counters {
+    /// Counts a session that ended before it was let in. To be called by the owning thread alone.
+    pub fn refuse(&self, why: Refused) {
+        self.refused.add(1);
+        self.refusals.0[why as usize].add(1);
+    }
+}
+
+/// Why a session ended before it was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// There were as many sessions as there may be.
+    Full,
+    /// There was no CN for what it asked, or none that could take it.
+    NoCn,
+    /// Corelane said no: a login that cannot be read, a wrong password, too slow, too late.
+    Denied,
+    /// Its CN said no.
+    ByCn,
+    /// Its CN was lost, or did not answer in order.
+    CnLost,
+    /// The client left.
+    ClientGone,
+}
+
+impl Refused {
+    pub const ALL: [Self; 6] =
+        [Self::Full, Self::NoCn, Self::Denied, Self::ByCn, Self::CnLost, Self::ClientGone];
+
+    /// The reason in one word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::NoCn => "no_cn",
+            Self::Denied => "denied",
+            Self::ByCn => "by_cn",
+            Self::CnLost => "cn_lost",
+            Self::ClientGone => "client_gone",
+        }
+    }
+}
+
+/// How many sessions were refused for which reason.
+#[derive(Debug, Default)]
+pub struct Refusals([Count; Refused::ALL.len()]);
+
+impl Refusals {
+    pub fn get(&self, why: Refused) -> u64 {
+        self.0[why as usize].get()
+    }
+}
+
+/// Who ended a session that had been let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    Client,
+    /// The CN closed, broke, or sent what cannot be read.
+    Cn,
+    /// An operator, the end of a drain's time, a stop; or a question that only another CN could have answered.
+    Corelane,
+}
+
+impl EndedBy {
+    pub const ALL: [Self; 3] = [Self::Client, Self::Cn, Self::Corelane];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Cn => "cn",
+            Self::Corelane => "corelane",
+        }
+    }
+}
+
+/// How many sessions were ended by whom.
+#[derive(Debug, Default)]
+pub struct Ends([Count; EndedBy::ALL.len()]);
+
+impl Ends {
+    /// Counts one. To be called by the owning thread alone.
+    pub fn add(&self, by: EndedBy) {
+        self.0[by as usize].add(1);
+    }
+
+    pub fn get(&self, by: EndedBy) -> u64 {
+        self.0[by as usize].get()
+    }
 }
 
 /// The moves of one worker's sessions from CN to CN since it started.
@@ -75,6 +170,10 @@ pub struct Counters {
 pub struct Moves {
     /// Sessions that were told to move. Those that end meanwhile are counted nowhere below.
     pub ordered: Count,
+    /// Of them, those that wait now for their turn to have a leg opened.
+    pub waiting: Count,
+    /// Of them, those whose leg is being opened now, or is there and waits for a quiet moment.
+    pub under_way: Count,
     /// Of them, those that are on the new CN.
     pub done: Count,
     /// Those that stayed because something failed: the new CN, a restore, an answer that was not right.
@@ -97,11 +196,13 @@ const BUCKETS: usize = 64 + 26 * 32;
 pub struct Pauses {
     buckets: Box<[Count]>,
     longest: Count,
+    total: Count,
 }
 
 impl Default for Pauses {
     fn default() -> Self {
-        Self { buckets: (0..BUCKETS).map(|_| Count::default()).collect(), longest: Count::default() }
+        let buckets = (0..BUCKETS).map(|_| Count::default()).collect();
+        Self { buckets, longest: Count::default(), total: Count::default() }
     }
 }
 
@@ -110,6 +211,7 @@ impl Pauses {
     pub fn add(&self, micros: u64) {
         let micros = micros.min(u64::from(u32::MAX));
         self.buckets[bucket(micros)].add(1);
+        self.total.add(micros);
         if micros > self.longest.get() {
             self.longest.set(micros);
         }
@@ -121,16 +223,18 @@ impl Pauses {
 pub struct PauseSummary {
     counts: Vec<u64>,
     longest: u64,
+    total: u64,
 }
 
 impl PauseSummary {
     pub fn of<'p>(all: impl IntoIterator<Item = &'p Pauses>) -> Self {
-        let mut summary = Self { counts: vec![0; BUCKETS], longest: 0 };
+        let mut summary = Self { counts: vec![0; BUCKETS], longest: 0, total: 0 };
         for pauses in all {
             for (sum, count) in summary.counts.iter_mut().zip(&pauses.buckets) {
                 *sum += count.get();
             }
             summary.longest = summary.longest.max(pauses.longest.get());
+            summary.total += pauses.total.get();
         }
         summary
     }
@@ -146,6 +250,22 @@ impl PauseSummary {
             below >= rank
         })?;
         Some(middle(at).min(self.longest))
+    }
+
+    /// How many pauses there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// All pauses together, in microseconds.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// How many pauses were shorter than so many microseconds. That is exact where a bucket begins there: below 64, and where all but
+    /// the first six binary digits are zero.
+    pub fn shorter_than(&self, micros: u64) -> u64 {
+        self.counts[..bucket(micros.min(u64::from(u32::MAX)))].iter().sum()
     }
 
     /// The longest pause, in microseconds, exactly; none where there were no pauses.
@@ -320,6 +440,30 @@ mod tests {
         assert!((970_000..=1_000_000).contains(&last), "{last}");
         second.add(u64::MAX);
         assert_eq!(PauseSummary::of([&second]).longest(), Some(u32::MAX.into()));
+    }
+
+    #[test]
+    fn pauses_are_counted_up_to_where_a_bucket_begins() {
+        let pauses = Pauses::default();
+        for micros in [9, 10, 639, 640, 5_242_879, 5_242_880, u64::MAX] {
+            pauses.add(micros);
+        }
+        let summary = PauseSummary::of([&pauses]);
+        let below = [10, 640, 5_242_880, u64::MAX].map(|micros| summary.shorter_than(micros));
+        assert_eq!((below, summary.count()), ([1, 3, 5, 6], 7));
+        assert_eq!(summary.total(), 9 + 10 + 639 + 640 + 5_242_879 + 5_242_880 + u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn a_refused_session_is_counted_once_with_its_reason() {
+        let counters = Counters::default();
+        counters.refuse(Refused::NoCn);
+        counters.refuse(Refused::ClientGone);
+        counters.refuse(Refused::ClientGone);
+        let all = Refused::ALL.map(|why| counters.refusals.get(why));
+        assert_eq!((all, counters.refused.get()), ([0, 1, 0, 0, 0, 2], 3));
+        assert!(Refused::ALL.iter().enumerate().all(|(at, why)| at == *why as usize));
+        assert!(EndedBy::ALL.iter().enumerate().all(|(at, by)| at == *by as usize));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms that it may use, floor by floor from the ground; a room may always use itself.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("ident", &[]),
     ("metrics", &["ident"]),
     ("wire", &[]),
@@ -25,7 +25,22 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("coordinator", &["ident", "metrics", "wire", "route", "session", "config", "placement", "mailbox"]),
     ("ctl", &["config"]),
     ("admin", &["ident", "metrics", "wire", "route", "session", "config", "mailbox", "coordinator"]),
-    ("boot", &["ident", "metrics", "config", "mailbox", "reactor", "net", "worker", "coordinator", "admin"]),
+    ("http", &["metrics", "route", "config", "coordinator"]),
+    (
+        "boot",
+        &[
+            "ident",
+            "metrics",
+            "config",
+            "mailbox",
+            "reactor",
+            "net",
+            "worker",
+            "coordinator",
+            "admin",
+            "http",
+        ],
+    ),
     ("cli", &["config", "ctl", "boot"]),
     ("main", &[]),
 ];

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read as _};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
@@ -39,7 +40,7 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
         relay: Relay { buffers_mib: once(root, "relay", mistakes).count("buffers_mib", mistakes) },
         shutdown: Shutdown { grace: once(root, "shutdown", mistakes).millis("grace_ms", mistakes) },
         log: log(&once(root, "log", mistakes), mistakes),
-        http: http(&once(root, "http", mistakes), mistakes),
+        http: http(&once(root, "http", mistakes), &listeners, admin.listen, mistakes),
         balance: balance(&once(root, "balance", mistakes), mistakes),
         drain: drain(&once(root, "drain", mistakes), mistakes),
         migration: migration(&once(root, "migration", mistakes), mistakes),
@@ -241,9 +242,30 @@ fn log(place: &Place<'_>, mistakes: &mut Mistakes) -> Log {
     Log { level: place.read("level", mistakes, value::log_level).expect("has a default").value }
 }
 
-fn http(place: &Place<'_>, mistakes: &mut Mistakes) -> Http {
-    let listen = place.read("listen", mistakes, value::socket).expect("has a default").value;
-    Http { listen, written: place.is_written() }
+fn http(
+    place: &Place<'_>,
+    listeners: &[Read<ListenAddress>],
+    admin: SocketAddr,
+    mistakes: &mut Mistakes,
+) -> Option<Http> {
+    let listen = place.read("listen", mistakes, value::socket).expect("has a default");
+    let address = ListenAddress::Tcp(listen.value);
+    let listener = listeners.iter().find(|listener| clash(&listener.value, &address));
+    let taken = listener.map(|listener| format!("[listen] sql does ({})", listener.value));
+    let taken = taken
+        .or_else(|| clash(&ListenAddress::Tcp(admin), &address).then(|| format!("[admin] does ({admin})")));
+    if let Some(other) = taken.filter(|_| place.is_written()) {
+        let message = format!("[http] listens on {address}, where {other}");
+        mistakes.push(listen.span.clone().or(place.span()), message, None);
+    }
+    let http = Http {
+        listen: listen.value,
+        max_connections: place.count("max_connections", mistakes),
+        matrixone_names: place
+            .read("matrixone_names", mistakes, value::switch)
+            .is_some_and(|read| read.value),
+    };
+    place.is_written().then_some(http)
 }
 
 fn balance(place: &Place<'_>, mistakes: &mut Mistakes) -> Balance {

@@ -1,8 +1,8 @@
 //! The difference of two [`Settings`], in sentences, and what of it a running process can take up.
 //!
 //! CNs, users, `[auth]`, `[discovery]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
-//! Listeners, workers, the admin door, the receive buffers and the log level are laid down at start-up: they
-//! need a restart.
+//! Listeners, workers, the admin door, the HTTP door, the receive buffers and the log level are laid down at start-up:
+//! they need a restart.
 //! No sentence shows a secret.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::route::Flavour;
 use crate::route::label::Labels;
 
-use super::settings::{Account, AtDeadline, CnSetting, ListenAddress, Settings, UserSetting};
+use super::settings::{Account, AtDeadline, CnSetting, Http, ListenAddress, Settings, UserSetting};
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +25,6 @@ pub enum Effect {
     Live,
     /// Taken up by the next start.
     Restart,
-    /// Kept; nothing acts on it in this version.
-    Nothing,
 }
 
 /// All differences between two settings; empty where they are the same.
@@ -48,6 +46,7 @@ pub fn in_force(old: &Settings, new: Settings) -> Settings {
         admin: old.admin.clone(),
         relay: old.relay.clone(),
         log: old.log.clone(),
+        http: old.http.clone(),
         ..new
     }
 }
@@ -69,8 +68,16 @@ fn laid_down(old: &Settings, new: &Settings, list: &mut List) {
     }
     list.value("[relay] buffers_mib", &old.relay.buffers_mib, &new.relay.buffers_mib);
     list.value("[log] level", &old.log.level, &new.log.level);
-    list.effect = Effect::Nothing;
-    list.value("[http] listen", &old.http.listen.to_string(), &new.http.listen.to_string());
+    http(old.http.as_ref(), new.http.as_ref(), list);
+}
+
+fn http(old: Option<&Http>, new: Option<&Http>, list: &mut List) {
+    let listen = |http: Option<&Http>| http.map(|http| http.listen.to_string());
+    list.value("[http] listen", &listen(old), &listen(new));
+    if let (Some(old), Some(new)) = (old, new) {
+        list.value("[http] max_connections", &old.max_connections, &new.max_connections);
+        list.value("[http] matrixone_names", &old.matrixone_names, &new.matrixone_names);
+    }
 }
 
 fn limits(old: &Settings, new: &Settings, list: &mut List) {
@@ -279,6 +286,22 @@ mod tests {
                 "Live: [probe] fall: 2 is now 9",
             ]
         );
+    }
+
+    #[test]
+    fn the_http_door_opens_and_changes_with_a_restart() {
+        let written = "[http]\n";
+        assert_eq!(sentences("", written), ["Restart: [http] listen: unset is now 127.0.0.1:6070"]);
+        assert_eq!(
+            sentences(written, "[http]\nlisten='127.0.0.1:1'\nmax_connections=1\nmatrixone_names=true\n"),
+            [
+                "Restart: [http] listen: 127.0.0.1:6070 is now 127.0.0.1:1",
+                "Restart: [http] max_connections: 32 is now 1",
+                "Restart: [http] matrixone_names: false is now true",
+            ]
+        );
+        let force = in_force(&settings(""), settings(written));
+        assert_eq!(force.http, None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub struct Section {
     /// `[[name]]`, any number of times; otherwise `[name]`, once at most.
     pub repeated: bool,
     pub sentence: &'static str,
-    /// False for a section that is read and checked, but that nothing acts on yet.
+    /// False for a section that nothing acts on as long as the file does not have it, whatever the defaults of its keys.
     pub acted_on: bool,
     pub keys: &'static [Key],
 }
@@ -395,14 +395,28 @@ pub static SECTIONS: &[Section] = &[
     Section {
         name: "http",
         repeated: false,
-        sentence: "The door for metrics and health.",
+        sentence: "The HTTP door, for metrics and health.",
         acted_on: false,
-        keys: &[Key {
-            name: "listen",
-            kind: Kind::Socket,
-            default: Default::Value(r#""127.0.0.1:6070""#),
-            sentence: "Address of the HTTP door.",
-        }],
+        keys: &[
+            Key {
+                name: "listen",
+                kind: Kind::Socket,
+                default: Default::Value(r#""127.0.0.1:6070""#),
+                sentence: "Address of the HTTP door, which asks nobody for a password.",
+            },
+            Key {
+                name: "max_connections",
+                kind: Kind::Integer { min: 1, max: 1000 },
+                default: Default::Value("32"),
+                sentence: "HTTP connections at the same time; one more is turned away.",
+            },
+            Key {
+                name: "matrixone_names",
+                kind: Kind::Switch,
+                default: Default::Value("false"),
+                sentence: "Whether /metrics tells the numbers a second time by the names that MatrixOne's proxy has for them.",
+            },
+        ],
     },
     Section {
         name: "balance",

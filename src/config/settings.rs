@@ -24,7 +24,8 @@ pub struct Settings {
     pub relay: Relay,
     pub shutdown: Shutdown,
     pub log: Log,
-    pub http: Http,
+    /// None where the file has no such section: then there is no HTTP door.
+    pub http: Option<Http>,
     pub balance: Balance,
     pub drain: Drain,
     pub migration: Migration,
@@ -36,9 +37,6 @@ impl Settings {
     /// What an operator should know about these settings although nothing in them is wrong.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.http.written {
-            notes.push("[http] is checked and kept, but this version does not act on it yet".to_owned());
-        }
         if self.cns.is_empty() {
             notes.push("there is no [[cn]]: every login will be refused".to_owned());
         }
@@ -216,13 +214,15 @@ pub struct Log {
     pub level: String,
 }
 
-/// `[http]`: nothing acts on it yet.
+/// `[http]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Http {
     /// Default `127.0.0.1:6070`.
     pub listen: SocketAddr,
-    /// Whether the file has the section.
-    pub written: bool,
+    /// Connections at the same time. Default 32.
+    pub max_connections: u32,
+    /// Whether metrics are told by MatrixOne's names as well. Default false.
+    pub matrixone_names: bool,
 }
 
 /// `[balance]`

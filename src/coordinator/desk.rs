@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::errand::Outcome;
+use super::logbook::Logbook;
 use crate::config::settings::{Admin, AtDeadline, CnSetting};
 use crate::ident::{SessionId, WorkerId};
 use crate::mailbox::message::SessionRow;
 use crate::metrics::Counters;
-use crate::route::Cn;
 use crate::route::label::Labels;
+use crate::route::{Cn, View};
 
 /// Questions that may wait for the coordinator's next turn; whoever asks one more waits.
 pub const QUESTIONS_MAX: usize = 64;
@@ -25,6 +26,7 @@ pub const QUESTIONS_MAX: usize = 64;
 #[derive(Debug)]
 pub enum Question {
     Cns(oneshot::Sender<Vec<CnRow>>),
+    Overview(oneshot::Sender<Overview>),
     Sessions(oneshot::Sender<Roll>),
     /// What came of it, in words.
     Operate(Operation, oneshot::Sender<Outcome>),
@@ -107,6 +109,29 @@ pub struct CnRow {
     pub source: &'static str,
 }
 
+/// How far the process has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// No client is let in yet.
+    Starting,
+    Serving,
+    /// No client is let in any more.
+    Stopping,
+}
+
+/// All that the coordinator knows by itself, at one moment.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    pub stage: Stage,
+    /// By which the workers route, or will in a moment.
+    pub view: Arc<View>,
+    /// The CNs of the view, in its order.
+    pub cns: Vec<CnRow>,
+    /// Sessions on their way between two workers, which no worker counts.
+    pub travellers: u32,
+    pub logbook: Logbook,
+}
+
 /// The sessions of all workers.
 #[derive(Clone, Debug, Default)]
 pub struct Roll {
@@ -148,6 +173,10 @@ impl Desk {
 
     pub async fn cns(&self) -> Result<Vec<CnRow>, Closed> {
         self.ask(Question::Cns).await
+    }
+
+    pub async fn overview(&self) -> Result<Overview, Closed> {
+        self.ask(Question::Overview).await
     }
 
     /// All sessions; takes at most `roll::ROLL_LIMIT` and a turn.

@@ -15,6 +15,7 @@ pub mod desk;
 mod discovery;
 pub mod errand;
 mod inbox;
+pub mod logbook;
 mod operate;
 mod post;
 pub mod probe;
@@ -43,10 +44,11 @@ use crate::placement::{self, Decision, Placement, Source};
 use crate::route::View;
 use crate::session::face::Face;
 use accounts::{Reading, Tables};
-use desk::{CnRow, Desk, DrainTerms, Question, Roll, WorkerFacts};
+use desk::{CnRow, Desk, DrainTerms, Overview, Question, Roll, WorkerFacts};
 use discovery::{Scout, Sighting};
 use errand::Errands;
 use inbox::{Inbox, Wake};
+use logbook::Logbook;
 use post::Post;
 use resolve::{Lookup, keep_resolving};
 use roll::Rolls;
@@ -104,6 +106,7 @@ pub struct Coordinator {
     tables: Tables,
     scout: Scout,
     rolls: Rolls,
+    logbook: Logbook,
     resolver: JoinSet<()>,
     /// Ids and addresses of the CNs whose names are being looked up; `None` when that is to begin anew.
     names: Option<Vec<(String, String)>>,
@@ -154,6 +157,7 @@ impl Coordinator {
             tables: Tables::new(settings.auth.clone(), inbox.readings_in()),
             scout: Scout::new(settings.discovery.clone(), inbox.sightings_in()),
             rolls: Rolls::default(),
+            logbook: Logbook::default(),
             resolver: JoinSet::new(),
             names: None,
             inbox,
@@ -223,6 +227,7 @@ impl Coordinator {
                 if let Some(record) = self.watches.record(slot) {
                     record.failed(said(failure).to_owned());
                 }
+                self.logbook.failed(slot, failure);
                 self.follow(decision);
             }
             Event::Sessions { ticket, rows } => self.rolls.answered(ticket, report.worker, rows),
@@ -246,6 +251,7 @@ impl Coordinator {
         if !self.watches.learn(&outcome) {
             return;
         }
+        self.logbook.probed(outcome.slot, outcome.face.is_ok());
         let judged = match &outcome.face {
             Ok(_) => placement::Outcome::Well,
             Err(error @ probe::Error::Unwilling { .. }) => {
@@ -307,7 +313,8 @@ impl Coordinator {
             info!("{sentence}");
         }
         if decision.changed {
-            self.picture.view = Arc::new(self.placement.view());
+            let before = std::mem::replace(&mut self.picture.view, Arc::new(self.placement.view()));
+            self.logbook.turn_over(&before, &self.picture.view);
             self.watches.fit(&self.picture.view);
             if self.tables.fit(&self.picture.view) {
                 self.compose_users();
@@ -428,6 +435,7 @@ impl Coordinator {
         match question {
             // Whoever asked may have gone away meanwhile.
             Question::Cns(answer) => drop(answer.send(self.cn_rows())),
+            Question::Overview(answer) => drop(answer.send(self.overview())),
             Question::Sessions(answer) => self.call_roll(answer),
             Question::Operate(operation, answer) => self.operate(operation, answer),
         }
@@ -449,6 +457,20 @@ impl Coordinator {
             }
         });
         rows.collect()
+    }
+
+    fn overview(&mut self) -> Overview {
+        Overview {
+            stage: match self.stage {
+                Stage::Starting { .. } => desk::Stage::Starting,
+                Stage::Serving => desk::Stage::Serving,
+                Stage::Stopping { .. } => desk::Stage::Stopping,
+            },
+            view: self.picture.view.clone(),
+            cns: self.cn_rows(),
+            travellers: self.tally.travellers(),
+            logbook: self.logbook.clone(),
+        }
     }
 
     fn call_roll(&mut self, answer: oneshot::Sender<Roll>) {

@@ -17,8 +17,14 @@ impl Coordinator {
             return warn!("there is no configuration file to read again");
         };
         match config::load(path) {
-            Ok(settings) => self.take_up(settings),
-            Err(mistakes) => error!("{} is wrong, nothing is changed:\n{mistakes}", path.display()),
+            Ok(settings) => {
+                self.logbook.reloads += 1;
+                self.take_up(settings);
+            }
+            Err(mistakes) => {
+                error!("{} is wrong, nothing is changed:\n{mistakes}", path.display());
+                self.logbook.reloads_refused += 1;
+            }
         }
     }
 
@@ -31,7 +37,6 @@ impl Coordinator {
             match change.effect {
                 Effect::Live => info!("{}", change.sentence),
                 Effect::Restart => warn!("{}; this needs a restart", change.sentence),
-                Effect::Nothing => info!("{}; this version does not use it", change.sentence),
             }
         }
         self.settings = in_force(&self.settings, settings);

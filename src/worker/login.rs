@@ -19,7 +19,7 @@ use super::roster::{Bearer, Card};
 use super::tunnel;
 use crate::ident::CnSlot;
 use crate::mailbox::message::{CnFailure, Picture};
-use crate::metrics::Seat;
+use crate::metrics::{Refused, Seat};
 use crate::reactor::Socket;
 use crate::route::{self, Cn, Flavour, Group, Identity, View};
 use crate::session::dialog::{Dialog, Noted, Watch, Watched};
@@ -70,10 +70,27 @@ struct Applicant {
 enum Failure {
     /// The client is told in our words.
     Refused(Refusal),
+    /// No CN could take it; the client is told why, of the last one.
+    NoCn(Refusal),
     /// The client is told in the CN's words: an ERR payload.
     CnRefused(Vec<u8>),
     /// The client is gone.
     ClientGone,
+}
+
+impl Failure {
+    /// As it is counted.
+    fn why(&self) -> Refused {
+        match self {
+            Self::NoCn(_) => Refused::NoCn,
+            Self::CnRefused(_) => Refused::ByCn,
+            Self::ClientGone => Refused::ClientGone,
+            Self::Refused(Refusal::CnLost { .. } | Refusal::CnLogin { .. } | Refusal::CnTracking { .. }) => {
+                Refused::CnLost
+            }
+            Self::Refused(_) => Refused::Denied,
+        }
+    }
 }
 
 /// What came of the login at one CN.
@@ -92,9 +109,9 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// Logs a client in. None if it came to nothing; the client has been told why.
-pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Option<(Leg, Seated)> {
-    let picture = worker.picture.borrow().clone()?;
+/// Logs a client in. If it came to nothing the client has been told why.
+pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Result<(Leg, Seated), Refused> {
+    let picture = worker.picture.borrow().clone().ok_or(Refused::Denied)?;
     let deadline = Instant::now() + picture.login.client_timeout;
     let capabilities = Capabilities::default();
     let mut driver = Driver { worker, card, picture, client, deadline, capabilities };
@@ -102,17 +119,20 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Opt
         worker.out_of_patience.raised().await;
         Err(Refusal::ShuttingDown.into())
     };
-    let end = stopped.or(driver.run()).await;
-    match end {
-        Ok(seated) => return Some((driver.client, seated)),
-        Err(Failure::Refused(refusal)) => {
+    let failure = match stopped.or(driver.run()).await {
+        Ok(seated) => return Ok((driver.client, seated)),
+        Err(failure) => failure,
+    };
+    let why = failure.why();
+    match failure {
+        Failure::Refused(refusal) | Failure::NoCn(refusal) => {
             debug!(session = card.id.0, client = %card.client, "login refused: {refusal}");
             tunnel::refuse(worker, driver.client, &refusal.packet(driver.capabilities)).await;
         }
-        Err(Failure::CnRefused(err)) => tunnel::refuse(worker, driver.client, &err).await,
-        Err(Failure::ClientGone) => {}
+        Failure::CnRefused(err) => tunnel::refuse(worker, driver.client, &err).await,
+        Failure::ClientGone => {}
     }
-    None
+    Err(why)
 }
 
 /// One login on its way.
@@ -216,7 +236,7 @@ impl Driver<'_> {
         // With none of MySQL's among them, and none that failed in another way.
         let mut all_busy = true;
         loop {
-            let (cn, seat) = self.choose(&group, &tried)?;
+            let (cn, seat) = self.choose(&group, &tried).map_err(Failure::NoCn)?;
             let credential = match cn.flavour {
                 Flavour::Mysql => self.credential(&mut applicant).await?,
                 Flavour::Matrixone => self.replay(&mut applicant).await?,
@@ -238,11 +258,12 @@ impl Driver<'_> {
             };
             info!(cn = &*cn.id, "a login is turned away: {refusal}");
             all_busy &= timed_out && cn.flavour == Flavour::Matrixone;
+            self.worker.counters.retries.add(1);
             tried.push(cn.slot);
             let others = route::candidates(&self.view(), &group, &tried).is_ok();
             if !others || tried.len() >= self.picture.login.attempts as usize {
                 let busy = || Refusal::AllBusy { last: refusal.to_string() };
-                return Err(if all_busy { busy() } else { refusal }.into());
+                return Err(Failure::NoCn(if all_busy { busy() } else { refusal }));
             }
         }
     }

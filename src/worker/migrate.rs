@@ -173,6 +173,7 @@ impl Movers {
         }
         worker.counters.moves.ordered.add(1);
         card.leaving.set(Some(to.slot));
+        worker.counters.moves.waiting.add(1);
         movers.waiting.borrow_mut().push_back(Move { card, to, patience, reason });
         Self::begin(worker);
     }
@@ -205,6 +206,8 @@ impl Movers {
             let Some(next) = movers.next() else { return };
             let (worker, turn) = (worker.clone(), Turn::take(worker));
             movers.offers.set(movers.offers.get() + 1);
+            worker.counters.moves.waiting.sub(1);
+            worker.counters.moves.under_way.add(1);
             worker.reactor.clone().spawn(async move {
                 let conducted = AssertUnwindSafe(conduct(&worker, &next, turn)).catch_unwind().await;
                 let outcome = conducted.unwrap_or_else(|_| {
@@ -217,6 +220,7 @@ impl Movers {
                     Err(Stays::Failed("a bug of corelane".to_owned()))
                 });
                 worker.movers.offers.set(worker.movers.offers.get() - 1);
+                worker.counters.moves.under_way.sub(1);
                 conclude(&worker, &next, outcome);
                 Self::begin(&worker);
             });

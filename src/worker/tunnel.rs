@@ -32,7 +32,7 @@ use super::refuge::{Lost, Stranded};
 use super::roster::{Call, Card};
 use super::{SessionGuard, Worker, kill};
 use crate::mailbox::message::CnFailure;
-use crate::metrics::{Seat, Transit};
+use crate::metrics::{EndedBy, Refused, Seat, Transit};
 use crate::reactor::{Received, Socket};
 use crate::route::Cn;
 use crate::session;
@@ -50,13 +50,13 @@ pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd) {
     let session = SessionGuard::begin(worker, &fd);
     let client = Leg::new(Socket::adopt(&worker.reactor, fd));
     if worker.sessions_everywhere() > u64::from(worker.max_sessions) {
-        worker.counters.refused.add(1);
+        worker.counters.refuse(Refused::Full);
         refuse(worker, client, &Refusal::TooManySessions.packet(Capabilities::default())).await;
         return;
     }
-    let Some((client, seated)) = Box::pin(login::log_in(worker, session.card(), client)).await else {
-        worker.counters.refused.add(1);
-        return;
+    let (client, seated) = match Box::pin(login::log_in(worker, session.card(), client)).await {
+        Ok(logged_in) => logged_in,
+        Err(why) => return worker.counters.refuse(why),
     };
     worker.counters.logins.add(1);
     let Seated { cn, cn_socket, seat, capabilities, dialog } = seated;
@@ -147,6 +147,7 @@ impl Tunnel<'_> {
         self.card.retire(&self.worker.reactor);
         let Self { worker, card, client, cn, cn_socket, seat, capabilities, dialog, .. } = *self;
         debug!(session = card.id.0, cn = &*cn.id, ?ending, "session ends");
+        worker.counters.ends.add(ended_by(ending));
         drop(cn_socket);
         let parting = Parting { worker, client: &client, capabilities };
         match ending {
@@ -367,6 +368,14 @@ impl Tunnel<'_> {
             Err(Lost::Killed) => Err(Ending::Killed),
             Err(_) => Err(ending),
         }
+    }
+}
+
+fn ended_by(ending: Ending) -> EndedBy {
+    match ending {
+        Ending::Quit | Ending::ClientGone => EndedBy::Client,
+        Ending::CnClosed | Ending::CnBroken(_) | Ending::Unreadable => EndedBy::Cn,
+        Ending::Unanswerable | Ending::Killed | Ending::Evicted | Ending::ShutDown => EndedBy::Corelane,
     }
 }
 

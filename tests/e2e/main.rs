@@ -10,6 +10,7 @@ mod accounts;
 mod admin;
 mod discovery;
 mod galera;
+mod http;
 mod lifecycle;
 mod login;
 mod matrixone;

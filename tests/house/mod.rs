@@ -12,19 +12,23 @@
 mod client;
 mod cluster;
 mod galera;
+mod http;
 mod mariadb;
 mod matrixone;
 mod place;
 mod process;
+mod prometheus;
 mod proxy;
 mod scripted;
 
 pub use client::{Can, Com, ErrPacket, Extended, LoginAs, RawClient, check as err_of, frames, short_text};
 pub use cluster::{Driver, cluster, connect, driver_error, driver_opts};
 pub use galera::Galera;
+pub use http::{HttpAnswer, HttpDoor, RawHttp};
 pub use mariadb::{BINARY_LOG, Mariadb};
 pub use matrixone::{Fault, MO_PASSWORD, MatrixoneCn, Seen, TakenPreamble};
 pub use place::{free_port, wait_until};
 pub use process::run;
-pub use proxy::{Proxy, cn_toml, number};
+pub use prometheus::Scraped;
+pub use proxy::{Proxy, binary, cn_toml, number};
 pub use scripted::{OK, Round, ScriptedCn, err_packet, greet, one_row, read_frame, rows};
