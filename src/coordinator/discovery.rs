@@ -1,8 +1,8 @@
 //! Asks the CNs themselves which CNs there are: `SHOW BACKEND SERVERS`, again and again, on one open connection.
 //!
 //! Any CN of flavour `matrixone` in the table may be asked, found ones too, and one is enough. One that has answered is
-//! asked again, as a new connection takes a MatrixOne CN 200 ms to greet; after a failure the next one is. When all
-//! have failed, the pause doubles up to [`BACK_OFF_MAX`]. An old connection that breaks is no failure yet: the CN may
+//! asked again, as a new connection takes a MatrixOne CN 200 ms to greet; after a failure the most promising one is that
+//! has not been asked yet. When all have failed, the pause doubles up to [`BACK_OFF_MAX`]. An old connection that breaks is no failure yet: the CN may
 //! just have ended an idle one.
 //!
 //! What an answer means is for [`crate::placement`] to judge. A failure changes nothing in the table; it is said
@@ -211,15 +211,14 @@ impl Asker {
     async fn keep_asking(mut self, mut seeds: watch::Receiver<Seeds>) {
         let mut pause = self.interval;
         loop {
-            let now = seeds.borrow_and_update().clone();
-            if now.is_empty() {
+            if seeds.borrow_and_update().is_empty() {
                 self.line = None;
                 match seeds.changed().await {
                     Ok(()) => continue,
                     Err(_) => return,
                 }
             }
-            let Ok(answered) = self.round(&now).await else { return };
+            let Ok(answered) = self.round(&mut seeds).await else { return };
             if answered {
                 pause = self.interval;
             }
@@ -231,13 +230,11 @@ impl Asker {
     }
 
     /// Asks one after the other until one answers, beginning with the one that answered last; false if none did.
-    async fn round(&mut self, seeds: &[Seed]) -> Result<bool, Gone> {
-        let last = |line: &Line| seeds.iter().position(|seed| seed.target == line.target);
-        let first = self.line.as_ref().and_then(last);
-        if first.is_none() {
-            self.line = None;
-        }
-        for seed in seeds.iter().cycle().skip(first.unwrap_or(0)).take(seeds.len()) {
+    async fn round(&mut self, seeds: &mut watch::Receiver<Seeds>) -> Result<bool, Gone> {
+        let mut asked = Vec::new();
+        loop {
+            let now = seeds.borrow_and_update().clone();
+            let Some(seed) = self.next(&now, &asked) else { return Ok(false) };
             let answer = self.ask(&seed.target).await;
             let answered = answer.is_ok();
             let sighting = Sighting { task: self.task, asked: seed.id.clone(), answer };
@@ -245,8 +242,14 @@ impl Asker {
             if answered {
                 return Ok(true);
             }
+            asked.push(seed.target.clone());
         }
-        Ok(false)
+    }
+
+    fn next<'s>(&self, seeds: &'s [Seed], asked: &[Target]) -> Option<&'s Seed> {
+        let is_last = |seed: &&Seed| self.line.as_ref().is_some_and(|line| line.target == seed.target);
+        let fresh = || seeds.iter().filter(|seed| !asked.contains(&seed.target));
+        fresh().find(is_last).or_else(|| fresh().next())
     }
 
     /// Asks on the open line if it leads there, else on a new one, which stays open if an answer comes.

@@ -1,9 +1,9 @@
 //! The coordinator: the one thread that owns the CN table and every decision about it.
 //!
-//! It runs on a tokio current-thread runtime and takes turns: it heeds what has happened (reports, probes,
-//! addresses, what CNs tell, questions, signals, time), has sessions counted and moved where that is due, publishes the picture
-//! if it has changed, and sends what the workers' mailboxes take. It never waits for a worker. What to make of it all is [`crate::placement`]'s judgement;
-//! here are the clock and the sockets that placement must not have.
+//! It runs on a tokio current-thread runtime and takes turns: it heeds what has happened (reports, probes, addresses,
+//! what CNs tell, questions, signals, time), has sessions counted and moved where that is due, publishes the picture if
+//! it has changed, and sends what the workers' mailboxes take. It never waits for a worker. What to make of it all is
+//! [`crate::placement`]'s judgement; here are the clock and the sockets that placement must not have.
 //!
 //! The life of a process as the coordinator sees it: `Stage::Starting` while the first probes are out, so
 //! that the first picture has the right face; `Stage::Serving`; `Stage::Stopping` after a signal, until all

@@ -84,52 +84,39 @@ impl Placement {
 
     /// Finds for each row the CN that it is about.
     fn match_up<'a>(&self, answer: &'a Answer) -> Reading<'a> {
-        let (ids, addresses) = self.listed();
+        let mut homes = self.homes();
         let mut reading = Reading { by_cn: BTreeMap::new(), complaints: answer.complaints().clone() };
-        let (taken_out, mut own_addresses) = (self.taken_out(), BTreeSet::new());
         // Of several rows about one CN, that of its own id counts, then the one that counted before.
         let known: BTreeSet<&str> = self.memory.records.values().map(|record| &*record.found.id).collect();
         let mut rows: Vec<&Found> = answer.found().collect();
-        rows.sort_by_key(|row| (!ids.contains(&*row.id), !known.contains(&*row.id)));
+        rows.sort_by_key(|row| (!homes.ids.contains(&*row.id), !known.contains(&*row.id)));
         for row in rows {
-            let listed = if ids.contains(&*row.id) { Some(&*row.id) } else { addresses.at(&row.address) };
-            let cn = match listed {
-                Some(cn) => cn.to_owned(),
-                None if own_addresses.insert(&row.address) => match taken_out.get(&*row.id) {
-                    Some((cn, told)) if *told == row => (*cn).to_owned(),
-                    _ => row.id.clone(),
-                },
-                None => {
-                    let sentence = format!("{} is passed over: {} is another CN's, too", row.id, row.address);
-                    reading.complaints.insert(sentence);
-                    continue;
-                }
-            };
-            if let Some(other) = reading.by_cn.get(&cn) {
-                let sentence = format!("{} is passed over: {} is {} already", row.id, other.id, cn);
-                reading.complaints.insert(sentence);
-            } else {
-                reading.by_cn.insert(cn, row);
+            let cn = homes.of(row).and_then(|cn| match reading.by_cn.get(&cn) {
+                Some(other) => Err(format!("{} is passed over: {} is {cn} already", row.id, other.id)),
+                None => Ok(cn),
+            });
+            match cn {
+                Ok(cn) => _ = reading.by_cn.insert(cn, row),
+                Err(sentence) => _ = reading.complaints.insert(sentence),
             }
         }
         reading
     }
 
-    /// Those whom the configuration or an operator lists: their ids, and who of them is where.
-    fn listed(&self) -> (BTreeSet<&str>, Addresses<'_>) {
-        let (mut ids, mut addresses) = (BTreeSet::new(), Addresses::default());
+    fn homes(&self) -> Homes<'_> {
+        let mut homes = Homes { taken_out: self.taken_out(), ..Homes::default() };
         for (slot, setting, target) in self.table.places() {
             let is_leaving = self.duties.get(&slot).is_some_and(Duty::is_unlisted);
             if self.source(slot) == Some(Source::Discovery) || is_leaving {
                 continue;
             }
-            ids.insert(setting.id.as_str());
-            addresses.written.insert(setting.address.as_str(), setting.id.as_str());
+            homes.ids.insert(setting.id.as_str());
+            homes.written.insert(setting.address.as_str(), setting.id.as_str());
             if let Some(Target::Tcp(target)) = target {
-                addresses.resolved.insert(target.to_string(), setting.id.as_str());
+                homes.resolved.insert(target.to_string(), setting.id.as_str());
             }
         }
-        (ids, addresses)
+        homes
     }
 
     /// By the id of their rows, those that are told of but not in the table, as an operator has taken them out. They
@@ -161,12 +148,15 @@ impl Placement {
         let (mut added, room) = (0, self.table.room(&seats));
         let mut gives_labels = Vec::with_capacity(news.len());
         for (cn, row) in news {
-            let listed = settings.iter_mut().find(|setting| setting.id == *cn);
-            gives_labels.push(listed.is_none_or(|setting| self.heed_row(setting, row)));
-            if self.table.slot(cn).is_none() {
-                added += 1;
-                settings.extend((added <= room).then(|| setting_of(row)));
+            if let Some(setting) = settings.iter_mut().find(|setting| setting.id == *cn) {
+                gives_labels.push(self.heed_row(setting, row));
+                continue;
             }
+            // What was told before it was taken out does not count any more.
+            self.memory.records.remove(cn);
+            gives_labels.push(true);
+            added += 1;
+            settings.extend((added <= room).then(|| setting_of(row)));
         }
         if added > room {
             let left_out = added - room;
@@ -205,7 +195,10 @@ impl Placement {
         let mut decision = Decision::default();
         if self.is_own(cn) {
             self.sources.insert(slot, Source::Discovery);
-            decision.add(self.relist(cn));
+            // What an operator removes is removed.
+            if self.duties.get(&slot).is_some_and(Duty::is_unlisted) {
+                decision.add(self.relist(cn));
+            }
         }
         let before = self.memory.records.get(cn);
         let is_new = before.is_none_or(|before| before.found.drains() != row.drains());
@@ -307,16 +300,38 @@ impl Memory {
     }
 }
 
-/// Who is where, by what is written and by what that resolves to.
+/// To which CN a row may belong.
 #[derive(Default)]
-struct Addresses<'t> {
+struct Homes<'t> {
+    /// Those whom the configuration or an operator lists.
+    ids: BTreeSet<&'t str>,
+    /// Where they are, as it is written.
     written: BTreeMap<&'t str, &'t str>,
+    /// Where they are, as that resolves.
     resolved: BTreeMap<String, &'t str>,
+    /// By the id of its row, the id of a CN that is not in the table, and what was told of it.
+    taken_out: BTreeMap<&'t str, (&'t str, &'t Found)>,
+    /// Addresses of those that nobody lists.
+    others: BTreeSet<String>,
 }
 
-impl<'t> Addresses<'t> {
-    fn at(&self, address: &str) -> Option<&'t str> {
-        self.written.get(address).or_else(|| self.resolved.get(address)).copied()
+impl Homes<'_> {
+    /// The id of the CN that a row is about, or why it is about none.
+    fn of(&mut self, row: &Found) -> Result<String, String> {
+        if self.ids.contains(&*row.id) {
+            return Ok(row.id.clone());
+        }
+        let there = self.written.get(&*row.address).or_else(|| self.resolved.get(&row.address));
+        if let Some(cn) = there {
+            return Ok((*cn).to_owned());
+        }
+        if !self.others.insert(row.address.clone()) {
+            return Err(format!("{} is passed over: {} is another CN's, too", row.id, row.address));
+        }
+        match self.taken_out.get(&*row.id) {
+            Some((cn, told)) if *told == row => Ok((*cn).to_owned()),
+            _ => Ok(row.id.clone()),
+        }
     }
 }
 
