@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 use serde_json::Value;
 
-use crate::house::{Proxy, ScriptedCn, cn_toml, connect, err_packet, frames, rows, wait_until};
+use crate::house::{
+    Proxy, ScriptedCn, cn_toml, connect, err_packet, frames, rows, seating_behind_preamble, wait_until,
+};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -77,7 +79,7 @@ impl Cluster {
 
 fn cn(nth: usize, knowledge: Arc<Mutex<Knowledge>>) -> ScriptedCn {
     let connections = std::sync::atomic::AtomicUsize::new(0);
-    ScriptedCn::seating(move |stream| {
+    seating_behind_preamble(move |stream| {
         let line = connections.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         while let Ok((_, command)) = crate::house::read_frame(stream) {
             let Some(reply) = answer(nth, line, &command, &knowledge) else { continue };

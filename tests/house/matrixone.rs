@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::client::{frames, native_scramble};
-use super::scripted::{ScriptedCn, err_packet, read_frame};
+use super::scripted::{ScriptedCn, err_packet, let_in, read_frame};
 pub use session::MoSession;
 
 /// The password of every user.
@@ -158,6 +158,30 @@ impl MatrixoneCn {
     }
 }
 
+/// Lets in whoever sends no preamble, and then runs `script`. A probe is only greeted.
+pub fn seating_behind_preamble(script: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> ScriptedCn {
+    ScriptedCn::start(move |mut stream, _| match read_preamble(&mut stream) {
+        Ok(Some(fields)) => {
+            let preamble = proto::preamble(&fields).expect("a preamble");
+            let _ = stream.write_all(&frames(0, &greeting(&preamble.salt, preamble.connection_id)));
+            let _ = stream.read(&mut [0; 16]);
+        }
+        Ok(None) if let_in(&mut stream, super::scripted::CAPABILITIES).is_ok() => script(&mut stream),
+        _ => {}
+    })
+}
+
+/// Waits for a preamble, no longer than a real CN does.
+fn read_preamble(stream: &mut TcpStream) -> std::io::Result<Option<Vec<u8>>> {
+    stream.set_read_timeout(Some(PREAMBLE_LIMIT))?;
+    let mut length = [0; 2];
+    let heard = stream.read_exact(&mut length);
+    let mut fields = vec![0; usize::from(u16::from_le_bytes(length))];
+    let heard = heard.and_then(|()| stream.read_exact(&mut fields));
+    stream.set_read_timeout(None)?;
+    Ok(heard.is_ok().then_some(fields))
+}
+
 impl House {
     fn is(&self, fault: Fault) -> bool {
         *self.fault.lock().expect("the fault") == Some(fault)
@@ -199,20 +223,12 @@ impl House {
         ended
     }
 
-    /// Waits for a preamble, no longer than a real CN does, and takes it apart.
+    /// Waits for a preamble and takes it apart.
     fn take_preamble(&self, stream: &mut TcpStream) -> std::io::Result<Option<TakenPreamble>> {
         if self.is(Fault::IgnoresPreamble) {
             return Ok(None);
         }
-        stream.set_read_timeout(Some(PREAMBLE_LIMIT))?;
-        let mut length = [0; 2];
-        let heard = stream.read_exact(&mut length);
-        let mut fields = vec![0; usize::from(u16::from_le_bytes(length))];
-        let heard = heard.and_then(|()| stream.read_exact(&mut fields));
-        stream.set_read_timeout(None)?;
-        if heard.is_err() {
-            return Ok(None);
-        }
+        let Some(fields) = read_preamble(stream)? else { return Ok(None) };
         // Whatever came with it is lost, as its reader is thrown away.
         let taken = proto::preamble(&fields);
         match taken {

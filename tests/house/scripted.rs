@@ -151,7 +151,7 @@ fn greet_as(stream: &mut TcpStream, capabilities: u32) -> std::io::Result<(u8, V
 }
 
 /// The login, by an AuthSwitchRequest where the client did not name `mysql_native_password`. Any proof will do.
-fn let_in(stream: &mut TcpStream, capabilities: u32) -> std::io::Result<()> {
+pub fn let_in(stream: &mut TcpStream, capabilities: u32) -> std::io::Result<()> {
     let (sequence, response) = greet_as(stream, capabilities)?;
     let native = response.windows(22).any(|window| window == b"mysql_native_password\0");
     let mut next = sequence.wrapping_add(1);
@@ -238,7 +238,7 @@ pub fn rows(columns: &[&str], rows: &[Vec<&str>]) -> Vec<u8> {
 }
 
 /// Capabilities of a plain MySQL 5.7-like server.
-const CAPABILITIES: u32 = 0x001f_a20f;
+pub const CAPABILITIES: u32 = 0x001f_a20f;
 
 /// Protocol::HandshakeV10.
 fn greeting_packet(capabilities: u32) -> Vec<u8> {
