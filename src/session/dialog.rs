@@ -23,6 +23,7 @@
 
 mod long_data;
 mod look;
+mod noted;
 mod opaque;
 mod reply;
 mod scanner;
@@ -40,11 +41,12 @@ use crate::wire::reply::ERR;
 use crate::wire::status::Status;
 use long_data::LongData;
 pub use look::{Look, Patch, Stop};
+pub use noted::Noted;
 pub use opaque::Opaque;
 use reply::{Outcome, Reply, Terms};
 use scanner::{FULL, HEADER, Scanner, Start, read_header};
 pub use shift::Shift;
-pub use watch::{Noted, Quiet, Untracked, Watch, Watched};
+pub use watch::{Quiet, Untracked, Watch, Watched};
 
 /// Commands in flight from which on the next one waits for replies.
 pub const PIPELINE_MAX: usize = 64;

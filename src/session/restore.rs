@@ -401,8 +401,11 @@ fn restore_variables(state: &State, asked: &Asked, script: &mut Script) -> Resul
     Ok(late.iter().map(assignment).collect())
 }
 
+/// Names and literals.
+type Values<'s> = Vec<(&'s [u8], Vec<u8>)>;
+
 /// All variables with their values as literals. A connection's character set brings its own collation, so the collation comes last.
-fn values<'s>(state: &'s State, asked: &Asked) -> Result<Vec<(&'s [u8], Vec<u8>)>, Hold> {
+fn values<'s>(state: &'s State, asked: &Asked) -> Result<Values<'s>, Hold> {
     let mut variables: Vec<&Variable> = state.variables.iter().collect();
     variables.sort_by_key(|variable| *variable.name == *COLLATION);
     let mut values = Vec::new();
@@ -421,7 +424,7 @@ fn assignment((name, value): &(&[u8], Vec<u8>)) -> Vec<u8> {
 }
 
 /// Gives parameters and results the collation of the connection, in the place of what sets the default one.
-fn names_collate(state: &State, values: &mut Vec<(&[u8], Vec<u8>)>) -> Option<Vec<u8>> {
+fn names_collate(state: &State, values: &mut Values<'_>) -> Option<Vec<u8>> {
     let Collation::Connection { client, results } = state.collation else { return None };
     let find = |wanted| values.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
     let (charset, collation) = (find(CONNECTION)?, find(COLLATION)?);

@@ -5,10 +5,10 @@
 use std::cell::Cell;
 
 use super::look::{Look, Patch, Stop};
+use super::noted::{Leftovers, Noted};
 use super::scanner::{FULL, HEADER, Start, read_header};
 use super::{Dialog, Outcome, Pending, Shift, Turn};
 use crate::session::hold::Hold;
-use crate::session::kill::may_be_kill;
 use crate::session::ledger::Ledger;
 use crate::session::state::{Errand, State, Verdict};
 use crate::session::tracking::{self, Beginning};
@@ -55,44 +55,6 @@ pub struct Watched {
     leftovers: Leftovers,
 }
 
-/// What is noted of a session whose CN is asked for the rest when it moves.
-pub struct Noted {
-    pub ledger: Ledger,
-    /// What the CN leg speaks.
-    pub cn: Capabilities,
-    hold: Cell<Option<Hold>>,
-    stale: Cell<bool>,
-    leftovers: Leftovers,
-    /// The next command goes as it is.
-    passes: bool,
-}
-
-/// What the client may still ask for of earlier statements.
-#[derive(Clone, Copy, Debug, Default)]
-struct Leftovers {
-    /// There may be warnings, errors or a number of rows.
-    left: bool,
-    /// Whether the command in flight clears them for certain, and whether it leaves some itself.
-    clears: bool,
-    leaves: bool,
-}
-
-impl Leftovers {
-    fn begin(&mut self, (clears, leaves): (bool, bool)) {
-        (self.clears, self.leaves) = (clears, leaves);
-    }
-
-    /// A reply has ended. `alone`: it was to the newest command.
-    #[inline]
-    fn weigh(&mut self, fails_or_warns: bool, alone: bool) {
-        if fails_or_warns || self.leaves {
-            self.left = true;
-        } else if alone && self.clears {
-            self.left = false;
-        }
-    }
-}
-
 impl Watched {
     pub fn new(state: State, client: Capabilities, cn: Capabilities) -> Self {
         Self {
@@ -112,27 +74,6 @@ impl Watched {
     fn hold(&self) -> Option<Hold> {
         if self.stale.replace(false) {
             self.hold.set(self.state.holds().first());
-        }
-        self.hold.get()
-    }
-}
-
-impl Noted {
-    /// `cn` is what the CN leg speaks.
-    pub fn new(cn: Capabilities) -> Self {
-        Self {
-            ledger: Ledger::new(cn),
-            cn,
-            hold: Cell::new(None),
-            stale: Cell::new(true),
-            leftovers: Leftovers::default(),
-            passes: false,
-        }
-    }
-
-    fn hold(&self) -> Option<Hold> {
-        if self.stale.replace(false) {
-            self.hold.set(self.ledger.holds().first());
         }
         self.hold.get()
     }
@@ -375,30 +316,13 @@ impl Dialog {
         Ok(bytes)
     }
 
-    /// Lets the command go as it is that a look has stopped at with [`Stop::Kill`].
-    pub fn pass_kill(&mut self) {
-        if let Watch::Noted(noted) = &mut self.watch {
-            noted.passes = true;
-        }
-    }
-
     /// Whether the client's next frame cannot go as it is.
     #[inline]
     pub(super) fn must_stop(&mut self, start: &Start<'_>, at: usize, look: &mut Look) -> bool {
         let watched = match &mut self.watch {
             Watch::Off(_) => return false,
             Watch::On(watched) => watched,
-            Watch::Noted(noted) => {
-                let begins = self.turn == Turn::Commands && !self.client.continues;
-                let stops = begins && !noted.passes && may_be_kill(start.payload, start.length as usize);
-                noted.passes &= !begins;
-                if stops {
-                    look.taken = at;
-                    look.stop = Some(Stop::Kill { length: HEADER + start.length as usize });
-                    self.client.forget();
-                }
-                return stops;
-            }
+            Watch::Noted(_) => return self.stops_at_kill(start, at, look),
         };
         let executes = matches!(start.payload.first(), Some(&(EXECUTE | BULK_EXECUTE)));
         if !executes || self.turn != Turn::Commands || self.client.continues {
@@ -539,31 +463,6 @@ impl Dialog {
         }
     }
 
-    /// The same for a session of whose state the CN reports nothing.
-    #[inline]
-    fn note_reply(&mut self, start: &Start<'_>, first: bool, was_in_transaction: bool) {
-        let in_transaction = self.in_transaction();
-        let prepares = self.front.is_some_and(|front| front.command == Command::StmtPrepare);
-        let Watch::Noted(noted) = &mut self.watch else { return };
-        if was_in_transaction && !in_transaction {
-            noted.ledger.transaction_ended();
-            noted.stale.set(true);
-        }
-        let inserted = first && !prepares && start.payload.first() == Some(&OK);
-        let id = if inserted { insert_id(start.payload) } else { 0 };
-        if id != 0 {
-            noted.ledger.inserted(id);
-            noted.stale.set(true);
-        }
-        if self.outcome == Outcome::Ended {
-            self.weigh_leftovers(start);
-        }
-        if let Watch::Noted(noted) = &mut self.watch {
-            // It may well be asked for at once.
-            noted.leftovers.left |= id != 0;
-        }
-    }
-
     /// Whether the rows that come must not be passed over.
     #[inline]
     pub(super) fn wants_row(&self) -> bool {
@@ -606,7 +505,7 @@ impl Dialog {
 
     /// What the reply that ends here leaves behind for the client to ask for.
     #[inline]
-    fn weigh_leftovers(&mut self, start: &Start<'_>) {
+    pub(super) fn weigh_leftovers(&mut self, start: &Start<'_>) {
         let alone = self.in_flight() == 1;
         let leftovers = match &mut self.watch {
             Watch::Off(_) => return,
@@ -640,14 +539,7 @@ impl Dialog {
         let Some(pending) = self.front else { return };
         let newest = self.behind.is_empty();
         if let Watch::Noted(noted) = &mut self.watch {
-            if newest {
-                noted.ledger.caught_up();
-            }
-            if let Some(errand) = pending.errand {
-                noted.ledger.replied(errand, self.failed);
-                noted.stale.set(true);
-            }
-            return;
+            return noted.replied(pending.errand, self.failed, newest);
         }
         let (Watch::On(watched), Some(errand)) = (&mut self.watch, pending.errand) else { return };
         let verdict = match (self.failed, watched.unparsed) {
@@ -703,7 +595,7 @@ impl Quiet<'_> {
 
 /// The last insert id of an OK, as far as it is at hand.
 #[inline]
-fn insert_id(ok: &[u8]) -> u64 {
+pub(super) fn insert_id(ok: &[u8]) -> u64 {
     let mut cursor = Cursor::new(&ok[1..]);
     let _affected = cursor.lenenc("affected rows");
     cursor.lenenc("last insert id").unwrap_or_default()

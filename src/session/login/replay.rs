@@ -159,7 +159,7 @@ mod tests {
         let (sent, came) =
             (HandshakeResponse::read(replay.login()).unwrap(), HandshakeResponse::read(TRACKING).unwrap());
         let gone = came.capabilities - sent.capabilities;
-        assert_eq!(gone, came.capabilities & PROMISED - Face::default().capabilities);
+        assert_eq!(gone, came.capabilities & (PROMISED - Face::default().capabilities));
         assert!(gone.has(Capabilities::DEPRECATE_EOF));
         assert_eq!(replay.login()[4..], TRACKING[4..]);
     }

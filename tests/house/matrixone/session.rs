@@ -116,7 +116,7 @@ impl House {
             ["use", schema] => self.change(id, |session| session.schema = (*schema).to_owned()),
             ["begin"] => self.change(id, |session| session.in_transaction = true),
             ["commit" | "rollback"] => self.change(id, |session| session.in_transaction = false),
-            ["insert", ..] => Answer::Packets(vec![ok(9, self.session(id, |session| status(session)))]),
+            ["insert", ..] => Answer::Packets(vec![ok(9, self.session(id, status))]),
             ["kill", "query", target] => self.kill(target, false),
             ["kill", "connection", target] | ["kill", target] => self.kill(target, true),
             ["select", "sleep()"] => self.sleep(id),
@@ -229,7 +229,7 @@ impl House {
 
     /// A result of one column and one row. Only its end is marked.
     fn result(&self, id: u32, row: &[u8], deprecates_eof: bool) -> Answer {
-        let status = self.session(id, |session| status(session)).to_le_bytes();
+        let status = self.session(id, status).to_le_bytes();
         let mut packets = vec![vec![1], definition()];
         if !deprecates_eof {
             packets.push(b"\xfe\0\0\x02\0".to_vec());
