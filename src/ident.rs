@@ -5,7 +5,7 @@ use std::fmt;
 /// CNs that one process can know at the same time; the length of every seat row.
 pub const CNS_MAX: usize = 1024;
 
-/// Workers that one process can run; a connection id has 7 bits for its worker.
+/// Workers that one process can run.
 pub const WORKERS_MAX: usize = 128;
 
 /// A pinned core that runs sessions, counted from 0.
@@ -24,28 +24,53 @@ impl fmt::Display for WorkerId {
     }
 }
 
-/// A session, by the connection id that its client saw in the greeting.
-///
-/// Ids have the top bit set, so that they cannot be taken for a CN's own connection ids, then 7 bits
-/// of worker and 24 bits of count.
+/// A session, by the connection id that its client saw in the greeting. Out of an [`IdRange`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u32);
 
 impl SessionId {
-    const MARK: u32 = 0x8000_0000;
-
     /// An id that no session gets.
     pub const NOBODY: Self = Self(u32::MAX);
+}
 
-    /// The id of the `count`-th session of a worker; the count wraps at 24 bits.
-    pub fn new(worker: WorkerId, count: u32) -> Self {
-        debug_assert!(worker.index() < WORKERS_MAX);
-        Self(Self::MARK | (u32::from(worker.0) << 24) | (count & 0x00ff_ffff))
+/// The connection ids of one process, cut into a piece for each worker.
+///
+/// The usual range has the top bit set, so that its ids cannot be taken for a CN's own. Proxies of one cluster whose CNs take their
+/// ids (MatrixOne's) each need a range of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    first: u32,
+    /// Ids of each worker, at least 1.
+    each: u32,
+}
+
+/// The first id of the usual range.
+pub const FIRST_ID: u32 = 0x8000_0000;
+
+impl IdRange {
+    /// `count` ids from `first` on, for so many workers. The range ends below [`SessionId::NOBODY`].
+    pub fn new(first: u32, count: u32, workers: usize) -> Self {
+        let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
+        Self { first, each: (count / workers).max(1) }
+    }
+
+    /// The id of the `count`-th session of a worker; the count wraps where its piece ends.
+    pub fn id(self, worker: WorkerId, count: u32) -> SessionId {
+        let piece = u32::from(worker.0).wrapping_mul(self.each);
+        SessionId(self.first.wrapping_add(piece).wrapping_add(count % self.each))
     }
 
     /// The worker that gave the id, wherever the session lives now.
-    pub fn birthplace(self) -> WorkerId {
-        WorkerId((self.0 >> 24) as u16 & (WORKERS_MAX as u16 - 1))
+    pub fn birthplace(self, id: SessionId) -> WorkerId {
+        let piece = id.0.wrapping_sub(self.first) / self.each;
+        WorkerId(u16::try_from(piece).unwrap_or(u16::MAX))
+    }
+}
+
+/// The usual range, for as many workers as there may be.
+impl Default for IdRange {
+    fn default() -> Self {
+        Self { first: FIRST_ID, each: 1 << 24 }
     }
 }
 
@@ -89,10 +114,15 @@ mod tests {
 
     #[test]
     fn session_ids_keep_worker_and_count_apart() {
-        assert_eq!(SessionId::new(WorkerId(0), 1).0, 0x8000_0001);
-        assert_eq!(SessionId::new(WorkerId(127), 0x0100_0002).0, 0xff00_0002);
-        for worker in [WorkerId(0), WorkerId(5), WorkerId(127)] {
-            assert_eq!(SessionId::new(worker, u32::MAX).birthplace(), worker);
+        let usual = IdRange::default();
+        assert_eq!(usual.id(WorkerId(0), 1).0, 0x8000_0001);
+        assert_eq!(usual.id(WorkerId(127), 0x0100_0002).0, 0xff00_0002);
+        let own = IdRange::new(1000, 300, 3);
+        assert_eq!(own.id(WorkerId(2), 99), SessionId(1299));
+        assert_eq!(own.id(WorkerId(2), 100), SessionId(1200));
+        for (range, worker) in [(usual, 0), (usual, 5), (usual, 127), (own, 0), (own, 2)] {
+            let worker = WorkerId(worker);
+            assert_eq!(range.birthplace(range.id(worker, u32::MAX)), worker);
         }
     }
 }

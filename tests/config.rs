@@ -122,6 +122,14 @@ const VALUES: &[Case] = &[
         ],
     ),
     ("[workers]\ncpus = []\n", &["2:8 `cpus` is empty | expected \"auto\" or a list of CPU numbers"]),
+    (
+        "[listen]\nfirst_connection_id = 4294900000\nconnection_ids = 3000000\n",
+        &["3:18 3000000 connection ids from 4294900000 on would go beyond 4294967294"],
+    ),
+    (
+        "[listen]\nmax_sessions = 1000\nfirst_connection_id = 1\nconnection_ids = 127999\n",
+        &["4:18 127999 connection ids from 1 on are too few: 1000 sessions need 128000"],
+    ),
 ];
 
 const LISTENERS: &[Case] = &[

@@ -15,7 +15,7 @@ use corelane::admin;
 use corelane::config;
 use corelane::coordinator::signal::Signal;
 use corelane::coordinator::{Coordinator, CoordinatorError, CoordinatorParts};
-use corelane::ident::{CnSlot, Epoch, SessionId, WorkerId};
+use corelane::ident::{CnSlot, Epoch, IdRange, SessionId, WorkerId};
 use corelane::mailbox::message::{
     CensusRow, CnFailure, Event, MoveOrder, Order, Parcel, Picture, Report, SessionRow, Whom,
 };
@@ -212,7 +212,7 @@ fn obey(end: &WorkerEnd, order: Order, told: &mut Told) -> bool {
 
 /// What a worker says of an order about one session: it has just one.
 fn answer(worker: WorkerId, ticket: u64, session: SessionId, outcome: Result<String, String>) -> Event {
-    match session == SessionId::new(worker, 7) {
+    match session == IdRange::default().id(worker, 7) {
         true => Event::Answered { ticket, outcome },
         false => Event::NotHere { ticket },
     }
@@ -220,7 +220,7 @@ fn answer(worker: WorkerId, ticket: u64, session: SessionId, outcome: Result<Str
 
 fn session(worker: WorkerId) -> SessionRow {
     SessionRow {
-        id: SessionId::new(worker, 7),
+        id: IdRange::default().id(worker, 7),
         worker,
         client: "127.0.0.1:5".into(),
         user: format!("user{worker}"),
@@ -667,7 +667,7 @@ async fn orders_about_one_session_are_answered_in_words() {
     let house = House::start(&moving_config([&cns[0], &cns[1]])).await;
     until("a picture", || house.workers[1].state("cn2") == Some(CnState::Working)).await;
     let mut client = house.client().await;
-    let session = SessionId::new(WorkerId(1), 7);
+    let session = IdRange::default().id(WorkerId(1), 7);
     client.query_drop(format!("KILL {session}")).await.unwrap();
     assert_eq!(client.info(), "killed");
     assert_eq!(refused(&mut client, "KILL SESSION 5").await, "1105 there is no session 5");

@@ -106,6 +106,7 @@ impl Workers {
                     mailbox,
                     counters: counters.clone(),
                     tally: tally.clone(),
+                    tenants: Default::default(),
                 };
                 (Mutex::new(end), thread::spawn(move || worker::run(parts)))
             })

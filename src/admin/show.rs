@@ -268,7 +268,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::ident::{CnSlot, SessionId, WorkerId};
+    use crate::ident::{CnSlot, IdRange, WorkerId};
     use crate::metrics::Counters;
     use crate::route::label::Labels;
     use crate::route::{Cn, CnState};
@@ -297,7 +297,7 @@ mod tests {
     fn session_row(worker: u16, user: &str) -> SessionRow {
         let worker = WorkerId(worker);
         SessionRow {
-            id: SessionId::new(worker, 1),
+            id: IdRange::default().id(worker, 1),
             worker,
             client: "10.0.0.1:5".into(),
             user: user.into(),

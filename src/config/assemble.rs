@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::ident::CNS_MAX;
+use crate::ident::{CNS_MAX, WORKERS_MAX};
 use crate::route::Flavour;
 
 use super::address::{check_query_address, clash};
@@ -110,13 +110,42 @@ fn listen(place: &Place<'_>, mistakes: &mut Mistakes) -> (Listen, Vec<Read<Liste
             mistakes.push(listener.span.clone(), message, None);
         }
     }
+    let (max_sessions, per_tenant) =
+        (place.count("max_sessions", mistakes), place.count("max_sessions_per_tenant", mistakes));
+    let (first_connection_id, connection_ids) = connection_ids(place, max_sessions, mistakes);
     let listen = Listen {
         sql: listeners.iter().map(|listener| listener.value.clone()).collect(),
         backlog: place.count("backlog", mistakes),
-        max_sessions: place.count("max_sessions", mistakes),
+        max_sessions,
+        max_sessions_per_tenant: (per_tenant > 0).then_some(per_tenant),
+        first_connection_id,
+        connection_ids,
         server_version: place.read("server_version", mistakes, value::server_version).map(|read| read.value),
     };
     (listen, listeners)
+}
+
+/// The first connection id and how many there are: no worker may run out of them, and none is beyond the last.
+fn connection_ids(place: &Place<'_>, max_sessions: u32, mistakes: &mut Mistakes) -> (u32, u32) {
+    let first = place.count("first_connection_id", mistakes);
+    let (count, span) = match place.read("connection_ids", mistakes, value::integer) {
+        Some(read) => (u32::try_from(read.value).unwrap_or(u32::MAX), read.span),
+        None => (u32::MAX - first, None),
+    };
+    let beyond = count > u32::MAX - first;
+    // The default counts on the default of the first one.
+    let count = if beyond && span.is_none() { u32::MAX - first } else { count };
+    if beyond && span.is_some() {
+        let message = format!("{count} connection ids from {first} on would go beyond 4294967294");
+        mistakes.push(span, message, None);
+    } else if u64::from(count) < u64::from(max_sessions) * WORKERS_MAX as u64 {
+        let needed = u64::from(max_sessions) * WORKERS_MAX as u64;
+        let message = format!(
+            "{count} connection ids from {first} on are too few: {max_sessions} sessions need {needed}"
+        );
+        mistakes.push(span, message, None);
+    }
+    (first, count)
 }
 
 fn workers(place: &Place<'_>, mistakes: &mut Mistakes) -> Workers {

@@ -56,6 +56,17 @@ fn laid_down(old: &Settings, new: &Settings, list: &mut List) {
     list.value("[listen] sql", &addresses(&old.listen.sql), &addresses(&new.listen.sql));
     list.value("[listen] backlog", &old.listen.backlog, &new.listen.backlog);
     list.value("[listen] max_sessions", &old.listen.max_sessions, &new.listen.max_sessions);
+    list.value(
+        "[listen] max_sessions_per_tenant",
+        &old.listen.max_sessions_per_tenant.unwrap_or(0),
+        &new.listen.max_sessions_per_tenant.unwrap_or(0),
+    );
+    list.value(
+        "[listen] first_connection_id",
+        &old.listen.first_connection_id,
+        &new.listen.first_connection_id,
+    );
+    list.value("[listen] connection_ids", &old.listen.connection_ids, &new.listen.connection_ids);
     list.value("[listen] server_version", &old.listen.server_version, &new.listen.server_version);
     list.value("[workers] cpus", &auto(&old.workers.cpus), &auto(&new.workers.cpus));
     let (old_cpu, new_cpu) = (auto(&old.workers.coordinator_cpu), auto(&new.workers.coordinator_cpu));

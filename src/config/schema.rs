@@ -163,6 +163,24 @@ pub static SECTIONS: &[Section] = &[
                 sentence: "Sessions over all workers; one more is refused with error 1040.",
             },
             Key {
+                name: "max_sessions_per_tenant",
+                kind: Kind::Integer { min: 0, max: 10_000_000 },
+                default: Default::Value("0"),
+                sentence: "Sessions of one tenant over all workers; one more is refused with error 1040. 0: as many as there may be.",
+            },
+            Key {
+                name: "first_connection_id",
+                kind: Kind::Integer { min: 1, max: 4_294_967_294 },
+                default: Default::Value("2147483648"),
+                sentence: "The first of the connection ids that clients are told; proxies of one MatrixOne cluster each need ids of their own.",
+            },
+            Key {
+                name: "connection_ids",
+                kind: Kind::Integer { min: 1, max: 4_294_967_294 },
+                default: Default::Value("2147483647"),
+                sentence: "How many ids there are from the first one on, up to 4294967294: at least 128 for each of `max_sessions`.",
+            },
+            Key {
                 name: "server_version",
                 kind: Kind::ServerVersion,
                 default: Default::Absent(r#""8.0.36""#),

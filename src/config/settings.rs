@@ -79,6 +79,11 @@ pub struct Listen {
     pub backlog: u32,
     /// Sessions over all workers; one more gets ERR 1040. Default 20000.
     pub max_sessions: u32,
+    /// Sessions of one tenant over all workers; one more gets ERR 1040. Default none.
+    pub max_sessions_per_tenant: Option<u32>,
+    /// The first connection id, and how many there are. Default 2147483648 and all above but the last.
+    pub first_connection_id: u32,
+    pub connection_ids: u32,
     /// What the greeting says instead of the CNs' own version. Default none.
     pub server_version: Option<String>,
 }

@@ -132,7 +132,7 @@ fn cut(version: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ident::WorkerId;
+    use crate::ident::{IdRange, WorkerId};
     use crate::wire::greeting::tests::{MARIADB_10_11, MYSQL_8};
 
     fn face(greeting: &[u8]) -> Face {
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn the_greeting_says_what_the_face_is() {
         let salt = salt(std::array::from_fn(|at| (at * 13) as u8));
-        let id = SessionId::new(WorkerId(1), 2);
+        let id = IdRange::default().id(WorkerId(1), 2);
         let payload = face(MARIADB_10_11).greeting(&salt, id);
         let greeting = Greeting::read(&payload).unwrap();
         assert_eq!((greeting.connection_id, greeting.salt), (id.0, salt));

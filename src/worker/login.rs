@@ -160,6 +160,9 @@ impl Driver<'_> {
         let identity = Identity::read(&login.user, attributes, &self.picture.view)
             .map_err(|error| Refusal::Route { cause: error.to_string() })?;
         self.introduce(&identity);
+        if self.worker.tenants.is_full(&identity.tenant) {
+            return Err(Refusal::TooManySessions.into());
+        }
         let mut applicant = Applicant { login, identity, packet, salt, credential: None, replay: None };
         if self.picture.view.cns.iter().all(|cn| cn.flavour == Flavour::Mysql) {
             // Who cannot prove anything need not wait for a CN, nor hear of any.
@@ -373,6 +376,12 @@ impl Driver<'_> {
             },
         };
         self.allow_more_time();
+        let tenant = self.card.bearer.borrow().tenant.clone();
+        let Ok(tenant_seat) = self.worker.tenants.take(&tenant) else {
+            leave(&self.worker.reactor, leg.socket);
+            return Err(Refusal::TooManySessions.into());
+        };
+        self.card.tenant_seat.replace(tenant_seat);
         if let Err(gone) = self.write_client(&ok).await {
             leave(&self.worker.reactor, leg.socket);
             return Err(gone);

@@ -16,6 +16,7 @@ mod migrate;
 mod offer;
 mod refuge;
 mod roster;
+mod tenants;
 mod transfer;
 mod tunnel;
 
@@ -32,7 +33,9 @@ use futures_lite::FutureExt;
 use tracing::error;
 
 use crate::config::settings::{Login, Migration, Settings};
-use crate::ident::{CnSlot, SessionId, WorkerId};
+pub use tenants::Tenants;
+
+use crate::ident::{CnSlot, IdRange, SessionId, WorkerId};
 use crate::mailbox::message::{CnFailure, Event, MoveOrder, Order, Picture, Report, Whom};
 use crate::mailbox::{Full, WorkerEnd};
 use crate::metrics::{Counters, SeatBook, Tally};
@@ -58,6 +61,8 @@ pub struct Parts {
     /// The counters of all workers; its own are at its number.
     pub counters: Vec<Arc<Counters>>,
     pub tally: Tally,
+    /// Shared by all workers.
+    pub tenants: Arc<Tenants>,
 }
 
 /// Why a worker could not run.
@@ -74,6 +79,7 @@ struct Worker {
     id: WorkerId,
     reactor: Reactor,
     max_sessions: u32,
+    tenants: Arc<Tenants>,
     counters: Arc<Counters>,
     all_counters: Vec<Arc<Counters>>,
     tally: Tally,
@@ -109,16 +115,19 @@ async fn work(parts: Parts) -> io::Result<()> {
     };
     let reactor = Reactor::new(&config)?;
     let bell = Bell::new(&reactor, parts.mailbox.eventfd().try_clone_to_owned()?);
+    let listen = &parts.settings.listen;
+    let ids = IdRange::new(listen.first_connection_id, listen.connection_ids, parts.counters.len());
     let worker = Rc::new(Worker {
         id: parts.id,
         reactor: reactor.clone(),
         max_sessions: parts.settings.listen.max_sessions,
+        tenants: parts.tenants,
         counters: parts.counters[parts.id.index()].clone(),
         all_counters: parts.counters,
         seats: SeatBook::new(parts.tally.clone(), parts.id),
         tally: parts.tally,
         turns: RefCell::new(Turns::new(parts.id)),
-        roster: Rc::new(Roster::new(parts.id)),
+        roster: Rc::new(Roster::new(parts.id, ids)),
         mailbox: parts.mailbox,
         picture: RefCell::default(),
         news: RefCell::default(),

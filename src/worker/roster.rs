@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use super::login::Passport;
 use super::offer::{Offer, Rehearsal, Stays};
-use crate::ident::{CnSlot, SessionId, WorkerId};
+use super::tenants::TenantSeat;
+use crate::ident::{CnSlot, IdRange, SessionId, WorkerId};
 use crate::mailbox::message::{CensusRow, SessionRow};
 use crate::net::Peer;
 use crate::reactor::Reactor;
@@ -141,6 +142,8 @@ pub struct Card {
     cost: Cell<u32>,
     /// Who logs in again, with what the standing has for a proof; none where the session can never move.
     pub passport: RefCell<Option<Arc<Passport>>>,
+    /// None where the sessions of tenants are not limited, and before it is let in.
+    pub tenant_seat: RefCell<Option<TenantSeat>>,
     /// None for a session that lives where it got its id.
     claim: RefCell<Option<Claim>>,
     /// Its task; none before it relays, and after.
@@ -170,6 +173,7 @@ pub struct Facts {
     last_move: Option<Box<str>>,
     cost: u32,
     passport: Option<Arc<Passport>>,
+    tenant_seat: Option<TenantSeat>,
 }
 
 impl Card {
@@ -200,6 +204,7 @@ impl Card {
             last_move: RefCell::default(),
             cost: Cell::new(0),
             passport: RefCell::default(),
+            tenant_seat: RefCell::default(),
             claim: RefCell::default(),
             waker: RefCell::default(),
         }
@@ -223,6 +228,7 @@ impl Card {
             last_move: self.last_move.borrow().clone(),
             cost: self.cost.get(),
             passport: self.passport.borrow().clone(),
+            tenant_seat: self.tenant_seat.take(),
         }
     }
 
@@ -240,6 +246,7 @@ impl Card {
             last_move: RefCell::new(facts.last_move),
             cost: Cell::new(facts.cost),
             passport: RefCell::new(facts.passport),
+            tenant_seat: RefCell::new(facts.tenant_seat),
             claim: RefCell::new(Some(facts.claim)),
             ..Self::new(facts.id, facts.client, facts.since)
         }
@@ -348,6 +355,7 @@ impl Card {
 #[derive(Debug)]
 pub struct Roster {
     worker: WorkerId,
+    ids: IdRange,
     cards: RefCell<HashMap<SessionId, Rc<Card>>>,
     count: Cell<u32>,
     abroad: RefCell<Abroad>,
@@ -376,15 +384,15 @@ impl Abroad {
 }
 
 impl Roster {
-    pub fn new(worker: WorkerId) -> Self {
-        Self { worker, cards: RefCell::default(), count: Cell::new(0), abroad: RefCell::default() }
+    pub fn new(worker: WorkerId, ids: IdRange) -> Self {
+        Self { worker, ids, cards: RefCell::default(), count: Cell::new(0), abroad: RefCell::default() }
     }
 
     /// An id that no session has.
     pub fn spare_id(&self) -> SessionId {
         loop {
             self.count.set(self.count.get().wrapping_add(1));
-            let id = SessionId::new(self.worker, self.count.get());
+            let id = self.ids.id(self.worker, self.count.get());
             let taken = self.cards.borrow().contains_key(&id) || self.abroad.borrow().has(id);
             if id != SessionId::NOBODY && !taken {
                 return id;
@@ -413,7 +421,7 @@ impl Roster {
     /// Takes in a session from another worker, with the id that it has.
     pub fn adopt(self: &Rc<Self>, facts: Facts) -> Entry {
         let card = Rc::new(Card::of(facts));
-        if card.id.birthplace() == self.worker {
+        if self.ids.birthplace(card.id) == self.worker {
             self.abroad.borrow_mut().claims.remove(&card.id);
             card.claim.replace(None);
         }
@@ -563,7 +571,7 @@ mod tests {
 
     #[test]
     fn a_card_is_there_as_long_as_its_entry() {
-        let roster = Rc::new(Roster::new(WorkerId(2)));
+        let roster = Rc::new(Roster::new(WorkerId(2), IdRange::default()));
         let now = Instant::now();
         let first = roster.enter(Peer::Unix, now);
         let second = roster.enter(Peer::Tcp(([127, 0, 0, 1], 2).into()), now);
@@ -596,8 +604,8 @@ mod tests {
     #[test]
     fn an_id_abroad_is_given_again_only_when_its_session_has_ended() {
         let now = Instant::now();
-        let home = Rc::new(Roster::new(WorkerId(0)));
-        let abroad = Rc::new(Roster::new(WorkerId(1)));
+        let home = Rc::new(Roster::new(WorkerId(0), IdRange::default()));
+        let abroad = Rc::new(Roster::new(WorkerId(1), IdRange::default()));
         let born = home.enter(Peer::Unix, now);
         let id = born.card().id;
         born.card().commands.set(7);
@@ -628,9 +636,9 @@ mod tests {
         for count in 0..100_000 {
             let gone = Claim::default();
             let claim = if count % 10_000 == 0 { &kept } else { &gone };
-            abroad.add(SessionId::new(WorkerId(0), count), claim);
+            abroad.add(IdRange::default().id(WorkerId(0), count), claim);
         }
         assert!(abroad.claims.len() < 2 * 10 + 2 * SWEEP_MIN);
-        assert!(abroad.has(SessionId::new(WorkerId(0), 90_000)));
+        assert!(abroad.has(IdRange::default().id(WorkerId(0), 90_000)));
     }
 }
