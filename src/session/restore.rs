@@ -134,6 +134,14 @@ pub fn proof() -> Script {
     script
 }
 
+/// A statement that leaves no warnings to be asked for, not even those of the restore itself. It has to be one on tables, if only on
+/// those of the server: any other leaves what was there.
+pub fn clearing() -> Script {
+    let mut script = Script::default();
+    script.question("a statement that clears warnings", b"SHOW CHARACTER SET LIKE ''");
+    script
+}
+
 /// What the old CN answered, in the form in which the new one is told.
 #[derive(Debug, Default)]
 struct Asked {

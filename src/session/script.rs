@@ -180,6 +180,8 @@ pub struct Results {
     pub answers: Vec<Answer>,
     /// The status flags seen last; none if no answer carried any: that to a COM_STMT_PREPARE does not.
     pub status: Option<Status>,
+    /// Some answer came with warnings, which the session could be asked for.
+    pub warned: bool,
 }
 
 impl Results {
@@ -187,7 +189,8 @@ impl Results {
     #[must_use]
     pub fn then(mut self, later: Self) -> Self {
         self.answers.extend(later.answers);
-        Self { answers: self.answers, status: later.status.or(self.status) }
+        let warned = self.warned || later.warned;
+        Self { answers: self.answers, status: later.status.or(self.status), warned }
     }
 }
 
@@ -306,12 +309,16 @@ impl Answers {
         Ok(())
     }
 
-    /// Takes the status flags of an OK or EOF.
+    /// Takes the status flags of an OK or EOF, and whether it warns.
     fn status(&mut self, payload: &[u8]) -> wire::Result<()> {
-        self.results.status = Some(Status(match payload {
-            [EOF, _, _, low, high] => u16::from_le_bytes([*low, *high]),
-            _ => OkPacket::status_of(payload)?,
-        }));
+        let (warnings, status) = match payload {
+            &[EOF, warnings, more, low, high] => {
+                (u16::from_le_bytes([warnings, more]), u16::from_le_bytes([low, high]))
+            }
+            _ => (OkPacket::warnings_of(payload)?, OkPacket::status_of(payload)?),
+        };
+        self.results.status = Some(Status(status));
+        self.results.warned |= warnings > 0;
         Ok(())
     }
 
@@ -385,6 +392,7 @@ impl Answers {
             let (what, expected, found) = (what.clone(), *expected, ok.parameters);
             self.refuse(ScriptError::Parameters { what, expected, found });
         }
+        self.results.warned |= ok.warnings > 0;
         let eof = !self.capabilities.has(Capabilities::DEPRECATE_EOF);
         let section = |count: u16| {
             let described = if ok.metadata_follows { u32::from(count) } else { 0 };

@@ -68,6 +68,16 @@ impl<'a> OkPacket<'a> {
         cursor.u16("status flags")
     }
 
+    /// Reads no further than the number of warnings; none where it ends before.
+    pub fn warnings_of(payload: &[u8]) -> Result<u16> {
+        let mut cursor = Cursor::new(payload);
+        cursor.u8("OK")?;
+        cursor.lenenc("affected rows")?;
+        cursor.lenenc("last insert id")?;
+        cursor.u16("status flags")?;
+        if cursor.is_empty() { Ok(0) } else { cursor.u16("warnings") }
+    }
+
     /// Writes it with the header byte of an OK.
     pub fn write(&self, out: &mut impl BufMut, capabilities: Capabilities) {
         self.write_as(OK, out, capabilities);

@@ -582,7 +582,11 @@ pub(super) async fn carry_over(
         let restored = converse(worker, &candidate.socket, rest, capabilities, limit).await;
         restored.map_err(CarryError::New)?
     };
-    let results = done.results.then(later);
+    let mut results = done.results.then(later);
+    if std::mem::take(&mut results.warned) {
+        let cleared = converse(worker, &candidate.socket, restore::clearing(), capabilities, limit).await;
+        cleared.map_err(CarryError::New)?;
+    }
     let status = results.status.unwrap_or(candidate.status);
     let settled = restore::settle(quiet.state_mut(), results);
     settled.map_err(|cause| CarryError::New(TalkError::Wrong(cause)))?;

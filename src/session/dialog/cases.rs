@@ -727,6 +727,24 @@ fn a_value_of_a_sequence_that_was_asked_for_holds_at_once() {
     assert_eq!(say("DO LASTVAL(s)"), Some(Hold::Sequence));
 }
 
+/// Which of its parameters have come does not matter.
+#[test]
+fn a_long_execution_asks_what_its_statement_asks() {
+    let mut dialog = watched();
+    for (id, text) in [(1, &b"\x16SELECT ROW_COUNT(), ?"[..]), (2, b"\x16SELECT 1, ?")] {
+        dialog.client_bytes(&frame(0, text));
+        let ok = [&[0, id][..], &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+        dialog.cn_bytes(&frame(1, &ok));
+    }
+    let asks = |id: u8, at_hand: usize| {
+        let mut execution = vec![0; at_hand];
+        execution[..10].copy_from_slice(&[0, 0, 8, 0, 0x17, id, 0, 0, 0, 0]);
+        dialog.asks_about_last(&execution[..at_hand])
+    };
+    assert_eq!([asks(1, 16), asks(1, 4096)], [true, true]);
+    assert_eq!([asks(2, 16), asks(2, 4096)], [false, false]);
+}
+
 #[test]
 fn what_a_client_sets_of_its_own_tracking_is_learnt_later() {
     let mut dialog = watched();

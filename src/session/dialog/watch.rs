@@ -22,6 +22,8 @@ use crate::wire::{self, frame::Header, frame::write_packet};
 
 /// Bytes of the longest OK with session state changes.
 pub const CHANGES_MAX: usize = 1 << 20;
+/// Bytes of a command up to the end of its statement's id.
+const STATEMENT: usize = 5;
 /// A command that is longer does not ask what the one before left behind.
 const LONG: usize = 2048;
 
@@ -241,7 +243,8 @@ impl Dialog {
         // What is too long to be seen whole asks for nothing of the kind; what has not come yet may.
         match &self.watch {
             Watch::Off(_) => true,
-            _ if !whole => unread.len() < LONG,
+            // What an execution asks for its statement tells.
+            _ if !whole && (!executes || payload.len() < STATEMENT) => unread.len() < LONG,
             Watch::On(watched) => watched.state.asks_about_last(command, payload),
             Watch::Noted(noted) => noted.ledger.asks_about_last(command, payload),
         }

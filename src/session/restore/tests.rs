@@ -328,6 +328,19 @@ fn the_collation_of_the_last_set_names_is_kept_or_the_session_is_held() {
     assert_eq!(failed.collation, Collation::Lost);
 }
 
+#[test]
+fn warnings_of_a_restore_are_known_of() {
+    let mut state = state();
+    say(&mut state, "SET big_tables = 1", &variable("big_tables", "ON"));
+    let script = || restore(&state, None).unwrap();
+    for (warnings, warned) in [(0, false), (1, true)] {
+        let results = answer(script(), LEG, &[vec![0, 0, 0, 2, 0, warnings, 0]]).unwrap();
+        assert_eq!(results.warned, warned);
+        assert_eq!(Results::default().then(results).warned, warned);
+    }
+    assert_eq!(lines(&clearing()), ["03 SHOW CHARACTER SET LIKE \\'\\'"]);
+}
+
 /// The front of a restore is rehearsed, and what the rehearsal left is the rest of it.
 #[test]
 fn a_rehearsal_leaves_what_has_to_be_asked_for_and_what_came_later() {
