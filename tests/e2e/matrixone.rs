@@ -1,6 +1,7 @@
 //! MatrixOne's CNs, by scripted ones: the preamble and the replayed login, the marks of transactions, and moves by the query
 //! service, with a failure at each of their steps.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -393,6 +394,54 @@ fn a_kill_reaches_the_session_that_the_client_means() {
     let error = say(&mut killer, "kill @a").expect_err("the CN judges it");
     assert_eq!(error.code, 1064);
     assert_eq!(killer.value("select whoami()").unwrap().split(' ').count(), 2);
+    pair.nothing_odd();
+}
+
+/// `CORELANE_MO_SESSIONS` sets how many. One after the other would take at least as long as all exports together.
+#[test]
+fn sessions_are_drained_under_load_and_side_by_side() {
+    const EXPORT: Duration = Duration::from_millis(10);
+    let sessions: usize =
+        std::env::var("CORELANE_MO_SESSIONS").map_or(100, |count| count.parse().expect("a number"));
+    let pair = Pair::start();
+    pair.cns.iter().for_each(|cn| cn.takes_to_export(EXPORT));
+    let mut clients: Vec<_> = (0..sessions).map(|nth| pair.log_in(&format!("t{}:u", nth % 10))).collect();
+    for client in &mut clients {
+        say(client, "use db1").unwrap();
+        let own = format!("set @me = {}", client.session);
+        say(client, &own).unwrap();
+    }
+    let stop = AtomicBool::new(false);
+    let answers = AtomicUsize::new(0);
+    let shares: Vec<_> = clients.chunks_mut(sessions.div_ceil(8)).collect();
+    std::thread::scope(|scope| {
+        for share in shares {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    for client in share.iter_mut() {
+                        let state = client.value("select state()").expect("an answer");
+                        assert_eq!(state, format!("db1 [set @me = {}] []", client.session));
+                        answers.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+        for (drained, other) in [("cn1", "cn2"), ("cn2", "cn1"), ("cn1", "cn2")] {
+            let (before, began) = (pair.proxy.seats(drained), Instant::now());
+            pair.proxy.ctl(&format!("DRAIN CN '{drained}'"));
+            wait_until("it is drained", Duration::from_secs(60), || pair.proxy.seats(drained) == 0);
+            let took = began.elapsed();
+            println!(
+                "{before} sessions left {drained} in {took:?}; {} answers",
+                answers.load(Ordering::SeqCst)
+            );
+            assert_eq!(pair.proxy.seats(other), sessions as u64);
+            assert!(took < EXPORT * before as u32 + Duration::from_secs(5), "not one after the other");
+            pair.proxy.ctl(&format!("RESUME CN '{drained}'"));
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(pair.proxy.ctl("SHOW SESSIONS").len(), sessions);
     pair.nothing_odd();
 }
 

@@ -96,6 +96,8 @@ struct House {
     seen: Mutex<Seen>,
     fault: Mutex<Option<Fault>>,
     version: AtomicI64,
+    /// How long the query service takes to tell of a session.
+    export_ms: AtomicU64,
     dead: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
     /// Connections so far, to tell a session from an earlier one of the same id.
@@ -109,6 +111,7 @@ impl MatrixoneCn {
             seen: Mutex::default(),
             fault: Mutex::default(),
             version: AtomicI64::new(4),
+            export_ms: AtomicU64::new(0),
             dead: AtomicBool::new(false),
             streams: Mutex::default(),
             connections: AtomicU64::new(0),
@@ -138,6 +141,11 @@ impl MatrixoneCn {
         let version = if let Some(Fault::VersionIs(version)) = fault { version } else { 4 };
         self.house.version.store(version, Ordering::SeqCst);
         *self.house.fault.lock().expect("the fault") = fault;
+    }
+
+    /// Has the query service take so long to tell of a session.
+    pub fn takes_to_export(&self, time: Duration) {
+        self.house.export_ms.store(time.as_millis() as u64, Ordering::SeqCst);
     }
 
     pub fn look<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {

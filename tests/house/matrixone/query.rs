@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use twox_hash::XxHash64;
 
@@ -74,8 +75,9 @@ impl House {
             return None;
         }
         if self.is(Fault::ExportIsSilent) {
-            std::thread::sleep(std::time::Duration::from_secs(20));
+            std::thread::sleep(Duration::from_secs(20));
         }
+        std::thread::sleep(Duration::from_millis(self.export_ms.load(Ordering::SeqCst)));
         let id = fields(request).ok()?.first().map_or(0, |(_, id)| id.number()) as u32;
         let session = self.look(|seen| seen.sessions.get(&id).cloned());
         let Some(session) = session.filter(|_| !self.is(Fault::ExportFails)) else {
@@ -105,7 +107,7 @@ impl House {
             return None;
         }
         if self.is(Fault::ImportIsSilent) {
-            std::thread::sleep(std::time::Duration::from_secs(20));
+            std::thread::sleep(Duration::from_secs(20));
         }
         let request = fields(request).ok()?;
         let id = request.iter().find(|(tag, _)| *tag == 1).map_or(0, |(_, id)| id.number()) as u32;
