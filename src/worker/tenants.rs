@@ -13,6 +13,10 @@ pub struct Tenants {
     sessions: Mutex<HashMap<Box<str>, u32>>,
 }
 
+/// The tenant has as many sessions as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
 /// A session of a tenant, counted for as long as this lives.
 #[derive(Debug)]
 pub struct TenantSeat {
@@ -31,13 +35,16 @@ impl Tenants {
         self.with(|sessions| sessions.get(tenant).is_some_and(|count| *count >= limit))
     }
 
-    /// Counts one more. `Err`: it is one too many.
-    pub fn take(self: &Arc<Self>, tenant: &str) -> Result<Option<TenantSeat>, ()> {
+    /// Counts one more; none where nothing is counted.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn take(self: &Arc<Self>, tenant: &str) -> Result<Option<TenantSeat>, Full> {
         let Some(limit) = self.limit else { return Ok(None) };
         self.with(|sessions| {
             let count = sessions.entry(tenant.into()).or_default();
             if *count >= limit {
-                return Err(());
+                return Err(Full);
             }
             *count += 1;
             Ok(Some(TenantSeat { tenants: self.clone(), tenant: tenant.into() }))

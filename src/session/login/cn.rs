@@ -3,7 +3,7 @@
 //! In relay mode corelane names a plugin that no server has. The server then sends an AuthSwitchRequest with
 //! the account's real plugin and its own salt, also for accounts without a password and for users that do
 //! not exist; that goes to the client, and the client's answer back, for as many rounds as the plugin takes.
-//! With a [`Proof`] corelane answers by itself, and gives up on plugins that want more than it has. With a [`Replay`] it says again what
+//! With a [`Proof`] corelane answers by itself, and gives up on plugins that want more than it has. With a [`Replay`](super::Replay) it says again what
 //! the client has said, as the CN was told to which salt.
 
 use super::{AUTH_ROUNDS_MAX, ClientLogin, Credential, Proof, Standing, Witness};
