@@ -19,6 +19,9 @@ pub enum Refusal {
     TooManySessions,
     #[error("Bad handshake: {cause}")]
     HandshakeBad { cause: String },
+    /// MatrixOne's words for a login packet beyond the limit.
+    #[error("Got a packet bigger than 'max_allowed_packet' bytes")]
+    LoginTooLong,
     #[error("Bad handshake: TLS was asked for, but this proxy does not offer it")]
     TlsNotOffered,
     #[error("Client does not support authentication plugins, which this proxy needs; consider upgrading it")]
@@ -75,6 +78,7 @@ impl Refusal {
         match self {
             Self::TooManySessions => (1040, *b"08004"),
             Self::HandshakeBad { .. } | Self::TlsNotOffered => (1043, *b"08S01"),
+            Self::LoginTooLong => (13125, *b"HY000"),
             // ER_NOT_SUPPORTED_AUTH_MODE
             Self::ClientTooOld => (1251, *b"08004"),
             Self::AccessDenied { .. } => (1045, *b"28000"),

@@ -164,11 +164,16 @@ impl Driver<'_> {
             return Err(Refusal::TooManySessions.into());
         }
         let mut applicant = Applicant { login, identity, packet, salt, credential: None, replay: None };
-        if self.picture.view.cns.iter().all(|cn| cn.flavour == Flavour::Mysql) {
+        if self.has_only(Flavour::Mysql) {
             // Who cannot prove anything need not wait for a CN, nor hear of any.
             self.credential(&mut applicant).await?;
         }
         self.find_seat(applicant).await
+    }
+
+    /// Whether there are CNs of no other flavour.
+    fn has_only(&self, flavour: Flavour) -> bool {
+        self.picture.view.cns.iter().all(|cn| cn.flavour == flavour)
     }
 
     /// By what the client is logged in to CNs of MySQL's.
@@ -489,6 +494,9 @@ impl Driver<'_> {
         match self.worker.reactor.until(self.deadline, read).await {
             Some(Ok(payload)) => Ok(payload),
             Some(Err(LegError::Closed | LegError::Broken(_))) => Err(Failure::ClientGone),
+            Some(Err(LegError::TooLong { .. })) if self.has_only(Flavour::Matrixone) => {
+                Err(Refusal::LoginTooLong.into())
+            }
             Some(Err(error)) => Err(Refusal::HandshakeBad { cause: error.to_string() }.into()),
             None => Err(Refusal::LoginTimeout.into()),
         }

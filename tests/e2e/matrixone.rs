@@ -342,6 +342,17 @@ fn a_client_that_asks_for_its_insert_id_stays_or_is_told() {
 }
 
 #[test]
+fn a_login_packet_has_a_limit() {
+    let cn = MatrixoneCn::start("cn1");
+    let proxy = Proxy::start(&cn.toml(""));
+    let mut client = RawClient::dial(proxy.port);
+    client.packet();
+    client.send_bytes(&[0, 0, 3, 1]).unwrap();
+    let error = err_of(&client.packet()).expect_err("192 KiB are too many");
+    assert_eq!((error.code, &*error.message), (13125, "Got a packet bigger than 'max_allowed_packet' bytes"));
+}
+
+#[test]
 fn a_tenant_has_no_more_sessions_than_it_may() {
     let cn = MatrixoneCn::start("cn1");
     let proxy =
