@@ -12,16 +12,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysql_async::prelude::Queryable;
-use mysql_async::{Column, Conn, Opts, OptsBuilder, Row, Value};
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::line::{self, Line};
 use crate::config::settings::{Account, Discovery};
-use crate::ident::CNS_MAX;
 use crate::placement::found::{self, Answer};
 use crate::route::{Flavour, Target, View};
 
@@ -34,16 +31,10 @@ pub const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// For taking leave of a CN; whoever does not listen is hung up on.
 const FAREWELL_LIMIT: Duration = Duration::from_millis(500);
 
-/// The longest packet that a CN may send, in bytes; a row of the longest labels that count takes less.
-const PACKET_MAX: usize = 16 << 10;
-
-/// How long the CN keeps an idle connection, in seconds. Given, so that the client does not ask.
-const IDLE_LIMIT_S: usize = 3600;
-
 const QUESTION: &str = "SHOW BACKEND SERVERS";
 
-/// The columns of an answer that count.
-const COLUMNS: [&str; 4] = ["UUID", "Address", "Work State", "Labels"];
+/// The columns of an answer: UUID, Address, Work State, Labels.
+const COLUMNS: usize = 4;
 
 /// What came of one question.
 #[derive(Debug)]
@@ -60,25 +51,12 @@ pub struct Sighting {
 pub enum Error {
     #[error("no answer within {QUESTION_LIMIT:?}")]
     TimedOut,
-    #[error("it says: {message} ({code})")]
-    Refused { code: u16, message: String },
-    #[error("{0}")]
-    Broken(Box<mysql_async::Error>),
-    #[error("its answer has no column `{0}`")]
-    NoColumn(&'static str),
-    #[error("its answer is of another form than text")]
-    Form,
+    #[error(transparent)]
+    Line(#[from] line::Error),
+    #[error("its answer has {found} columns, not {COLUMNS}")]
+    Form { found: usize },
     #[error("its answer has no row, which cannot be right")]
     Nobody,
-}
-
-impl From<mysql_async::Error> for Error {
-    fn from(error: mysql_async::Error) -> Self {
-        match error {
-            mysql_async::Error::Server(said) => Self::Refused { code: said.code, message: said.message },
-            error => Self::Broken(Box::new(error)),
-        }
-    }
 }
 
 /// A CN that may be asked.
@@ -255,109 +233,43 @@ impl Asker {
     /// Asks on the open line if it leads there, else on a new one, which stays open if an answer comes.
     async fn ask(&mut self, target: &Target) -> Result<Answer, Error> {
         if let Some(mut line) = self.line.take().filter(|line| line.target == *target) {
-            match timeout(QUESTION_LIMIT, line.ask()).await.unwrap_or(Err(Error::TimedOut)) {
+            match timeout(QUESTION_LIMIT, ask(&mut line)).await.unwrap_or(Err(Error::TimedOut)) {
                 Ok(answer) => {
                     self.line = Some(line);
                     return Ok(answer);
                 }
-                Err(Error::Broken(_)) => {}
+                Err(Error::Line(error)) if error.is_end() => {}
                 Err(error) => return Err(error),
             }
         }
         let anew = async {
             let mut line = Line::open(target, &self.account).await?;
-            let answer = line.ask().await?;
+            let answer = ask(&mut line).await?;
             Ok::<_, Error>((line, answer))
         };
         let (line, answer) = timeout(QUESTION_LIMIT, anew).await.unwrap_or(Err(Error::TimedOut))?;
-        self.line = Some(line);
+        if let Some(left) = self.line.replace(line) {
+            let _ = timeout(FAREWELL_LIMIT, left.close()).await;
+        }
         Ok(answer)
     }
 }
 
-/// An open connection.
-struct Line {
-    target: Target,
-    /// None only while it is dropped.
-    conn: Option<Conn>,
-}
-
-impl Line {
-    async fn open(target: &Target, account: &Account) -> Result<Self, Error> {
-        let conn = Conn::new(opts(target, account)).await?;
-        Ok(Self { target: target.clone(), conn: Some(conn) })
+async fn ask(line: &mut Line) -> Result<Answer, Error> {
+    let table = line.ask(QUESTION).await?;
+    if table.columns.len() != COLUMNS {
+        return Err(Error::Form { found: table.columns.len() });
     }
-
-    async fn ask(&mut self) -> Result<Answer, Error> {
-        let conn = self.conn.as_mut().expect("a line has a connection until it is dropped");
-        let mut rows = conn.query_iter(QUESTION).await?;
-        let places = places(rows.columns_ref())?;
-        let (mut answer, mut count) = (Answer::default(), 0);
-        while let Some(row) = rows.next().await? {
-            count += 1;
-            if count > CNS_MAX {
-                answer.cut_short();
-                break;
-            }
-            let [id, address, work, labels] = cells(&row, places)?;
-            answer.take(found::Row { id, address, work, labels });
-        }
-        rows.drop_result().await?;
-        if count == 0 { Err(Error::Nobody) } else { Ok(answer) }
+    let mut answer = Answer::default();
+    for row in &table.rows {
+        let cell = |at: usize| row.get(at).and_then(|value| value.as_deref()).unwrap_or_default();
+        answer.take(found::Row { id: cell(0), address: cell(1), work: cell(2), labels: cell(3) });
     }
-}
-
-impl Drop for Line {
-    /// Left to itself, a connection that is dropped waits for the rest of its answer, for ever if need be.
-    fn drop(&mut self) {
-        if let (Some(conn), Ok(runtime)) = (self.conn.take(), Handle::try_current()) {
-            runtime.spawn(timeout(FAREWELL_LIMIT, conn.disconnect()));
-        }
-    }
-}
-
-fn opts(target: &Target, account: &Account) -> Opts {
-    let opts = OptsBuilder::default()
-        .user(Some(&account.user))
-        .pass(Some(&account.password))
-        .prefer_socket(false)
-        .stmt_cache_size(0)
-        .max_allowed_packet(Some(PACKET_MAX))
-        .wait_timeout(Some(IDLE_LIMIT_S));
-    match target {
-        Target::Tcp(address) => opts.ip_or_hostname(address.ip().to_string()).tcp_port(address.port()),
-        Target::Unix(path) => opts.socket(Some(path.to_string_lossy())),
-    }
-    .into()
-}
-
-/// Where the columns that count are, whatever else there is.
-fn places(columns: &[Column]) -> Result<[usize; COLUMNS.len()], Error> {
-    let mut places = [0; COLUMNS.len()];
-    for (place, name) in places.iter_mut().zip(COLUMNS) {
-        let is_it = |column: &Column| column.name_ref().eq_ignore_ascii_case(name.as_bytes());
-        *place = columns.iter().position(is_it).ok_or(Error::NoColumn(name))?;
-    }
-    Ok(places)
-}
-
-/// The cells of a row; NULL is nothing.
-fn cells(row: &Row, places: [usize; COLUMNS.len()]) -> Result<[&[u8]; COLUMNS.len()], Error> {
-    let mut cells: [&[u8]; COLUMNS.len()] = [b""; COLUMNS.len()];
-    for (cell, place) in cells.iter_mut().zip(places) {
-        *cell = match row.as_ref(place) {
-            Some(Value::Bytes(bytes)) => bytes,
-            Some(Value::NULL) => b"",
-            _ => return Err(Error::Form),
-        };
-    }
-    Ok(cells)
+    if table.rows.is_empty() { Err(Error::Nobody) } else { Ok(answer) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use tokio::net::TcpListener;
     use tokio::time::Instant;
 
@@ -450,17 +362,5 @@ mod tests {
         scout.fit(&view([nowhere(0, "mute", |cn| cn.target = Some(target))]));
         let sighting = sightings.recv().await.unwrap();
         assert!(matches!(sighting.answer, Err(Error::TimedOut)), "{sighting:?}");
-    }
-
-    #[test]
-    fn each_kind_of_address_is_dialled_as_it_is() {
-        let account = rules(Duration::ZERO).account.unwrap();
-        let tcp = opts(&Target::Tcp("[::1]:7".parse().unwrap()), &account);
-        assert_eq!((tcp.ip_or_hostname(), tcp.tcp_port(), tcp.socket()), ("::1", 7, None));
-        let unix = opts(&Target::Unix(PathBuf::from("/run/cn.sock")), &account);
-        assert_eq!(
-            (unix.socket(), unix.user(), unix.pass()),
-            (Some("/run/cn.sock"), Some("dump"), Some("secret"))
-        );
     }
 }

@@ -15,6 +15,7 @@ pub mod desk;
 mod discovery;
 pub mod errand;
 mod inbox;
+mod line;
 pub mod logbook;
 mod operate;
 mod post;

@@ -117,10 +117,11 @@ fn unwilling(err: &ErrPacket<'_>) -> Error {
     Error::Unwilling { code: err.code, message }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// A connection of either kind.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn connect(target: &Target) -> Result<Box<dyn Stream>, Error> {
+pub(super) async fn connect(target: &Target) -> Result<Box<dyn Stream>, Error> {
     match target {
         Target::Tcp(address) => match TcpStream::connect(address).await {
             Ok(stream) => Ok(Box::new(stream)),

@@ -88,7 +88,7 @@ pub fn may_move(view: &View, group: &Group, from: CnSlot, to: CnSlot) -> Result<
 mod tests {
     use super::*;
     use crate::route::view::tests::{cn, view};
-    use crate::route::{CnState, Flavour, Identity};
+    use crate::route::{CnState, Flavour, Identity, Target};
 
     fn who(login_name: &str) -> Group {
         Group::of(&Identity::read(login_name.as_bytes(), [("", ""); 0], &View::default()).unwrap())
@@ -162,6 +162,9 @@ mod tests {
         for id in ["own1", "own2"] {
             mixed = with(mixed, id, |cn| cn.flavour = Flavour::Matrixone);
         }
+        assert_eq!(told(&mixed, "acc1:dora", 0), "", "two entries of one CN share nothing");
+        let elsewhere = Target::Tcp(([127, 0, 0, 1], 3307).into());
+        let mixed = with(mixed, "own2", |cn| cn.target = Some(elsewhere.clone()));
         assert_eq!(told(&mixed, "acc1:dora", 0), "own2");
         assert_eq!(told(&mixed, "acc1:dora", 4), "");
     }

@@ -100,10 +100,14 @@ impl Cn {
     }
 
     /// Whether a session may change between these two CNs without seeing other data. MatrixOne's CNs share
-    /// theirs by nature, others say so by the name of a data set.
+    /// theirs by nature, others say so by the name of a data set. Two entries of one MatrixOne CN share nothing: as the session has the
+    /// same id in both, the CN would take the new connection for it, and forget the one that it leaves.
     pub fn shares_data(&self, other: &Self) -> bool {
         self.flavour == other.flavour
-            && (self.flavour == Flavour::Matrixone || (self.data.is_some() && self.data == other.data))
+            && match self.flavour {
+                Flavour::Matrixone => self.target != other.target,
+                Flavour::Mysql => self.data.is_some() && self.data == other.data,
+            }
     }
 }
 

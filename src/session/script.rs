@@ -20,6 +20,9 @@ use crate::wire::status::Status;
 /// Rows of one answer that are kept; more are an error.
 pub const ROWS_MAX: usize = 1024;
 
+/// Columns of one answer; no server has more.
+const COLUMNS_MAX: u64 = 4096;
+
 const INIT_DB: u8 = 0x02;
 const QUERY: u8 = 0x03;
 const STMT_PREPARE: u8 = 0x16;
@@ -336,8 +339,8 @@ impl Answers {
         let left = cursor.lenenc("column count")?;
         let described = cursor.is_empty() || cursor.u8("metadata flag")? != 0;
         cursor.end("column count")?;
-        if left == 0 {
-            let (field, expected) = ("column count", "at least one");
+        if left == 0 || left > COLUMNS_MAX {
+            let (field, expected) = ("column count", "1 to 4096");
             return Err(wire::Error::Unexpected { field, expected, found: left });
         }
         if described {

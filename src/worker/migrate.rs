@@ -154,6 +154,9 @@ pub(super) fn is_over(worker: &Worker, card: &Card, to: &Cn, reason: Reason) -> 
     }
     let view = worker.view();
     let from = card.slot().and_then(|slot| view.as_ref()?.cn(slot).cloned());
+    if from.as_ref().is_some_and(|from| !from.shares_data(to)) {
+        return called_off(format!("{} and its CN are one, or do not share their data", to.id));
+    }
     if reason == Reason::Drain && from.is_some_and(|from| from.work == WorkState::Working) {
         return called_off("its CN is not being drained any more".to_owned());
     }
