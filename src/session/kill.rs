@@ -1,7 +1,7 @@
 //! A client's KILL, as far as a proxy has to understand it: whose session is meant, by the id that its client was told.
 //!
-//! Read are `KILL n`, `KILL CONNECTION n`, `KILL QUERY n` with whatever follows, and COM_PROCESS_KILL. Anything else, such as an id
-//! that is an expression, goes to the CN as it is.
+//! Read are `KILL n`, `KILL CONNECTION n`, `KILL QUERY n` alone, and COM_PROCESS_KILL. Anything else, such as an id that is an expression
+//! or a text with a further statement, goes to the CN as it is.
 
 /// Bytes of the longest command that is looked at.
 pub const KILL_MAX: usize = 256;
@@ -47,7 +47,16 @@ pub fn read(payload: &[u8]) -> Option<Kill> {
         next = words.next()?;
     }
     let target = next.trim_end_matches(';').parse().ok()?;
-    kill.eq_ignore_ascii_case("KILL").then(|| Kill { target, text: text.to_vec() })
+    // MatrixOne's KILL QUERY may name a statement. What follows an end is another statement.
+    let ends = !next.ends_with(';');
+    let alone = words.all(|word| word == ";" || (ends && is_quoted(word)));
+    (alone && kill.eq_ignore_ascii_case("KILL")).then(|| Kill { target, text: text.to_vec() })
+}
+
+fn is_quoted(word: &str) -> bool {
+    let word = word.trim_end_matches(';');
+    let inner = word.strip_prefix(['\'', '"']).and_then(|rest| rest.strip_suffix(['\'', '"']));
+    inner.is_some_and(|inner| !inner.contains(['\'', '"', ';', '\\']))
 }
 
 fn is_space(byte: u8) -> bool {
@@ -68,8 +77,14 @@ mod tests {
 
     #[test]
     fn the_forms_of_kill_are_read() {
-        for text in ["KILL 7", "kill\tquery 7;", "Kill Connection\n7", "kill query 7 'statement'"] {
+        for text in
+            ["KILL 7", "kill\tquery 7;", "Kill Connection\n7", "kill query 7 'statement' ;", "kill 7 ; "]
+        {
             assert_eq!(target(text), Some(7), "{text}");
+        }
+        for text in ["kill 7; select 1", "kill 7;select 1", "kill 7 ; select 1", "kill 7 and", "kill 7 'a;'"]
+        {
+            assert_eq!(target(text), None, "{text}");
         }
         for text in ["kill", "kill @a", "kill query", "kill -1", "kill 4294967296", "killer 7", "select 7"] {
             assert_eq!(target(text), None, "{text}");

@@ -90,6 +90,8 @@ pub struct Ledger {
     clears: bool,
     leaves: bool,
     unanswerable: bool,
+    /// Statements of the protocol that may be open. Each means the tables of the schema in which it was prepared.
+    prepared: u32,
     /// Some prepared text asks about the statement before it, or inserts.
     prepared_asks: bool,
     prepared_inserts: bool,
@@ -177,6 +179,7 @@ impl Ledger {
             clears: false,
             leaves: false,
             unanswerable: false,
+            prepared: 0,
             prepared_asks: false,
             prepared_inserts: false,
         }
@@ -195,6 +198,10 @@ impl Ledger {
             (Command::StmtClose, Some(id)) => self.close(id),
             (Command::StmtReset, Some(id)) if self.cursors.contains(&id) => {
                 Draft::Ready(What::ResetCursor(id))
+            }
+            (Command::InitDb, _) => {
+                self.leave_schema();
+                Draft::Plain
             }
             (Command::ResetConnection, _) => Draft::Ready(What::ResetConnection),
             (Command::SetOption, _) => Draft::Ready(What::SetOption),
@@ -240,8 +247,10 @@ impl Ledger {
     /// The reply to an errand has ended; `failed`: with an ERR.
     pub fn replied(&mut self, errand: Errand, failed: bool) {
         let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == errand) else { return };
-        let Some((_, what)) = self.waiting.remove(at).filter(|_| !failed) else { return };
+        let Some((_, what)) = self.waiting.remove(at) else { return };
         match what {
+            What::Text(said) if failed => self.failed(&said),
+            _ if failed => {}
             What::Text(said) => self.said(*said),
             What::ResetCursor(id) => _ = self.cursors.remove(&id),
             What::ResetConnection => self.reset(),
@@ -327,6 +336,13 @@ impl Ledger {
         script
     }
 
+    /// What ends the transaction that [`whereabouts`](Self::whereabouts) has begun, where a session is without autocommit.
+    pub fn ending() -> Script {
+        let mut script = Script::default();
+        script.statement("the end of a transfer", b"ROLLBACK");
+        script
+    }
+
     /// Whether a leg that has answered [`whereabouts`](Self::whereabouts) is in a schema.
     pub fn is_in(schema: &[u8], answers: &Results) -> bool {
         let [Answer::Rows(table)] = &answers.answers[..] else { return false };
@@ -374,6 +390,7 @@ impl Ledger {
 
     fn close(&mut self, id: u32) -> Draft {
         self.cursors.remove(&id);
+        self.prepared = self.prepared.saturating_sub(1);
         if self.closed.add(id) { Draft::Plain } else { self.hold(Hold::TooMuch) }
     }
 
@@ -391,6 +408,9 @@ impl Ledger {
             return None;
         }
         let setting = text.kept.filter(|kept| text.plain_set && setting::can_be_said_again(kept));
+        if effects.has(Effect::Uses) {
+            self.leave_schema();
+        }
         if setting.is_none() {
             self.hold_for_sets(&effects, text.is_query);
         }
@@ -402,6 +422,7 @@ impl Ledger {
     /// Nobody looks at executions, so what a text would do then counts from now on.
     fn end_prepare(&mut self) {
         let text = self.reading.finish(&self.context);
+        self.prepared += 1;
         self.prepared_asks |= asks(&text.effects) || text.effects.has(Effect::ReadsInsertId);
         self.prepared_inserts |= inserts(&text.effects);
         self.ask_insert_id(&text.effects);
@@ -411,6 +432,13 @@ impl Ledger {
 
     fn ask_insert_id(&mut self, effects: &Effects) {
         self.unanswerable |= effects.has(Effect::ReadsInsertId) && !self.inserts.ask();
+    }
+
+    /// What is open was prepared in the present schema, and would be prepared anew in the next.
+    fn leave_schema(&mut self) {
+        if self.prepared > 0 {
+            self.settled.add(Hold::Statement);
+        }
     }
 
     fn hold_for_sets(&mut self, effects: &Effects, is_query: bool) {
@@ -431,10 +459,20 @@ impl Ledger {
         for kind in Kind::ALL {
             self.held.take(kind, effects, b"");
         }
-        let named = |name: &[u8]| names(effects, Effect::Sets).any(|set| set == name);
-        if named(b"sql_mode") || named(b"character_set_client") || effects.has(Effect::Unreadable) {
-            let (sql_mode, client) = (Known::Unsure(0), Known::Unsure(0));
-            self.context = Arc::new(Context { sql_mode, client, ..(*self.context).clone() });
+        // Texts are in UTF-8 to MatrixOne, whatever the character set.
+        if sets_mode(effects) || effects.has(Effect::Unreadable) {
+            self.enter_mode(Known::Unsure(0));
+        }
+    }
+
+    fn enter_mode(&mut self, sql_mode: Known) {
+        self.context = Arc::new(Context { sql_mode, ..(*self.context).clone() });
+    }
+
+    /// A text that the CN has refused. Of a SET with several items it has taken those before the wrong one.
+    fn failed(&mut self, said: &Said) {
+        if said.setting.as_ref().is_some_and(|setting| setting.contains(&b',')) {
+            self.hold_for_sets(&said.effects, false);
         }
     }
 
@@ -452,6 +490,11 @@ impl Ledger {
             }
         }
         let Some(setting) = said.setting else { return };
+        if sets_mode(&said.effects)
+            && let Some(mode) = setting::only_literal(&setting)
+        {
+            self.enter_mode(Known::from(mode));
+        }
         self.settings.retain(|other| *other != setting);
         let bytes: usize = self.settings.iter().map(|setting| setting.len()).sum();
         if self.settings.len() < SETTINGS_MAX && bytes + setting.len() <= SETTINGS_BYTES_MAX {
@@ -468,8 +511,12 @@ impl Ledger {
         self.held = Held::default();
         self.inserts.reset();
         self.settled = self.settled.and(LASTING.into_iter().collect());
-        (self.prepared_asks, self.prepared_inserts) = (false, false);
+        (self.prepared, self.prepared_asks, self.prepared_inserts) = (0, false, false);
     }
+}
+
+fn sets_mode(effects: &Effects) -> bool {
+    names(effects, Effect::Sets).any(|set| set == b"sql_mode")
 }
 
 /// Whether LAST_INSERT_ID() may be another one then.

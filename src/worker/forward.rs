@@ -172,7 +172,9 @@ impl Relay<'_> {
                 Poll::Ready(Err(_)) => return None,
             }
             if let Some(Stop::Kill { length }) = self.flow.client.stop {
-                return self.dialog.idle().then_some(Step::Kill { length });
+                // Long data that waits for its execution waits behind it.
+                let ready = self.dialog.in_flight() == 0 || self.dialog.opaque().is_some();
+                return ready.then_some(Step::Kill { length });
             }
             if let Some(stop) = self.flow.client.stop {
                 if self.replace(stop).is_none() {

@@ -1,11 +1,12 @@
 //! A KILL of a client's, taken to the CN of the session that it names: for MatrixOne's CNs, which know no sessions but their own.
 //!
 //! The CN judges it: it is asked on a connection of its own, logged in as the client that kills. A session of this worker is known by
-//! its card; any other, of another worker or another proxy, is found by asking one CN after the other, as ids are the same
-//! everywhere and the wrong CN says that it knows none. The client gets the one answer that counts.
+//! its card, and its CN alone is asked. Any other, of another worker or another proxy, is found by asking all CNs, as ids are the same
+//! everywhere and the wrong CN says that it knows none. All of them, because a session that is about to move has a second
+//! connection of its id at the CN where it goes. The client gets the one answer that counts, with the status of its own session.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::approach::{Approached, approach, leave};
@@ -17,10 +18,12 @@ use crate::route::{Cn, Flavour};
 use crate::session::kill::Kill;
 use crate::session::login::{CnLogin, CnStep, Credential, Replay};
 use crate::session::refusal::Refusal;
-use crate::wire::reply::{ERR, ErrPacket};
+use crate::wire::reply::{ERR, ErrPacket, OK};
+use crate::wire::status::Status;
 
-/// CNs that are asked for one KILL.
+/// CNs that are asked for one KILL, and how long all of them may take.
 const CNS_MAX: usize = 64;
+const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// MatrixOne's internal error, and how it begins where a CN does not know the session.
 const INTERNAL: u16 = 20101;
@@ -29,7 +32,19 @@ const UNKNOWN: &[u8] = b"internal error: Unknown connection id";
 const QUERY: u8 = 0x03;
 
 /// Carries a KILL out; the payload of what the client is answered.
-pub(super) async fn kill(worker: &Worker, card: &Card, kill: &Kill) -> Vec<u8> {
+pub(super) async fn kill(worker: &Worker, card: &Card, kill: &Kill, status: Status) -> Vec<u8> {
+    let asked = worker.reactor.until(Instant::now() + KILL_LIMIT, ask_all(worker, card, kill)).await;
+    let late = || bug("no CN has carried out a KILL within 10 s");
+    let answer = asked.unwrap_or_else(late);
+    if answer.first() != Some(&OK) {
+        return answer;
+    }
+    // That of the other connection would tell the client of another session.
+    let [low, high] = (status - Status::MORE_RESULTS_EXISTS).0.to_le_bytes();
+    vec![OK, 0, 0, low, high, 0, 0]
+}
+
+async fn ask_all(worker: &Worker, card: &Card, kill: &Kill) -> Vec<u8> {
     let (passport, credential) = (card.passport.borrow().clone(), card.standing.borrow().credential());
     let (Some(passport), Some(Credential::Replay(replay))) = (passport, credential) else {
         return bug("a session of MatrixOne's without its login");
@@ -37,26 +52,47 @@ pub(super) async fn kill(worker: &Worker, card: &Card, kill: &Kill) -> Vec<u8> {
     let Ok(replay) = replay.with_id(worker.roster.spare_id().0).map(Arc::new) else {
         return bug("a preamble that cannot be written again");
     };
-    let mut last = None;
+    let mut best: Option<(Verdict, Vec<u8>)> = None;
     for cn in candidates(worker, card, kill) {
-        let answer = ask(worker, &cn, &passport, replay.clone(), kill).await;
-        match answer {
-            Ok(answer) if !is_unknown(&answer) => return answer,
-            Ok(answer) => last = Some(answer),
-            Err(refusal) => last = last.or_else(|| Some(refusal.packet(passport.login.capabilities))),
+        let (verdict, answer) = match ask(worker, &cn, &passport, replay.clone(), kill).await {
+            Ok(answer) => (Verdict::of(&answer), answer),
+            Err(refusal) => (Verdict::NotAsked, refusal.packet(passport.login.capabilities)),
+        };
+        if best.as_ref().is_none_or(|(other, _)| verdict < *other) {
+            best = Some((verdict, answer));
         }
     }
-    last.unwrap_or_else(|| bug("no CN to ask"))
+    best.map_or_else(|| bug("no CN to ask"), |(_, answer)| answer)
 }
 
-/// The CNs to ask: that of the session if it is known, then the killer's own, then all others.
+/// What a CN made of a KILL, the one that counts most first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Done,
+    Refused,
+    NotAsked,
+    Unknown,
+}
+
+impl Verdict {
+    fn of(answer: &[u8]) -> Self {
+        match answer.first() {
+            Some(&OK) => Self::Done,
+            _ if is_unknown(answer) => Self::Unknown,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// The CNs to ask: that of the session if it is here, else all, the killer's own first and those that are down last.
 fn candidates(worker: &Worker, card: &Card, kill: &Kill) -> Vec<Arc<Cn>> {
     let Some(view) = worker.view() else { return Vec::new() };
-    let target = worker.roster.card(SessionId(kill.target)).and_then(|card| card.slot());
-    let first = [target, card.slot()];
-    let rank = |cn: &&Arc<Cn>| first.iter().position(|slot| *slot == Some(cn.slot)).unwrap_or(first.len());
+    let here = worker.roster.card(SessionId(kill.target)).and_then(|card| card.slot());
     let mut cns: Vec<_> = view.cns.iter().filter(|cn| cn.flavour == Flavour::Matrixone).collect();
-    cns.sort_by_key(rank);
+    if let Some(cn) = here.and_then(|slot| cns.iter().find(|cn| cn.slot == slot)) {
+        return vec![(*cn).clone()];
+    }
+    cns.sort_by_key(|cn| (cn.state, Some(cn.slot) != card.slot()));
     cns.into_iter().take(CNS_MAX).cloned().collect()
 }
 

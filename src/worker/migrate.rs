@@ -561,7 +561,10 @@ pub(super) async fn carry_over(
     let limit = worker.migration().restore_timeout;
     let mut quiet = dialog.quiet().map_err(CarryError::Held)?;
     if quiet.ledger().is_some() {
-        return transfer(worker, quiet, candidate, limit).await;
+        // All of it together, as the client waits.
+        let transferred = transfer(worker, quiet, candidate, limit);
+        let late = || Err(CarryError::New(TalkError::Broken(format!("it took longer than {limit:?}"))));
+        return worker.reactor.until(Instant::now() + limit, transferred).await.unwrap_or_else(late);
     }
     let asked = match (old, restore::questions(quiet.state())) {
         (Some(old), Some(questions)) => {
@@ -621,7 +624,12 @@ async fn transfer(
     if !Ledger::is_in(&schema, &answers) {
         return Err(CarryError::Elsewhere(String::from_utf8_lossy(&schema).into_owned()));
     }
-    quiet.settle(answers.status.unwrap_or(candidate.status));
+    let mut status = answers.status.unwrap_or(candidate.status);
+    if status.has(Status::IN_TRANS) {
+        let ended = converse(worker, socket, Ledger::ending(), spoken, limit).await;
+        status = ended.map_err(CarryError::New)?.status.unwrap_or(status);
+    }
+    quiet.settle(status);
     Ok(())
 }
 

@@ -127,7 +127,7 @@ async fn work(parts: Parts) -> io::Result<()> {
         seats: SeatBook::new(parts.tally.clone(), parts.id),
         tally: parts.tally,
         turns: RefCell::new(Turns::new(parts.id)),
-        roster: Rc::new(Roster::new(parts.id, ids)),
+        roster: Rc::new(Roster::new(parts.id, ids, random())),
         mailbox: parts.mailbox,
         picture: RefCell::default(),
         news: RefCell::default(),
@@ -149,6 +149,15 @@ async fn work(parts: Parts) -> io::Result<()> {
     reactor.run(|| reactor.is_empty()).await;
     worker.report(Event::Stopped);
     Ok(())
+}
+
+/// Any number; without randomness always the same.
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    if getrandom::fill(&mut bytes).is_err() {
+        return 0;
+    }
+    u32::from_le_bytes(bytes)
 }
 
 /// Follows orders until the worker has finished. Accepts from the first picture on, as nobody could be

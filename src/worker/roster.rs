@@ -298,6 +298,7 @@ impl Card {
     /// The session has ended, or lives elsewhere from now on: nobody is called any more.
     pub fn retire(&self, reactor: &Reactor) {
         self.waker.replace(None);
+        self.tenant_seat.replace(None);
         self.tell_rehearsal(reactor, None);
         if let Some(offer) = self.offer.take() {
             offer.settle(reactor, Err(Stays::ended()));
@@ -384,8 +385,9 @@ impl Abroad {
 }
 
 impl Roster {
-    pub fn new(worker: WorkerId, ids: IdRange) -> Self {
-        Self { worker, ids, cards: RefCell::default(), count: Cell::new(0), abroad: RefCell::default() }
+    /// `count` is where it begins to give ids: another place than the process before it, whose sessions may live on at their CNs.
+    pub fn new(worker: WorkerId, ids: IdRange, count: u32) -> Self {
+        Self { worker, ids, cards: RefCell::default(), count: Cell::new(count), abroad: RefCell::default() }
     }
 
     /// An id that no session has.
@@ -571,7 +573,7 @@ mod tests {
 
     #[test]
     fn a_card_is_there_as_long_as_its_entry() {
-        let roster = Rc::new(Roster::new(WorkerId(2), IdRange::default()));
+        let roster = Rc::new(Roster::new(WorkerId(2), IdRange::default(), 0));
         let now = Instant::now();
         let first = roster.enter(Peer::Unix, now);
         let second = roster.enter(Peer::Tcp(([127, 0, 0, 1], 2).into()), now);
@@ -604,8 +606,8 @@ mod tests {
     #[test]
     fn an_id_abroad_is_given_again_only_when_its_session_has_ended() {
         let now = Instant::now();
-        let home = Rc::new(Roster::new(WorkerId(0), IdRange::default()));
-        let abroad = Rc::new(Roster::new(WorkerId(1), IdRange::default()));
+        let home = Rc::new(Roster::new(WorkerId(0), IdRange::default(), 0));
+        let abroad = Rc::new(Roster::new(WorkerId(1), IdRange::default(), 0));
         let born = home.enter(Peer::Unix, now);
         let id = born.card().id;
         born.card().commands.set(7);

@@ -337,7 +337,8 @@ impl Tunnel<'_> {
     async fn kill(&mut self, length: usize) -> Result<(), Ending> {
         self.flow.take_kill();
         let command = self.client.peek(length);
-        let Some(kill) = command.get(frame::HEADER..).and_then(session::kill::read) else {
+        let kill = command.get(frame::HEADER..).and_then(session::kill::read);
+        let Some(kill) = kill.filter(|_| self.dialog.opaque().is_none()) else {
             self.dialog.pass_kill();
             return Ok(());
         };
@@ -346,12 +347,14 @@ impl Tunnel<'_> {
         self.worker.counters.commands.add(1);
         self.card.commands.set(self.card.commands.get() + 1);
         let ended = async { Err(called_to_end(self.worker, self.card).await) };
-        let asked = async { Ok(kill::kill(self.worker, self.card, &kill).await) };
-        let answer = ended.or(asked).await?;
-        let mut bytes = Vec::new();
-        frame::write_packet(&mut bytes, &mut 1, &answer);
-        let sent = self.client.send(bytes).await;
-        sent.map_err(|_| Ending::ClientGone)
+        let status = self.dialog.status();
+        let asked = async {
+            let answer = kill::kill(self.worker, self.card, &kill, status).await;
+            let mut bytes = Vec::new();
+            frame::write_packet(&mut bytes, &mut 1, &answer);
+            self.client.send(bytes).await.map_err(|_| Ending::ClientGone)
+        };
+        ended.or(asked).await
     }
 
     /// Goes on at another CN, as the present one has closed. If it cannot, it ends by `ending`.

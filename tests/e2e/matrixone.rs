@@ -248,6 +248,22 @@ fn a_transaction_ends_with_a_marked_status_only() {
     pair.nothing_odd();
 }
 
+/// As PyMySQL begins each connection.
+#[test]
+fn a_session_without_autocommit_is_in_no_transaction_after_a_move() {
+    let pair = Pair::start();
+    let mut client = pair.log_in("root");
+    say(&mut client, "set autocommit=0").unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.value("select 1").unwrap(), "1");
+        assert_eq!(pair.row(&client)["hold"], "transaction");
+        say(&mut client, "commit").unwrap();
+        pair.move_on(&client).expect("nothing holds it");
+        assert_eq!(pair.row(&client)["hold"], Value::Null);
+    }
+    pair.nothing_odd();
+}
+
 #[test]
 fn commands_that_are_sent_ahead_reach_the_cn_one_by_one() {
     let pair = Pair::start();
@@ -382,7 +398,10 @@ fn a_kill_reaches_the_session_that_the_client_means() {
         let (there, _) = pair.sides(&victim);
         victim.command(Com::QUERY, b"select sleep()");
         wait_until("it sleeps", SOON, || pair.row(&victim)["state"] == "busy");
-        say(&mut killer, &format!("kill query {}", victim.session)).expect("it is found");
+        say(&mut killer, "begin").unwrap();
+        killer.command(Com::QUERY, format!("kill query {}", victim.session).as_bytes());
+        assert_eq!(killer.packet(), b"\0\0\0\x13\x08\0\0", "it is found, and the killer in its transaction");
+        say(&mut killer, "commit").unwrap();
         let error = err_of(&victim.packet()).expect_err("its statement ends");
         assert_eq!((error.code, &*error.message), (1105, "context canceled"));
         assert_eq!(victim.value("select 1").unwrap(), "1", "and nothing else");
@@ -401,6 +420,8 @@ fn a_kill_reaches_the_session_that_the_client_means() {
     let error = say(&mut killer, "kill 77").expect_err("there is none");
     assert_eq!((error.code, &*error.state), (20101, "HY000"));
     assert_eq!(error.message, "internal error: Unknown connection id 77");
+    killer.command(Com::STMT_SEND_LONG_DATA, b"\x01\0\0\0\0\0data");
+    say(&mut killer, "kill 77").expect_err("long data waits behind it");
     let error = say(&mut killer, "kill @a").expect_err("the CN judges it");
     assert_eq!(error.code, 1064);
     assert_eq!(killer.value("select whoami()").unwrap().split(' ').count(), 2);

@@ -52,6 +52,15 @@ pub fn can_be_said_again(text: &[u8]) -> bool {
     matches!(place, Place::Name | Place::End)
 }
 
+/// The value of a setting that has one item, a quoted literal.
+pub fn only_literal(setting: &[u8]) -> Option<&[u8]> {
+    let text = setting.trim_ascii().strip_suffix(b";").unwrap_or(setting.trim_ascii()).trim_ascii_end();
+    let at = text.iter().position(|byte| *byte == b'=')?;
+    let (quote, rest) = text[at + 1..].trim_ascii_start().split_first()?;
+    let value = rest.strip_suffix(&[*quote])?;
+    (b"'\"".contains(quote) && !value.contains(quote)).then_some(value)
+}
+
 fn next(place: Place, token: &str) -> Option<Place> {
     let first = token.chars().next()?;
     match (place, first) {
@@ -103,6 +112,16 @@ mod tests {
             "set @a = 'é', b = ON",
         ] {
             assert!(can_be_said_again(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_value_of_one_item_is_known() {
+        let value = |text: &'static str| only_literal(text.as_bytes());
+        assert_eq!(value("set sql_mode = 'ANSI_QUOTES' ;"), Some(&b"ANSI_QUOTES"[..]));
+        assert_eq!(value("SET SESSION sql_mode=\"\""), Some(&b""[..]));
+        for text in ["set sql_mode = 'a', b = 'c'", "set sql_mode = default", "set names utf8mb4"] {
+            assert_eq!(value(text), None, "{text}");
         }
     }
 

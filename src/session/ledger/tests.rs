@@ -64,7 +64,7 @@ fn settings_are_said_again_in_order_and_once() {
 
 #[test]
 fn what_cannot_be_said_again_holds() {
-    let table: [(&[&str], Option<Hold>); 29] = [
+    let table: [(&[&str], Option<Hold>); 32] = [
         (&["SELECT 1", "INSERT INTO t VALUES (1)", "USE other", "SET GLOBAL a = 1"], None),
         (&["SELECT CONNECTION_ID()"], None),
         (&["set @a = now()"], Some(Hold::UserVariable)),
@@ -94,9 +94,41 @@ fn what_cannot_be_said_again_holds() {
         (&["insert into t values (1)", "select last_insert_id()"], Some(Hold::InsertId)),
         (&["select last_insert_id()"], None),
         (&["select 'open"], Some(Hold::Unreadable)),
+        (&["set names utf8mb4", "insert into t values ('\u{e9}')"], None),
+        (&["set sql_mode = 'ANSI_QUOTES'", "select \"a\"", "select 'it\\'s'"], None),
+        (&["set sql_mode = 'a', b = 'c'", "select \"a\""], Some(Hold::Unreadable)),
     ];
     for (texts, hold) in table {
         assert_eq!(held(texts), hold, "{texts:?}");
+    }
+}
+
+#[test]
+fn of_several_items_some_may_have_been_taken() {
+    for (text, hold) in [
+        ("set nosuch = 1", None),
+        ("set @a = 1, nosuch = 2", Some(Hold::UserVariable)),
+        ("set autocommit = 0, nosuch = 2", Some(Hold::Variable)),
+    ] {
+        let mut ledger = ledger();
+        answer(&mut ledger, Command::Query, text.as_bytes(), true);
+        assert_eq!(ledger.holds().first(), hold, "{text}");
+    }
+}
+
+#[test]
+fn a_statement_means_the_tables_of_the_schema_where_it_was_prepared() {
+    for (command, argument) in [(Command::InitDb, &b"b"[..]), (Command::Query, b"use b")] {
+        let mut ledger = ledger();
+        answer(&mut ledger, command, argument, false);
+        answer(&mut ledger, Command::StmtPrepare, b"select * from t", false);
+        assert_eq!(ledger.holds().first(), None);
+        answer(&mut ledger, Command::StmtClose, b"\x01\0\0\0", false);
+        answer(&mut ledger, command, argument, false);
+        assert_eq!(ledger.holds().first(), None, "it is closed");
+        answer(&mut ledger, Command::StmtPrepare, b"select * from t", false);
+        answer(&mut ledger, command, argument, false);
+        assert_eq!(ledger.holds().first(), Some(Hold::Statement));
     }
 }
 

@@ -23,6 +23,8 @@ pub struct MoSession {
     pub prepared: BTreeMap<String, (String, Vec<u8>)>,
     pub last_statement: u32,
     pub in_transaction: bool,
+    /// Any query begins a transaction.
+    pub without_autocommit: bool,
     pub transferred: bool,
     pub imported: bool,
     /// A KILL has named it; `true`: with its connection.
@@ -81,6 +83,7 @@ impl House {
             2 => self.change(id, |session| session.schema = text),
             3 => self.query(id, &text, deprecates_eof),
             14 => self.change(id, |_| {}),
+            0x18 => Answer::Nothing,
             0x16 => self.prepare(id, &text, deprecates_eof),
             0x17 => self.execute(id, command, deprecates_eof),
             0x19 => {
@@ -159,7 +162,13 @@ impl House {
         if text.contains("nosuch") || (again && self.is(Fault::RefusesSetting)) {
             return error(20101, "internal error: the system variable does not exist");
         }
-        self.change(id, |session| session.settings.push(text.to_owned()))
+        let autocommit = text.to_ascii_lowercase().replace(' ', "");
+        self.change(id, |session| {
+            if let Some(value) = autocommit.strip_prefix("setautocommit=") {
+                session.without_autocommit = value == "0";
+            }
+            session.settings.push(text.to_owned());
+        })
     }
 
     fn kill(&self, target: &str, connection: bool) -> Answer {
@@ -229,7 +238,11 @@ impl House {
 
     /// A result of one column and one row. Only its end is marked.
     fn result(&self, id: u32, row: &[u8], deprecates_eof: bool) -> Answer {
-        let status = self.session(id, status).to_le_bytes();
+        let status = self.session(id, |session| {
+            session.in_transaction |= session.without_autocommit;
+            status(session)
+        });
+        let status = status.to_le_bytes();
         let mut packets = vec![vec![1], definition()];
         if !deprecates_eof {
             packets.push(b"\xfe\0\0\x02\0".to_vec());
@@ -244,7 +257,8 @@ impl House {
 }
 
 fn status(session: &mut MoSession) -> u16 {
-    MARK | AUTOCOMMIT | if session.in_transaction { IN_TRANS } else { 0 }
+    let autocommit = if session.without_autocommit { 0 } else { AUTOCOMMIT };
+    MARK | autocommit | if session.in_transaction { IN_TRANS } else { 0 }
 }
 
 fn ok(insert_id: u8, status: u16) -> Vec<u8> {
