@@ -561,10 +561,7 @@ pub(super) async fn carry_over(
     let limit = worker.migration().restore_timeout;
     let mut quiet = dialog.quiet().map_err(CarryError::Held)?;
     if quiet.ledger().is_some() {
-        // All of it together, as the client waits.
-        let transferred = transfer(worker, quiet, candidate, limit);
-        let late = || Err(CarryError::New(TalkError::Broken(format!("it took longer than {limit:?}"))));
-        return worker.reactor.until(Instant::now() + limit, transferred).await.unwrap_or_else(late);
+        return transfer(worker, quiet, candidate, Instant::now() + limit).await;
     }
     let asked = match (old, restore::questions(quiet.state())) {
         (Some(old), Some(questions)) => {
@@ -605,28 +602,30 @@ async fn transfer(
     worker: &Worker,
     quiet: Quiet<'_>,
     candidate: &mut Candidate,
-    limit: Duration,
+    until: Instant,
 ) -> Result<(), CarryError> {
     let (Some(ledger), Some(mut transfer)) = (quiet.ledger(), candidate.transfer.take()) else {
         return Err(CarryError::Held(Hold::QueryService));
     };
+    // For all steps together, as the client waits.
+    let left = || until.saturating_duration_since(Instant::now());
     let connection_id = candidate.connection_id;
-    let exported = transfer.export(worker, connection_id, limit).await?;
+    let exported = transfer.export(worker, connection_id, left()).await?;
     let (socket, spoken) = (&candidate.socket, candidate.capabilities);
     for setting in ledger.settings() {
-        converse(worker, socket, setting, spoken, limit).await.map_err(CarryError::New)?;
+        converse(worker, socket, setting, spoken, left()).await.map_err(CarryError::New)?;
     }
     let import = ledger.import(exported, connection_id);
     let schema = import.schema.clone();
-    transfer.import(worker, import, limit).await?;
-    let asked = converse(worker, socket, Ledger::whereabouts(), spoken, limit).await;
+    transfer.import(worker, import, left()).await?;
+    let asked = converse(worker, socket, Ledger::whereabouts(), spoken, left()).await;
     let answers = asked.map_err(CarryError::New)?;
     if !Ledger::is_in(&schema, &answers) {
         return Err(CarryError::Elsewhere(String::from_utf8_lossy(&schema).into_owned()));
     }
     let mut status = answers.status.unwrap_or(candidate.status);
     if status.has(Status::IN_TRANS) {
-        let ended = converse(worker, socket, Ledger::ending(), spoken, limit).await;
+        let ended = converse(worker, socket, Ledger::ending(), spoken, left()).await;
         status = ended.map_err(CarryError::New)?.status.unwrap_or(status);
     }
     quiet.settle(status);
