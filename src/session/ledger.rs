@@ -398,7 +398,7 @@ impl Ledger {
         let text = self.reading.finish(&self.context);
         let effects = text.effects;
         self.leaves = effects.has(Effect::FoundRows);
-        self.clears = !self.leaves && (effects.has(Effect::Tables) || effects.has(Effect::Inserts));
+        self.clears = !self.leaves && effects.clear_leftovers();
         self.ask_insert_id(&effects);
         if inserts(&effects) {
             self.inserts.take();

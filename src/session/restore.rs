@@ -135,10 +135,10 @@ pub fn proof() -> Script {
 }
 
 /// A statement that leaves no warnings to be asked for, not even those of the restore itself. It has to be one on tables, if only on
-/// those of the server: any other leaves what was there.
+/// a derived one: any other leaves what was there.
 pub fn clearing() -> Script {
     let mut script = Script::default();
-    script.question("a statement that clears warnings", b"SHOW CHARACTER SET LIKE ''");
+    script.question("a statement that clears warnings", b"SELECT 1 FROM (SELECT 1) AS t LIMIT 0");
     script
 }
 
@@ -412,10 +412,13 @@ fn restore_variables(state: &State, asked: &Asked, script: &mut Script) -> Resul
 /// Names and literals.
 type Values<'s> = Vec<(&'s [u8], Vec<u8>)>;
 
-/// All variables with their values as literals. A connection's character set brings its own collation, so the collation comes last.
+/// What another variable sets too: a connection's character set brings its own collation, and `max_join_size` decides on big selects.
+const LATER: [&[u8]; 2] = [COLLATION, b"sql_big_selects"];
+
+/// All variables with their values as literals; those that others set come last.
 fn values<'s>(state: &'s State, asked: &Asked) -> Result<Values<'s>, Hold> {
     let mut variables: Vec<&Variable> = state.variables.iter().collect();
-    variables.sort_by_key(|variable| *variable.name == *COLLATION);
+    variables.sort_by_key(|variable| LATER.contains(&&*variable.name));
     let mut values = Vec::new();
     for variable in variables {
         let value = match &variable.value {

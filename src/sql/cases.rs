@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::effect::Effect::{self, *};
 use super::{Effects, Modes, NAME_BYTES_MAX, NAMES_MAX, Reader, effects};
 
-const EFFECTS: [Effect; 41] = [
+const EFFECTS: [Effect; 42] = [
     AsksAboutLast,
     UserVariable,
     TakesUserLock,
@@ -36,6 +36,7 @@ const EFFECTS: [Effect; 41] = [
     ConnectionId,
     Profiling,
     LastInsertId,
+    ReadsInsertId,
     FoundRows,
     Uses,
     Sets,

@@ -157,6 +157,12 @@ impl Effects {
         self.bits & !PLAIN == 0
     }
 
+    /// Whether what the statement before left behind is gone for certain. What an EXECUTE or a CALL may insert is not.
+    pub fn clear_leftovers(&self) -> bool {
+        let inserts = self.has(Effect::Inserts) && !self.has(Effect::Executes) && !self.has(Effect::Routine);
+        self.has(Effect::Tables) || inserts
+    }
+
     /// This effect and no other.
     pub fn is_only(&self, effect: Effect) -> bool {
         self.bits == effect.bit()

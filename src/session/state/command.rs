@@ -158,7 +158,7 @@ impl State {
 
     fn weigh_leftovers(&mut self, effects: &Effects) {
         self.leaves = effects.has(Effect::FoundRows);
-        self.clears = !self.leaves && (effects.has(Effect::Tables) || effects.has(Effect::Inserts));
+        self.clears = !self.leaves && effects.clear_leftovers();
     }
 
     /// What a lone PREPARE of a literal prepares.
