@@ -40,8 +40,11 @@ impl Page {
 }
 
 pub async fn answer(request: &Parts, door: &Door) -> Answer {
-    let mut turn = door.pace.turn().await;
-    let Some(page) = Page::at(request.uri.path()) else {
+    let page = Page::at(request.uri.path());
+    // Who asks whether the process lives does not wait for the long pages.
+    let pace = if page == Some(Page::Metrics) { &door.pace } else { &door.short_pace };
+    let mut turn = pace.turn().await;
+    let Some(page) = page else {
         return words(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz");
     };
     if ![Method::GET, Method::HEAD].contains(&request.method) {

@@ -63,13 +63,17 @@ fn queues(scrape: &Scrape, families: &mut Families<'_>) -> Result {
     families.gauge("mo_proxy_connections_transfer_intent", help, [(vec![], under_way)])
 }
 
+/// Accounts that are told, in the order of their names: each is routed anew for a page.
+const ACCOUNTS_MAX: usize = 256;
+
 /// For `sys` and each account that a CN's labels name in full: the CNs that take its sessions, if they ask for no further label.
 /// Accounts that are only met in logins are not told: anybody may make one up, and each would stay a series for good.
 fn available(view: &View, families: &mut Families<'_>) -> Result {
     let named = view.cns.iter().flat_map(|cn| cn.labels.0.get(ACCOUNT).into_iter().flatten());
     let accounts: BTreeSet<&str> =
         named.map(String::as_str).filter(|name| !name.contains('*')).chain([SYS]).collect();
-    let counts = accounts.into_iter().map(|account| {
+    let told = accounts.into_iter().take(ACCOUNTS_MAX);
+    let counts = told.map(|account| {
         let group = Group { tenant: account.to_owned(), labels: BTreeMap::new(), anywhere: false };
         let candidates = route::candidates(view, &group, &[]);
         let count = candidates.map_or(0, |found| found.iter().filter(|cn| takes_sessions(cn)).count());

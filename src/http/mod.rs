@@ -4,7 +4,8 @@
 //! answers each with a page made for it, keeps nothing, and changes nothing. There is none unless `[http]` is written.
 //!
 //! A scraper, slow or many, hurts nobody but other scrapers: connections are bounded, and so are the bytes and the time
-//! of a request's head and the time to the next one; requests are answered one at a time and some way apart ([`pace`]).
+//! of a request's head and the time to the next one; requests are answered one at a time and some way apart, those for health
+//! apart from those for metrics.
 //! Nothing that is counted here is counted for it: a page is read off the counters that everybody keeps anyway.
 
 mod answer;
@@ -69,14 +70,16 @@ const TURN_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: tex
 struct Door {
     desk: Desk,
     settings: Http,
+    /// Of the long pages, and of all others.
     pace: Pace,
+    short_pace: Pace,
 }
 
 /// Serves HTTP clients on `listener` for as long as it is polled. The connections end with it.
 pub async fn serve(listener: std::net::TcpListener, settings: Http, desk: Desk) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let door = Arc::new(Door { desk, settings, pace: Pace::default() });
+    let door = Arc::new(Door { desk, settings, pace: Pace::default(), short_pace: Pace::default() });
     let (mut served, mut turned_away) = (JoinSet::new(), JoinSet::new());
     loop {
         let accepted = tokio::select! {
@@ -176,7 +179,7 @@ mod tests {
         let (_, desk) = Coordinator::new(parts);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let settings = Http { listen, max_connections: 1, matrixone_names: false };
-        let door = Door { desk, settings, pace: Pace::default() };
+        let door = Door { desk, settings, pace: Pace::default(), short_pace: Pace::default() };
         let (client, server) = tokio::io::duplex(4096);
         let served = tokio::spawn(async move {
             let began = Instant::now();
