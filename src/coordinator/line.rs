@@ -175,3 +175,54 @@ fn answer(password: &str, salt: &[u8; SALT]) -> Vec<u8> {
 fn refused(err: &ErrPacket<'_>) -> Error {
     Error::Refused { code: err.code, message: String::from_utf8_lossy(err.message).into_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::ident::SessionId;
+    use crate::session::face::Face;
+
+    /// What comes of asking a CN that greets and then sends each of `says`, after a packet of the client's.
+    async fn asked(says: &[&[u8]]) -> Result<Table, Error> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let target = Target::Tcp(listener.local_addr().expect("its address"));
+        let cn = async move {
+            let (mut stream, _) = listener.accept().await?;
+            let mut bytes = Vec::new();
+            write_packet(&mut bytes, &mut 0, &Face::default().greeting(&[b'a'; SALT], SessionId(7)));
+            for said in says {
+                stream.write_all(&bytes).await?;
+                let _ = stream.read(&mut [0; 512]).await?;
+                bytes = said.to_vec();
+            }
+            stream.write_all(&bytes).await?;
+            // Until the other side has had enough.
+            stream.read_to_end(&mut Vec::new()).await
+        };
+        let account = Account { user: "dump".into(), password: "secret".into() };
+        let question = async { Line::open(&target, &account).await?.ask("SHOW BACKEND SERVERS").await };
+        let (_, answer) = tokio::join!(cn, question);
+        answer
+    }
+
+    const IN: &[u8] = b"\x07\0\0\x02\0\0\0\x10\x08\0\0";
+
+    #[tokio::test]
+    async fn the_password_is_proven_in_one_way_only() {
+        let switch = b"\x2c\0\0\x02\xfecaching_sha2_password\0abcdefghijklmnopqrst\0";
+        let error = asked(&[switch]).await.unwrap_err();
+        assert_eq!(error.to_string(), "its plugin caching_sha2_password is not mysql_native_password");
+        let key = asked(&[b"\x02\0\0\x02\x01\x04"]).await.unwrap_err();
+        assert!(matches!(key, Error::Plugin(_)), "{key}");
+    }
+
+    #[tokio::test]
+    async fn a_lie_about_columns_ends_the_connection_and_nothing_else() {
+        let many = asked(&[IN, b"\x09\0\0\x01\xfe\0\0\0\0\0\x01\0\0"]).await.unwrap_err();
+        assert!(many.to_string().contains("1 to 4096"), "{many}");
+        let long = asked(&[IN, b"\xff\xff\xff\x01"]).await.unwrap_err();
+        assert!(matches!(long, Error::Wire(_)), "{long}");
+    }
+}

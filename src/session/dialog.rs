@@ -97,10 +97,8 @@ pub struct Dialog {
     farewell: bool,
     long_data: LongData,
     status: Status,
-    /// What a status has to have so that it tells of transactions at all.
-    mark: Status,
-    /// The CN can be asked one thing only at a time.
-    one_by_one: bool,
+    /// The CN is one of MatrixOne's, see [`with_matrixone`](Self::with_matrixone).
+    matrixone: bool,
     opaque: Option<Opaque>,
     watch: Watch,
     /// The watch wants the payload of the client's present command.
@@ -163,8 +161,7 @@ impl Dialog {
             farewell: false,
             long_data: LongData::None,
             status,
-            mark: Status::default(),
-            one_by_one: false,
+            matrixone: false,
             opaque: None,
             watch: Watch::Off(Hold::Login),
             overheard: false,
@@ -176,7 +173,7 @@ impl Dialog {
     /// in none, as it is new. And it loses a command that comes before its reply to the one before has left.
     #[must_use]
     pub fn with_matrixone(self) -> Self {
-        Self { mark: MARK, status: self.status | MARK, one_by_one: true, ..self }
+        Self { matrixone: true, status: self.status | MARK, ..self }
     }
 
     /// Follows bytes of the client in any cut. For a dialog that is not watched and has few commands in flight, where nothing stops
@@ -307,7 +304,7 @@ impl Dialog {
     #[must_use]
     pub fn may_speak(&self) -> bool {
         // What the CN asks for belongs to the command itself.
-        let alone = self.alone || self.one_by_one;
+        let alone = self.alone || self.matrixone;
         let held_back = alone && self.front.is_some() && self.turn == Turn::Commands;
         (self.behind.len() + 1 < PIPELINE_MAX && !held_back) || self.opaque.is_some()
     }
@@ -333,7 +330,7 @@ impl Dialog {
 
     #[must_use]
     pub fn in_transaction(&self) -> bool {
-        self.status.has(Status::IN_TRANS) || !self.status.has(self.mark)
+        self.status.has(Status::IN_TRANS) || (self.matrixone && !self.status.has(MARK))
     }
 
     /// The oldest command in flight.
@@ -510,7 +507,7 @@ impl Dialog {
         let was_in_transaction = self.in_transaction();
         let (before, described) = (self.status, self.reply.in_definitions());
         self.outcome = self.reply.packet(self.terms, start, &mut self.status);
-        if described && self.mark != Status::default() {
+        if described && self.matrixone {
             self.status = before;
         }
         self.failed = start.payload.first() == Some(&ERR);

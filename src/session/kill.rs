@@ -3,11 +3,38 @@
 //! Read are `KILL n`, `KILL CONNECTION n`, `KILL QUERY n` alone, and COM_PROCESS_KILL. Anything else, such as an id that is an expression
 //! or a text with a further statement, goes to the CN as it is.
 
+use crate::wire::reply::{ErrPacket, OK};
+
 /// Bytes of the longest command that is looked at.
 pub const KILL_MAX: usize = 256;
 
 const QUERY: u8 = 0x03;
 const PROCESS_KILL: u8 = 0x0c;
+
+/// MatrixOne's internal error, and how it begins where a CN does not know the session.
+const INTERNAL: u16 = 20101;
+const UNKNOWN: &[u8] = b"internal error: Unknown connection id";
+
+/// What a CN made of a KILL, the one that counts most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    Done,
+    Refused,
+    /// It could not be asked, so nobody knows.
+    NotAsked,
+    Unknown,
+}
+
+impl Verdict {
+    /// By the payload of its answer.
+    pub fn of(answer: &[u8]) -> Self {
+        match (answer.first(), ErrPacket::read(answer)) {
+            (Some(&OK), _) => Self::Done,
+            (_, Ok(err)) if err.code == INTERNAL && err.message.starts_with(UNKNOWN) => Self::Unknown,
+            _ => Self::Refused,
+        }
+    }
+}
 
 /// One KILL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +119,21 @@ mod tests {
         let kill = read(b"\x0c\x07\0\0\x80").unwrap();
         assert_eq!((kill.target, &kill.text[..]), (0x8000_0007, &b"KILL CONNECTION 2147483655"[..]));
         assert!(may_be_kill(b"\x0c\x07\0\0\x80", 5) && !may_be_kill(b"\x0c\x07\0\0", 4));
+    }
+
+    #[test]
+    fn a_cn_that_knows_the_session_counts_before_one_that_does_not() {
+        let verdicts = [
+            &b"\0\0\0\x12\x08\0\0"[..],
+            b"\xff\x15\x04#28000Access denied",
+            b"\xff\x85\x4e#HY000internal error: something else",
+            b"",
+            b"\xff\x85\x4e#HY000internal error: Unknown connection id 7",
+        ]
+        .map(Verdict::of);
+        use Verdict::{Done, NotAsked, Refused, Unknown};
+        assert_eq!(verdicts, [Done, Refused, Refused, Refused, Unknown]);
+        assert!(Done < Refused && Refused < NotAsked && NotAsked < Unknown);
     }
 
     #[test]

@@ -259,10 +259,8 @@ impl Ledger {
     }
 
     /// An OK with a last insert id other than 0.
-    pub fn inserted(&mut self, id: u64) {
-        if id != 0 {
-            self.inserts.take();
-        }
+    pub fn inserted(&mut self) {
+        self.inserts.take();
     }
 
     pub fn transaction_ended(&mut self) {

@@ -15,26 +15,26 @@ use super::login::Passport;
 use super::roster::Card;
 use crate::ident::SessionId;
 use crate::route::{Cn, Flavour};
-use crate::session::kill::Kill;
+use crate::session::kill::{Kill, Verdict};
 use crate::session::login::{CnLogin, CnStep, Credential, Replay};
 use crate::session::refusal::Refusal;
-use crate::wire::reply::{ERR, ErrPacket, OK};
+use crate::wire::reply::OK;
 use crate::wire::status::Status;
 
 /// CNs that are asked for one KILL, and how long all of them may take.
 const CNS_MAX: usize = 64;
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-/// MatrixOne's internal error, and how it begins where a CN does not know the session.
-const INTERNAL: u16 = 20101;
-const UNKNOWN: &[u8] = b"internal error: Unknown connection id";
-
 const QUERY: u8 = 0x03;
 
 /// Carries a KILL out; the payload of what the client is answered.
 pub(super) async fn kill(worker: &Worker, card: &Card, kill: &Kill, status: Status) -> Vec<u8> {
     let asked = worker.reactor.until(Instant::now() + KILL_LIMIT, ask_all(worker, card, kill)).await;
-    let late = || bug("no CN has carried out a KILL within 10 s");
+    let late = || {
+        let spoken = card.passport.borrow().as_ref().map(|passport| passport.login.capabilities);
+        let last = format!("no answer to a KILL within {} s", KILL_LIMIT.as_secs());
+        Refusal::AllBusy { last }.packet(spoken.unwrap_or_default())
+    };
     let answer = asked.unwrap_or_else(late);
     if answer.first() != Some(&OK) {
         return answer;
@@ -63,25 +63,6 @@ async fn ask_all(worker: &Worker, card: &Card, kill: &Kill) -> Vec<u8> {
         }
     }
     best.map_or_else(|| bug("no CN to ask"), |(_, answer)| answer)
-}
-
-/// What a CN made of a KILL, the one that counts most first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Verdict {
-    Done,
-    Refused,
-    NotAsked,
-    Unknown,
-}
-
-impl Verdict {
-    fn of(answer: &[u8]) -> Self {
-        match answer.first() {
-            Some(&OK) => Self::Done,
-            _ if is_unknown(answer) => Self::Unknown,
-            _ => Self::Refused,
-        }
-    }
 }
 
 /// The CNs to ask: that of the session if it is here, else all, the killer's own first and those that are down last.
@@ -131,11 +112,6 @@ async fn ask(
         Some(Err(error)) => Err(lost(error.to_string())),
         None => Err(lost(format!("no answer to a KILL within {} ms", limits.cn_timeout.as_millis()))),
     }
-}
-
-fn is_unknown(answer: &[u8]) -> bool {
-    answer.first() == Some(&ERR)
-        && ErrPacket::read(answer).is_ok_and(|err| err.code == INTERNAL && err.message.starts_with(UNKNOWN))
 }
 
 fn bug(cause: &str) -> Vec<u8> {

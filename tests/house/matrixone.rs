@@ -12,12 +12,12 @@ mod session;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::client::{frames, native_scramble};
-use super::scripted::{ScriptedCn, err_packet, let_in, read_frame};
+use super::scripted::{ScriptedCn, err_packet, handshake_v10, let_in, read_frame};
 pub use session::MoSession;
 
 /// The password of every user.
@@ -77,6 +77,8 @@ pub struct Seen {
     /// Statements of all sessions, with their connection ids.
     pub statements: Vec<(u32, String)>,
     pub exported: Vec<u32>,
+    /// The most that were asked for at the same time.
+    pub exports_at_once: usize,
     pub imported: Vec<u32>,
     pub killed: Vec<u32>,
     /// Whatever a real CN would not have understood.
@@ -98,6 +100,7 @@ struct House {
     version: AtomicI64,
     /// How long the query service takes to tell of a session.
     export_ms: AtomicU64,
+    exporting: AtomicUsize,
     dead: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
     /// Connections so far, to tell a session from an earlier one of the same id.
@@ -112,6 +115,7 @@ impl MatrixoneCn {
             fault: Mutex::default(),
             version: AtomicI64::new(4),
             export_ms: AtomicU64::new(0),
+            exporting: AtomicUsize::new(0),
             dead: AtomicBool::new(false),
             streams: Mutex::default(),
             connections: AtomicU64::new(0),
@@ -287,18 +291,5 @@ impl House {
 }
 
 fn greeting(salt: &[u8], id: u32) -> Vec<u8> {
-    let flags = CAPABILITIES.to_le_bytes();
-    let mut packet = b"\x0a8.0.30-MatrixOne-v4.1.0\0".to_vec();
-    packet.extend_from_slice(&id.to_le_bytes());
-    packet.extend_from_slice(&salt[..8]);
-    packet.push(0);
-    packet.extend_from_slice(&flags[..2]);
-    packet.push(46);
-    packet.extend_from_slice(&2u16.to_le_bytes());
-    packet.extend_from_slice(&flags[2..]);
-    packet.push(21);
-    packet.extend_from_slice(&[0; 10]);
-    packet.extend_from_slice(&salt[8..]);
-    packet.extend_from_slice(b"\0mysql_native_password\0");
-    packet
+    handshake_v10("8.0.30-MatrixOne-v4.1.0", id, salt, CAPABILITIES, 46)
 }

@@ -240,22 +240,26 @@ pub fn rows(columns: &[&str], rows: &[Vec<&str>]) -> Vec<u8> {
 /// Capabilities of a plain MySQL 5.7-like server.
 pub const CAPABILITIES: u32 = 0x001f_a20f;
 
-/// Protocol::HandshakeV10.
 fn greeting_packet(capabilities: u32) -> Vec<u8> {
-    let low = capabilities.to_le_bytes();
+    handshake_v10("5.7.42-scripted", 7, SALT, capabilities, 45)
+}
+
+/// Protocol::HandshakeV10, with `mysql_native_password` and autocommit.
+pub fn handshake_v10(version: &str, id: u32, salt: &[u8], capabilities: u32, collation: u8) -> Vec<u8> {
+    let flags = capabilities.to_le_bytes();
     let mut packet = vec![10];
-    packet.extend_from_slice(b"5.7.42-scripted\0");
-    packet.extend_from_slice(&7u32.to_le_bytes());
-    packet.extend_from_slice(&SALT[..8]);
+    packet.extend_from_slice(version.as_bytes());
     packet.push(0);
-    packet.extend_from_slice(&low[..2]);
-    packet.push(45);
+    packet.extend_from_slice(&id.to_le_bytes());
+    packet.extend_from_slice(&salt[..8]);
+    packet.push(0);
+    packet.extend_from_slice(&flags[..2]);
+    packet.push(collation);
     packet.extend_from_slice(&2u16.to_le_bytes());
-    packet.extend_from_slice(&low[2..]);
+    packet.extend_from_slice(&flags[2..]);
     packet.push(21);
     packet.extend_from_slice(&[0; 10]);
-    packet.extend_from_slice(&SALT[8..]);
-    packet.push(0);
-    packet.extend_from_slice(b"mysql_native_password\0");
+    packet.extend_from_slice(&salt[8..]);
+    packet.extend_from_slice(b"\0mysql_native_password\0");
     packet
 }

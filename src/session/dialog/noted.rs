@@ -112,7 +112,7 @@ impl Dialog {
         stops
     }
 
-    /// The same for a session of whose state the CN reports nothing.
+    /// A packet of the CN's begins, as in [`watch_reply`](Self::watch_reply).
     #[inline]
     pub(super) fn note_reply(&mut self, start: &Start<'_>, first: bool, was_in_transaction: bool) {
         let in_transaction = self.in_transaction();
@@ -122,18 +122,18 @@ impl Dialog {
             noted.ledger.transaction_ended();
             noted.stale.set(true);
         }
-        let inserted = first && !prepares && start.payload.first() == Some(&OK);
-        let id = if inserted { insert_id(start.payload) } else { 0 };
-        if id != 0 {
-            noted.ledger.inserted(id);
-            noted.stale.set(true);
-        }
         if self.outcome == Outcome::Ended {
             self.weigh_leftovers(start);
         }
-        if let Watch::Noted(noted) = &mut self.watch {
+        let is_ok = first && !prepares && start.payload.first() == Some(&OK);
+        if let Watch::Noted(noted) = &mut self.watch
+            && is_ok
+            && insert_id(start.payload) != 0
+        {
+            noted.ledger.inserted();
+            noted.stale.set(true);
             // It may well be asked for at once.
-            noted.leftovers.left |= id != 0;
+            noted.leftovers.left = true;
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::session::tracking::{self, Beginning};
 use crate::wire::capability::Capabilities;
 use crate::wire::command::Command;
 use crate::wire::cursor::Cursor;
+use crate::wire::matrixone::MARK;
 use crate::wire::reply::{EOF, ERR, OK, OK_MIN, OkPacket};
 use crate::wire::statement::{BULK_EXECUTE, EXECUTE, PrepareOk};
 use crate::wire::status::Status;
@@ -580,7 +581,7 @@ impl Quiet<'_> {
 
     /// The session goes on with another CN, whose last status was `status`.
     pub fn settle(self, status: Status) {
-        self.dialog.status = status | self.dialog.mark;
+        self.dialog.status = status;
         match &mut self.dialog.watch {
             Watch::Off(_) => {}
             Watch::On(watched) => {
@@ -588,6 +589,7 @@ impl Quiet<'_> {
                 watched.leftovers.left = false;
             }
             Watch::Noted(noted) => {
+                self.dialog.status = status | MARK;
                 noted.ledger.move_on();
                 noted.stale.set(true);
                 noted.leftovers.left = false;

@@ -135,7 +135,7 @@ fn a_statement_means_the_tables_of_the_schema_where_it_was_prepared() {
 #[test]
 fn an_insert_id_is_asked_for_in_vain_after_a_move() {
     let mut ledger = ledger();
-    ledger.inserted(5);
+    ledger.inserted();
     assert_eq!(ledger.holds().first(), None, "nobody has asked for it");
     ledger.move_on();
     assert!(!ledger.is_unanswerable());

@@ -77,7 +77,10 @@ impl House {
         if self.is(Fault::ExportIsSilent) {
             std::thread::sleep(Duration::from_secs(20));
         }
+        let at_once = 1 + self.exporting.fetch_add(1, Ordering::SeqCst);
+        self.look(|seen| seen.exports_at_once = seen.exports_at_once.max(at_once));
         std::thread::sleep(Duration::from_millis(self.export_ms.load(Ordering::SeqCst)));
+        self.exporting.fetch_sub(1, Ordering::SeqCst);
         let id = fields(request).ok()?.first().map_or(0, |(_, id)| id.number()) as u32;
         let session = self.look(|seen| seen.sessions.get(&id).cloned());
         let Some(session) = session.filter(|_| !self.is(Fault::ExportFails)) else {
