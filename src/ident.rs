@@ -59,11 +59,28 @@ impl IdRange {
         let piece = u32::from(worker.0).wrapping_mul(self.each);
         SessionId(self.first.wrapping_add(piece).wrapping_add(count % self.each))
     }
+}
 
-    /// The worker that gave the id, wherever the session lives now.
-    pub fn birthplace(self, id: SessionId) -> WorkerId {
-        let piece = id.0.wrapping_sub(self.first) / self.each;
-        WorkerId(u16::try_from(piece).unwrap_or(u16::MAX))
+/// Connection ids that a MatrixOne cluster has set aside for this process: so many from the first one on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdBlock {
+    pub first: u32,
+    pub count: u32,
+}
+
+impl IdBlock {
+    /// Takes the next id out.
+    pub fn take(&mut self) -> Option<SessionId> {
+        let id = SessionId(self.first);
+        self.count = self.count.checked_sub(1)?;
+        self.first += 1;
+        Some(id)
+    }
+
+    /// Whether any of these ids is one of the `count` from `first` on.
+    pub fn overlaps(self, first: u32, count: u32) -> bool {
+        let (here, there) = (u64::from(self.first), u64::from(first));
+        here < there + u64::from(count) && there < here + u64::from(self.count)
     }
 }
 
@@ -120,9 +137,14 @@ mod tests {
         let own = IdRange::new(1000, 300, 3);
         assert_eq!(own.id(WorkerId(2), 99), SessionId(1299));
         assert_eq!(own.id(WorkerId(2), 100), SessionId(1200));
-        for (range, worker) in [(usual, 0), (usual, 5), (usual, 127), (own, 0), (own, 2)] {
-            let worker = WorkerId(worker);
-            assert_eq!(range.birthplace(range.id(worker, u32::MAX)), worker);
-        }
+    }
+
+    #[test]
+    fn a_block_gives_each_of_its_ids_once() {
+        let mut block = IdBlock { first: u32::MAX - 2, count: 2 };
+        assert!(block.overlaps(FIRST_ID, u32::MAX - FIRST_ID) && block.overlaps(u32::MAX - 1, 1));
+        assert!(!block.overlaps(FIRST_ID, 7) && !block.overlaps(u32::MAX, 1));
+        let ids = [block.take(), block.take(), block.take()];
+        assert_eq!(ids, [Some(SessionId(u32::MAX - 2)), Some(SessionId(u32::MAX - 1)), None]);
     }
 }

@@ -293,6 +293,14 @@ const DISCOVERY: &[Case] = &[
         ],
     ),
     (
+        "[discovery]\nhakeeper = [\"log1\", \"unix:/x\", \"log2:32001\", 7]\n",
+        &[
+            "2:13 bad address `log1`: no port | write `log1:PORT`",
+            "2:21 bad address `unix:/x`: `/x` is not a port from 1 to 65535",
+            "2:46 `hakeeper` is an integer | expected a list of addresses, such as [\"db1:32001\"]",
+        ],
+    ),
+    (
         "[discovery]\ninterval_ms = 60001\nquery_port = 65536\n",
         &[
             "2:15 `interval_ms` cannot be 60001 | expected a whole number from 100 to 60000",
@@ -396,6 +404,9 @@ fn wrong_discoveries() {
 fn discovery_is_off_until_it_has_an_account() {
     let off = settings_of("").discovery;
     assert_eq!((off.account.is_none(), off.interval.as_millis(), off.query_port), (true, 500, 19998));
+    assert!(off.hakeeper.is_empty());
+    let two = settings_of("[discovery]\nhakeeper = [\"log1:32001\", \"[::1]:1\"]\n").discovery.hakeeper;
+    assert_eq!(two, ["log1:32001", "[::1]:1"]);
     let text = "[discovery]\nuser = \"dump\"\npassword = \"open\"\ninterval_ms = 100\nquery_port = 7\n";
     let settings = settings_of(text);
     let account = settings.discovery.account.clone().expect("an account");

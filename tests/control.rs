@@ -198,6 +198,7 @@ fn obey(end: &WorkerEnd, order: Order, told: &mut Told) -> bool {
             report(answer(end.worker(), ticket, session, Ok("killed".into())));
         }
         Order::Handover { to, count } => told.handovers.push((to, count)),
+        Order::Ids(_) => panic!("nobody is to be asked for ids"),
         Order::Adopt(_) => told.adopted += 1,
         Order::Stop { grace } => {
             told.graces.push(grace);

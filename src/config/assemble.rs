@@ -217,6 +217,7 @@ fn discovery(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Di
         interval: place.millis("interval_ms", mistakes),
         query_port: u16::try_from(place.count("query_port", mistakes))
             .expect("the schema's range is that of ports"),
+        hakeeper: place.read("hakeeper", mistakes, value::addresses).map_or(Vec::new(), |read| read.value),
     }
 }
 

@@ -133,6 +133,7 @@ fn asking(old: &Settings, new: &Settings, list: &mut List) {
     account("[discovery] user", was.account.as_ref(), is.account.as_ref(), list);
     list.value("[discovery] interval_ms", &was.interval, &is.interval);
     list.value("[discovery] query_port", &was.query_port, &is.query_port);
+    list.value("[discovery] hakeeper", &was.hakeeper, &is.hakeeper);
 }
 
 fn account(name: &str, old: Option<&Account>, new: Option<&Account>, list: &mut List) {
@@ -337,13 +338,14 @@ mod tests {
 
     #[test]
     fn discovery_is_taken_up_at_once() {
-        let new = "[discovery]\nuser='dump'\npassword='sixth'\ninterval_ms=900\nquery_port=7\n";
+        let new = "[discovery]\nuser='dump'\npassword='sixth'\ninterval_ms=900\nquery_port=7\nhakeeper=['log1:32001']\n";
         assert_eq!(
             sentences("", new),
             [
                 "Live: [discovery] user: unset is now dump",
                 "Live: [discovery] interval_ms: 500ms is now 900ms",
                 "Live: [discovery] query_port: 19998 is now 7",
+                "Live: [discovery] hakeeper: [] is now [log1:32001]",
             ]
         );
         let other = new.replace("sixth", "seventh");

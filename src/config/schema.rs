@@ -58,6 +58,8 @@ pub enum Kind {
     LogLevel,
     /// A list of addresses to listen on.
     Listeners,
+    /// A list of `host:port`.
+    Addresses,
     /// One `ip:port`.
     Socket,
     CnAddress,
@@ -100,6 +102,7 @@ impl Kind {
             Self::ServerVersion => "a version in a string, such as \"8.0.36\"".to_owned(),
             Self::LogLevel => "a log level in a string, such as \"info\"".to_owned(),
             Self::Listeners => "a list of addresses, such as [\"127.0.0.1:6009\"]".to_owned(),
+            Self::Addresses => "a list of addresses, such as [\"db1:32001\"]".to_owned(),
             Self::Socket => "an address, \"ip:port\"".to_owned(),
             Self::CnAddress => "an address in a string, such as \"db1:3306\"".to_owned(),
             Self::Flavour => "\"mysql\" or \"matrixone\"".to_owned(),
@@ -339,6 +342,12 @@ pub static SECTIONS: &[Section] = &[
                 kind: Kind::Integer { min: 1, max: 65_535 },
                 default: Default::Value("19998"),
                 sentence: "The port of a CN's query service on its own host, for CNs whose `query_address` does not say otherwise.",
+            },
+            Key {
+                name: "hakeeper",
+                kind: Kind::Addresses,
+                default: Default::Absent(r#"["log1:32001", "log2:32001"]"#),
+                sentence: "The log services of the MatrixOne cluster (its `service-addresses`), whose HAKeeper gives connection ids that are unique in the cluster; without them, or while none answers, ids come from `first_connection_id` on.",
             },
         ],
     },

@@ -183,6 +183,8 @@ pub struct Discovery {
     pub interval: Duration,
     /// Where the query service of a MatrixOne CN is, on the CN's own host. Default 19998.
     pub query_port: u16,
+    /// Log services, `host:port`, whose HAKeeper is asked for connection ids; empty without any.
+    pub hakeeper: Vec<String>,
 }
 
 /// `[probe]`

@@ -19,6 +19,9 @@ use super::reader::{Given, Read};
 use super::schema::{CPU_MAX, Key, Kind, NAME_MAX};
 use super::settings::{AtDeadline, ListenAddress};
 
+/// Entries of a list of addresses at most.
+const ADDRESSES_MAX: usize = 64;
+
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
 const FLAVOURS: [(&str, Flavour); 2] = [("mysql", Flavour::Mysql), ("matrixone", Flavour::Matrixone)];
@@ -119,6 +122,16 @@ pub fn listeners(
         Some(Read { value: address, span: given.span })
     });
     Some(addresses.collect())
+}
+
+pub fn addresses(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<Vec<String>> {
+    let entries = array(key, given, mistakes)?;
+    if entries.len() > ADDRESSES_MAX {
+        let message = format!("`{}` has {} entries, more than {ADDRESSES_MAX}", key.name, entries.len());
+        mistakes.push(given.span.clone(), message, None);
+        return None;
+    }
+    Some(entries.iter().filter_map(|entry| tcp_address(key, &given.inner(entry), mistakes)).collect())
 }
 
 pub fn socket(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<SocketAddr> {

@@ -280,7 +280,7 @@ mod tests {
 
     fn rules(interval: Duration) -> Discovery {
         let account = Account { user: "dump".into(), password: "secret".into() };
-        Discovery { account: Some(account), interval, query_port: 19998 }
+        Discovery { account: Some(account), interval, query_port: 19998, hakeeper: Vec::new() }
     }
 
     fn nowhere(slot: u16, id: &str, change: impl FnOnce(&mut Cn)) -> Arc<Cn> {

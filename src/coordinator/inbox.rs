@@ -1,5 +1,5 @@
 //! Where all that happens comes in: rings of mailboxes, outcomes of probes, look-ups, readings of user tables, what CNs
-//! tell of others, questions, signals, time.
+//! tell of others, connection ids, questions, signals, time.
 //!
 //! It sorts nothing and judges nothing. Every way in is bounded, and whoever finds one full waits there, not
 //! the coordinator.
@@ -16,6 +16,7 @@ use tokio::time::sleep_until;
 use super::accounts::Reading;
 use super::desk::{QUESTIONS_MAX, Question};
 use super::discovery::Sighting;
+use super::ids::Grant;
 use super::post::Post;
 use super::resolve::Lookup;
 use super::signal::Signal;
@@ -31,6 +32,9 @@ const READINGS_WAITING: usize = 8;
 /// Sightings that may wait to be heeded.
 const SIGHTINGS_WAITING: usize = 2;
 
+/// Blocks of connection ids that may wait to be heeded.
+const GRANTS_WAITING: usize = 8;
+
 pub struct Inbox {
     bell: Arc<Notify>,
     bells: JoinSet<()>,
@@ -41,6 +45,8 @@ pub struct Inbox {
     readings_in: mpsc::Sender<Reading>,
     sightings: mpsc::Receiver<Sighting>,
     sightings_in: mpsc::Sender<Sighting>,
+    grants: mpsc::Receiver<Grant>,
+    grants_in: mpsc::Sender<Grant>,
     questions: mpsc::Receiver<Question>,
 }
 
@@ -52,6 +58,7 @@ pub enum Wake {
     Lookup(Lookup),
     Reading(Reading),
     Sighting(Sighting),
+    Grant(Grant),
     Question(Question),
     Signal(Signal),
 }
@@ -64,6 +71,7 @@ impl Inbox {
         let (lookups_in, lookups) = mpsc::channel(LOOKUPS_WAITING);
         let (readings_in, readings) = mpsc::channel(READINGS_WAITING);
         let (sightings_in, sightings) = mpsc::channel(SIGHTINGS_WAITING);
+        let (grants_in, grants) = mpsc::channel(GRANTS_WAITING);
         let inbox = Self {
             bell: Arc::default(),
             bells: JoinSet::new(),
@@ -74,6 +82,8 @@ impl Inbox {
             readings_in,
             sightings,
             sightings_in,
+            grants,
+            grants_in,
             questions,
         };
         (inbox, questions_in, outcomes_in)
@@ -92,6 +102,11 @@ impl Inbox {
     /// The way in for what CNs tell of others.
     pub fn sightings_in(&self) -> mpsc::Sender<Sighting> {
         self.sightings_in.clone()
+    }
+
+    /// The way in for connection ids.
+    pub fn grants_in(&self) -> mpsc::Sender<Grant> {
+        self.grants_in.clone()
     }
 
     /// Has a report in any mailbox wake the coordinator.
@@ -120,6 +135,7 @@ impl Inbox {
             Some(lookup) = self.lookups.recv() => Wake::Lookup(lookup),
             Some(reading) = self.readings.recv() => Wake::Reading(reading),
             Some(sighting) = self.sightings.recv() => Wake::Sighting(sighting),
+            Some(grant) = self.grants.recv() => Wake::Grant(grant),
             Some(question) = self.questions.recv() => Wake::Question(question),
         }
     }
@@ -137,6 +153,9 @@ impl Inbox {
         }
         if let Ok(sighting) = self.sightings.try_recv() {
             return Some(Wake::Sighting(sighting));
+        }
+        if let Ok(grant) = self.grants.try_recv() {
+            return Some(Wake::Grant(grant));
         }
         self.questions.try_recv().ok().map(Wake::Question)
     }

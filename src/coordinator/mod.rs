@@ -14,6 +14,7 @@ mod census;
 pub mod desk;
 mod discovery;
 pub mod errand;
+mod ids;
 mod inbox;
 mod line;
 pub mod logbook;
@@ -48,6 +49,7 @@ use accounts::{Reading, Tables};
 use desk::{CnRow, Desk, DrainTerms, Overview, Question, Roll, WorkerFacts};
 use discovery::{Scout, Sighting};
 use errand::Errands;
+use ids::{Grant, Ids};
 use inbox::{Inbox, Wake};
 use logbook::Logbook;
 use post::Post;
@@ -106,6 +108,7 @@ pub struct Coordinator {
     watches: Watches,
     tables: Tables,
     scout: Scout,
+    ids: Ids,
     rolls: Rolls,
     logbook: Logbook,
     resolver: JoinSet<()>,
@@ -157,6 +160,7 @@ impl Coordinator {
             watches: Watches::new(settings.probe.clone(), outcomes_in),
             tables: Tables::new(settings.auth.clone(), inbox.readings_in()),
             scout: Scout::new(settings.discovery.clone(), inbox.sightings_in()),
+            ids: Ids::new(&settings.discovery.hakeeper, &settings.listen, inbox.grants_in()),
             rolls: Rolls::default(),
             logbook: Logbook::default(),
             resolver: JoinSet::new(),
@@ -179,6 +183,7 @@ impl Coordinator {
         self.stage = Stage::Starting { publish_by: Instant::now() + FIRST_ROUND_LIMIT };
         self.inbox.listen(&self.posts).map_err(CoordinatorError::Mailboxes)?;
         self.take_cns();
+        self.ids.begin(self.posts.iter().map(Post::worker));
         loop {
             self.heed_reports();
             self.heed_time();
@@ -203,6 +208,7 @@ impl Coordinator {
             Wake::Lookup(lookup) => self.heed_lookup(lookup),
             Wake::Reading(reading) => self.heed_reading(reading),
             Wake::Sighting(sighting) => self.heed_sighting(sighting),
+            Wake::Grant(grant) => self.heed_grant(grant),
             Wake::Question(question) => self.answer(question),
             Wake::Signal(Signal::Reload) => self.reload(),
             Wake::Signal(Signal::Stop) => self.stop(),
@@ -238,6 +244,7 @@ impl Coordinator {
                     self.order_moves();
                 }
             }
+            Event::IdsWanted => self.ids.want(report.worker),
             Event::Answered { ticket, outcome } => self.errands.answered(ticket, outcome),
             Event::NotHere { ticket } => self.errands.not_here(ticket, report.worker),
             Event::HandedOver { to, parcel } => self.pass_on(report.worker, to, parcel),
@@ -295,6 +302,13 @@ impl Coordinator {
         let (terms, now) = (self.terms(DrainTerms::default(), true), self.epoch.elapsed());
         let decision = self.placement.found(&answer, |slot| self.tally.seats(slot), terms, now);
         self.follow(decision);
+    }
+
+    fn heed_grant(&mut self, grant: Grant) {
+        let Some((worker, block)) = self.ids.learn(grant) else { return };
+        if let Some(post) = self.posts.iter_mut().find(|post| post.worker() == worker) {
+            post.give_ids(block);
+        }
     }
 
     fn heed_time(&mut self) {
@@ -377,7 +391,8 @@ impl Coordinator {
 
     fn publish(&mut self) {
         if let Stage::Starting { publish_by } = self.stage {
-            let all_seen = self.watches.all_seen() && self.tables.all_tried() && self.scout.has_tried();
+            let all_seen = self.watches.all_seen() && self.tables.all_tried();
+            let all_seen = all_seen && self.scout.has_tried() && self.ids.has_tried();
             if !all_seen && Instant::now() < publish_by {
                 return;
             }

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::ident::WorkerId;
+use crate::ident::{IdBlock, WorkerId};
 use crate::mailbox::message::{Order, Parcel, Picture, Report};
 use crate::mailbox::{CoordinatorEnd, Unsent};
 use crate::placement::balance::STEPS_MAX;
@@ -87,6 +87,11 @@ impl Post {
         }
         self.orders.push_back(Order::Adopt(parcel));
         Ok(())
+    }
+
+    /// Hands connection ids on, however many orders wait: a worker asks for one block at a time.
+    pub fn give_ids(&mut self, block: IdBlock) {
+        self.orders.push_back(Order::Ids(block));
     }
 
     /// Asks the worker for its sessions, before any other order: somebody waits for it. Gives who it is. One that has as many

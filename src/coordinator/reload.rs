@@ -6,6 +6,7 @@
 use tracing::{error, info, warn};
 
 use super::Coordinator;
+use super::post::Post;
 use crate::config;
 use crate::config::change::{Effect, between, in_force};
 use crate::config::settings::{Settings, UserSecret, UserSetting};
@@ -64,6 +65,7 @@ impl Coordinator {
         if rules.account.is_none() {
             self.placement.forget_found();
         }
+        self.ids.set_addresses(&rules.hakeeper, self.posts.iter().map(Post::worker));
         let decision = self.placement.set_query_port(rules.query_port);
         self.follow(decision);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::settings::{Login, Migration};
-use crate::ident::{CnSlot, Epoch, SessionId, WorkerId};
+use crate::ident::{CnSlot, Epoch, IdBlock, SessionId, WorkerId};
 use crate::route::{Group, View};
 use crate::session::face::Face;
 use crate::session::hold::Hold;
@@ -48,6 +48,8 @@ pub enum Order {
     Handover { to: WorkerId, count: u32 },
     /// Take in a session that another worker has given up.
     Adopt(Parcel),
+    /// Give these connection ids to new sessions. The answer to [`Event::IdsWanted`]; the first one comes unasked.
+    Ids(IdBlock),
     /// Stop accepting; close each session as soon as it is idle and outside a transaction, all of them
     /// after `grace`; then answer with [`Event::Stopped`] and end.
     Stop { grace: Duration },
@@ -73,6 +75,8 @@ pub enum Event {
     Answered { ticket: u64, outcome: Result<String, String> },
     /// The answer to an order about one session that does not live here.
     NotHere { ticket: u64 },
+    /// The connection ids that the cluster gave are running out. Said once for each [`Order::Ids`].
+    IdsWanted,
     /// A session on its way to another worker.
     HandedOver { to: WorkerId, parcel: Parcel },
     /// The worker has closed its last session and has ended.

@@ -1,8 +1,10 @@
 //! What a MatrixOne proxy says to MatrixOne's CNs beside the MySQL protocol: a [preamble] in front of it, and a
-//! [query service](query) on a port of its own.
+//! [query service](query) on a port of its own; and what it asks their [HAKeeper](hakeeper).
 //!
 //! The MySQL part of the conversation is on the other pages, but for one custom: [`MARK`].
 
+pub mod frame;
+pub mod hakeeper;
 pub mod preamble;
 pub mod query;
 

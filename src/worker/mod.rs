@@ -16,6 +16,7 @@ mod migrate;
 mod offer;
 mod refuge;
 mod roster;
+mod stock;
 mod tenants;
 mod transfer;
 mod tunnel;
@@ -198,6 +199,7 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
                 Order::Kill { ticket, session } => worker.kill(ticket, session),
                 Order::Handover { to, count } => handover::give(&worker, to, count),
                 Order::Adopt(parcel) => handover::adopt(&worker, parcel),
+                Order::Ids(block) => worker.roster.stock_up(block),
                 Order::Stop { grace } => worker.stop(Instant::now() + grace),
             }
         }
@@ -373,6 +375,7 @@ impl SessionGuard {
         worker.counters.accepted.add(1);
         worker.counters.sessions.add(1);
         let entry = worker.roster.enter(net::peer(client), Instant::now());
+        worker.roster.ask_for_ids(|| worker.try_report(Event::IdsWanted).is_ok());
         Self { worker: worker.clone(), entry }
     }
 

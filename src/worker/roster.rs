@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use super::login::Passport;
 use super::offer::{Offer, Rehearsal, Stays};
+use super::stock::Stock;
 use super::tenants::TenantSeat;
-use crate::ident::{CnSlot, IdRange, SessionId, WorkerId};
+use crate::ident::{CnSlot, IdBlock, IdRange, SessionId, WorkerId};
 use crate::mailbox::message::{CensusRow, SessionRow};
 use crate::net::Peer;
 use crate::reactor::Reactor;
@@ -357,6 +358,7 @@ impl Card {
 pub struct Roster {
     worker: WorkerId,
     ids: IdRange,
+    stock: RefCell<Stock>,
     cards: RefCell<HashMap<SessionId, Rc<Card>>>,
     count: Cell<u32>,
     abroad: RefCell<Abroad>,
@@ -387,14 +389,35 @@ impl Abroad {
 impl Roster {
     /// `count` is where it begins to give ids: another place than the process before it, whose sessions may live on at their CNs.
     pub fn new(worker: WorkerId, ids: IdRange, count: u32) -> Self {
-        Self { worker, ids, cards: RefCell::default(), count: Cell::new(count), abroad: RefCell::default() }
+        Self {
+            worker,
+            ids,
+            stock: RefCell::default(),
+            cards: RefCell::default(),
+            count: Cell::new(count),
+            abroad: RefCell::default(),
+        }
     }
 
-    /// An id that no session has.
+    /// Lays in ids that the cluster has given.
+    pub fn stock_up(&self, block: IdBlock) {
+        self.stock.borrow_mut().add(block);
+    }
+
+    /// Whether the cluster's ids run out; if so, `ask` tells somebody, unless it cannot.
+    pub fn ask_for_ids(&self, ask: impl FnOnce() -> bool) {
+        if self.stock.borrow().runs_low() && ask() {
+            self.stock.borrow_mut().mark_asked();
+        }
+    }
+
+    /// An id that no session has: one of the cluster's, while there are any.
     pub fn spare_id(&self) -> SessionId {
         loop {
-            self.count.set(self.count.get().wrapping_add(1));
-            let id = self.ids.id(self.worker, self.count.get());
+            let id = self.stock.borrow_mut().take().unwrap_or_else(|| {
+                self.count.set(self.count.get().wrapping_add(1));
+                self.ids.id(self.worker, self.count.get())
+            });
             let taken = self.cards.borrow().contains_key(&id) || self.abroad.borrow().has(id);
             if id != SessionId::NOBODY && !taken {
                 return id;
@@ -423,8 +446,8 @@ impl Roster {
     /// Takes in a session from another worker, with the id that it has.
     pub fn adopt(self: &Rc<Self>, facts: Facts) -> Entry {
         let card = Rc::new(Card::of(facts));
-        if self.ids.birthplace(card.id) == self.worker {
-            self.abroad.borrow_mut().claims.remove(&card.id);
+        // It comes home.
+        if self.abroad.borrow_mut().claims.remove(&card.id).is_some() {
             card.claim.replace(None);
         }
         self.cards.borrow_mut().insert(card.id, card.clone());

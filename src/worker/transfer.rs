@@ -14,6 +14,7 @@ use crate::net::dial::dial;
 use crate::reactor::{Received, Socket};
 use crate::route::Cn;
 use crate::session::hold::Hold;
+use crate::wire::matrixone::frame;
 use crate::wire::matrixone::query::{self, Exported, Import, Request, Response};
 
 /// How long a query service may take to be connected to, and to tell its version.
@@ -31,7 +32,7 @@ pub(super) enum QueryError {
     #[error("it closed the connection")]
     Closed,
     #[error("it sent {0}")]
-    Frame(#[from] query::Error),
+    Frame(#[from] frame::Error),
     #[error("it says: {message} ({code})")]
     Refused { code: u32, message: String },
     #[error("it left out what it was asked for")]
@@ -131,7 +132,7 @@ impl QueryService {
     ) -> Result<Response, QueryError> {
         self.asked += 1;
         let mut frame = Vec::new();
-        query::write(&mut frame, limit, &request(self.asked));
+        frame::write(&mut frame, limit, &request(self.asked));
         let talk = async {
             self.socket.send(frame).await?;
             self.answer().await
@@ -147,7 +148,7 @@ impl QueryService {
     /// The answer to the newest request. One to a request before it, which was given up, is passed over.
     async fn answer(&mut self) -> Result<Response, QueryError> {
         loop {
-            while let Some((answer, taken)) = query::read::<Response>(&self.heard)? {
+            while let Some((answer, taken)) = frame::read::<Response>(&self.heard)? {
                 self.heard.drain(..taken);
                 if let Some(answer) = answer.filter(|answer| answer.id == self.asked) {
                     return Ok(answer);

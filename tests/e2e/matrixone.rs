@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::house::{
-    Can, Com, ErrPacket, Fault, LoginAs, MO_PASSWORD, MatrixoneCn, Proxy, RawClient, TakenPreamble, err_of,
-    number, wait_until,
+    Can, Com, ErrPacket, Fault, LogService, LoginAs, MO_PASSWORD, MatrixoneCn, Proxy, RawClient,
+    TakenPreamble, err_of, number, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(10);
+/// Where the ids begin that a proxy gives by itself.
+const OWN_IDS: u32 = 1 << 31;
 const MOVES: &str =
     "[balance]\nenabled = false\n[migration]\nidle_ms = 100\npatience_ms = 2000\nrestore_timeout_ms = 1000\n";
 
@@ -366,6 +368,42 @@ fn a_login_packet_has_a_limit() {
     client.send_bytes(&[0, 0, 3, 1]).unwrap();
     let error = err_of(&client.packet()).expect_err("192 KiB are too many");
     assert_eq!((error.code, &*error.message), (13125, "Got a packet bigger than 'max_allowed_packet' bytes"));
+}
+
+/// A greeting is enough to see an id.
+fn greeted_as(proxy: &Proxy) -> u32 {
+    let greeting = RawClient::dial(proxy.port).packet();
+    let version = 1 + greeting[1..].iter().position(|&byte| byte == 0).expect("a version");
+    u32::from_le_bytes(greeting[version + 1..version + 5].try_into().expect("4 bytes"))
+}
+
+#[test]
+fn connection_ids_come_from_the_cluster_while_it_gives_any() {
+    let (cn, service) = (MatrixoneCn::start("cn1"), LogService::start(5001));
+    let other = LogService::start(1);
+    other.has_hakeeper(false);
+    let hakeeper = format!("[discovery]\nhakeeper = [\"{}\", \"{}\"]\n", other.address(), service.address());
+    let proxy = Proxy::start_on_one_worker(&(cn.toml("") + &hakeeper));
+    proxy.wait_state("cn1", "working");
+    let client = RawClient::login(proxy.port, &as_user("root")).expect("a login");
+    assert_eq!((client.session, service.next()), (5001, 6001));
+    assert!(cn.look(|seen| seen.sessions.contains_key(&5001)), "the CN's session has it, too");
+    let all_of = |ids: std::ops::RangeInclusive<u32>| {
+        for id in ids {
+            assert_eq!(greeted_as(&proxy), id);
+        }
+    };
+    all_of(5002..=5499);
+    assert_eq!(service.next(), 6001, "enough are left");
+    all_of(5500..=5500);
+    wait_until("more ids are asked for", SOON, || service.next() == 7001);
+    service.has_hakeeper(false);
+    all_of(5501..=7000);
+    assert!(greeted_as(&proxy) >= OWN_IDS, "when the last is used, an id of its own");
+    assert_eq!(service.next(), 7001);
+    service.has_hakeeper(true);
+    wait_until("the cluster gives ids again", SOON, || (7001..8001).contains(&greeted_as(&proxy)));
+    assert_eq!(other.next(), 1);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! As far as it goes it answers as MatrixOne 4.1.0 was seen to: the numbers of packets, the words of errors, the marks (`0x0810` in
 //! OKs and in EOFs that end a result, not in those behind definitions), replies that are lost where commands are sent ahead.
 
+mod hakeeper;
 mod proto;
 mod query;
 mod session;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use super::client::{frames, native_scramble};
 use super::scripted::{ScriptedCn, err_packet, handshake_v10, let_in, read_frame};
+pub use hakeeper::LogService;
 pub use session::MoSession;
 
 /// The password of every user.

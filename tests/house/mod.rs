@@ -26,7 +26,9 @@ pub use cluster::{Driver, cluster, connect, driver_error, driver_opts};
 pub use galera::Galera;
 pub use http::{HttpAnswer, HttpDoor, RawHttp};
 pub use mariadb::{BINARY_LOG, Mariadb};
-pub use matrixone::{Fault, MO_PASSWORD, MatrixoneCn, Seen, TakenPreamble, seating_behind_preamble};
+pub use matrixone::{
+    Fault, LogService, MO_PASSWORD, MatrixoneCn, Seen, TakenPreamble, seating_behind_preamble,
+};
 pub use place::{free_port, wait_until};
 pub use process::run;
 pub use prometheus::Scraped;
