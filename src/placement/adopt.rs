@@ -197,7 +197,7 @@ impl Placement {
             self.sources.insert(slot, Source::Discovery);
             // What an operator removes is removed.
             if self.duties.get(&slot).is_some_and(Duty::is_unlisted) {
-                decision.add(self.relist(cn));
+                decision.add(self.keep(cn, Duty::find));
             }
         }
         let before = self.memory.records.get(cn);

@@ -44,6 +44,8 @@ pub struct Duty {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Wishes {
     operator: bool,
+    /// The operator wants it to leave the table, too.
+    removal: bool,
     cluster: bool,
     /// Neither the configuration nor discovery has it any more.
     unlisted: bool,
@@ -80,7 +82,8 @@ pub enum Action {
 impl Duty {
     /// An operator wants it to be drained.
     pub fn begin(terms: Terms, epoch: Epoch, now: Duration) -> Self {
-        Self::new(terms, Wishes { operator: true, ..Wishes::default() }, epoch, now)
+        let wishes = Wishes { operator: true, removal: terms.then_remove, ..Wishes::default() };
+        Self::new(terms, wishes, epoch, now)
     }
 
     /// Its cluster wants it to be drained.
@@ -107,6 +110,7 @@ impl Duty {
         let then_remove = terms.then_remove || self.terms.then_remove;
         self.terms = Terms { then_remove, ..terms };
         (self.deadline_said, self.evicted, self.wishes.operator) = (false, None, true);
+        self.wishes.removal |= terms.then_remove;
         self.drained &= !then_remove;
     }
 
@@ -125,9 +129,16 @@ impl Duty {
         true
     }
 
-    /// It is listed, so it stays in the table. True if nobody wants it to be drained any more.
+    /// The configuration lists it, so it stays in the table, whatever an operator wanted before. True if nobody wants it to be drained
+    /// any more.
     pub fn relist(&mut self) -> bool {
-        (self.wishes.unlisted, self.terms.then_remove) = (false, false);
+        self.wishes.removal = false;
+        self.find()
+    }
+
+    /// It was missing and is there again. What an operator wants goes on. True if nobody wants it to be drained any more.
+    pub fn find(&mut self) -> bool {
+        (self.wishes.unlisted, self.terms.then_remove) = (false, self.wishes.removal);
         if !self.wishes.operator {
             self.terms.deadline = None;
         }
@@ -274,6 +285,21 @@ mod tests {
         unlisted.change(terms, s(11));
         assert!(!unlisted.relist());
         assert!(!unlisted.terms.then_remove);
+    }
+
+    #[test]
+    fn what_an_operator_removes_is_removed_though_it_is_found_again() {
+        let terms = |then_remove| Terms { deadline: None, at_deadline: AtDeadline::Close, then_remove };
+        let begun = Duty::begin(terms(true), Epoch(5), s(10));
+        let mut changed = Duty::begin_unlisted(terms(true), Epoch(5), s(10));
+        changed.change(terms(true), s(11));
+        for mut duty in [begun, changed] {
+            duty.unlist(terms(true), s(12));
+            assert!(!duty.find() && duty.terms.then_remove);
+            assert!(!duty.relist() && !duty.terms.then_remove, "the configuration is read again");
+        }
+        let mut drained = Duty::begin(terms(false), Epoch(5), s(10));
+        assert!(drained.unlist(terms(true), s(12)) && !drained.find() && !drained.terms.then_remove);
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Placement {
     fn list(&mut self, id: &str, now: Duration) -> Decision {
         let Some(slot) = self.table.slot(id) else { return Decision::default() };
         self.sources.insert(slot, Source::File);
-        let mut decision = self.relist(id);
+        let mut decision = self.keep(id, Duty::relist);
         if !self.is_told_of(id) {
             decision.add(self.heed_work(id, false, now));
         }
@@ -186,10 +186,10 @@ impl Placement {
         Decision { changed: true, say, ..Decision::default() }
     }
 
-    /// Keeps a CN that is listed in the table; a drain that an operator or its cluster wants goes on.
-    fn relist(&mut self, id: &str) -> Decision {
+    /// Keeps a CN in the table that is there again; a drain that an operator or its cluster wants goes on.
+    fn keep(&mut self, id: &str, again: impl FnOnce(&mut Duty) -> bool) -> Decision {
         let Some(slot) = self.table.slot(id) else { return Decision::default() };
-        let ends = self.duties.get_mut(&slot).is_some_and(Duty::relist);
+        let ends = self.duties.get_mut(&slot).is_some_and(again);
         if !ends {
             return Decision::default();
         }

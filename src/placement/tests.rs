@@ -10,8 +10,12 @@ const B: &str = "10.0.0.2:3306";
 const PROBE: Probe =
     Probe { interval: Duration::from_secs(1), timeout: Duration::from_secs(2), fall: 2, rise: 2 };
 
-const DISCOVERY: Discovery =
-    Discovery { account: None, interval: Duration::from_millis(500), query_port: 19998 };
+const DISCOVERY: Discovery = Discovery {
+    account: None,
+    interval: Duration::from_millis(500),
+    query_port: 19998,
+    hakeeper: Vec::new(),
+};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

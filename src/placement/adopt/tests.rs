@@ -26,7 +26,12 @@ impl House {
     fn new(cns: &[CnSetting]) -> Self {
         let probe =
             Probe { interval: Duration::from_secs(1), timeout: Duration::from_secs(2), fall: 2, rise: 2 };
-        let discovery = Discovery { account: None, interval: Duration::from_millis(500), query_port: 19998 };
+        let discovery = Discovery {
+            account: None,
+            interval: Duration::from_millis(500),
+            query_port: 19998,
+            hakeeper: Vec::new(),
+        };
         let placement = Placement::new(&probe, &discovery);
         let mut house = Self { placement, now: Duration::ZERO, seats: |_| 0 };
         house.reload(cns);
