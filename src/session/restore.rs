@@ -10,6 +10,7 @@
 //! All of it is one burst on each leg. Between two bursts the session says nothing, so the state that asked is the state that restores.
 //! Questions change nothing in the session but what the next statement may ask about the last one.
 
+mod decimal;
 mod preparing;
 
 use std::collections::BTreeMap;
@@ -55,9 +56,9 @@ struct Questions<'s> {
     unreported: Vec<&'s Variable>,
     last_insert_id: bool,
     role: bool,
-    /// Two questions, and a third about variables that nobody has mentioned.
+    /// Two questions; on MariaDB a third about their widths, and a fourth about variables that nobody has mentioned.
     user_variables: &'s [Box<[u8]>],
-    check_user_variables: bool,
+    more_about_user_variables: bool,
 }
 
 impl<'s> Questions<'s> {
@@ -68,9 +69,9 @@ impl<'s> Questions<'s> {
             .filter(|variable| variable.value.is_none())
             .partition(|variable| variable.reported);
         let user_variables = state.held().map_or(&[][..], |held| &held.user_variables);
-        let check_user_variables = state.mariadb && !user_variables.is_empty();
+        let more_about_user_variables = state.mariadb && !user_variables.is_empty();
         let (last_insert_id, role) = (state.inserted, state.role);
-        Self { reported, unreported, last_insert_id, role, user_variables, check_user_variables }
+        Self { reported, unreported, last_insert_id, role, user_variables, more_about_user_variables }
     }
 
     /// Whether an answer is needed for the front of a restore.
@@ -100,7 +101,8 @@ impl<'s> Questions<'s> {
             script.question("types of user variables", &select(names.iter().cloned(), 0));
             script.question("values of user variables", &select(names.iter().map(|name| value_of(name)), 1));
         }
-        if self.check_user_variables {
+        if self.more_about_user_variables {
+            script.try_question("widths of user variables", &widths(self.user_variables));
             let limit = USER_VARIABLES_MAX + 1;
             let sql = format!("SELECT VARIABLE_NAME FROM information_schema.USER_VARIABLES LIMIT {limit}");
             script.question("names of user variables", sql.as_bytes());
@@ -181,9 +183,11 @@ impl Asked {
         if !questions.user_variables.is_empty() {
             let types = table(answers.next()).ok_or(Hold::UserVariable)?.columns;
             let values = one_row(answers.next()).ok_or(Hold::UserVariable)?;
-            asked.take_user_variables(questions.user_variables, &types, &values)?;
+            let widths = questions.more_about_user_variables.then(|| table(answers.next())).flatten();
+            let widths = widths.map(|table| table.columns).unwrap_or_default();
+            asked.take_user_variables(questions.user_variables, &types, &widths, &values)?;
         }
-        if questions.check_user_variables {
+        if questions.more_about_user_variables {
             let names = table(answers.next()).ok_or(Hold::UserVariable)?;
             check_names(&names, questions.user_variables)?;
         }
@@ -208,16 +212,24 @@ impl Asked {
         Ok(())
     }
 
-    fn take_user_variables(&mut self, names: &[Box<[u8]>], types: &[Column], row: &Row) -> Result<(), Hold> {
+    /// `widths` are those of the values as parameters; none where nobody has told them.
+    fn take_user_variables(
+        &mut self,
+        names: &[Box<[u8]>],
+        types: &[Column],
+        widths: &[Column],
+        row: &Row,
+    ) -> Result<(), Hold> {
         if types.len() != names.len() || row.len() != names.len() * USER_COLUMNS {
             return Err(Hold::UserVariable);
         }
-        for ((name, column), values) in names.iter().zip(types).zip(row.chunks(USER_COLUMNS)) {
+        for (at, (name, values)) in names.iter().zip(row.chunks(USER_COLUMNS)).enumerate() {
+            let (column, width) = (types[at], widths.get(at).map(|column| column.length));
             let values: Vec<Option<&[u8]>> = values.iter().map(|(_, value)| value.as_deref()).collect();
             if column.length == NEVER_SET && values[0].is_none() {
                 continue;
             }
-            let literal = user_literal(*column, &values).ok_or(Hold::UserVariable)?;
+            let literal = user_literal(column, width, &values).ok_or(Hold::UserVariable)?;
             self.user_variables.push([&user_variable(name)[..], b"=", &literal].concat());
         }
         Ok(())
@@ -484,8 +496,15 @@ fn restore_sql_prepared(state: &State, context: &Context, script: &mut Script) -
     Ok(())
 }
 
+/// Tells by the columns of no row how wide user variables are as parameters.
+fn widths(names: &[Box<[u8]>]) -> Vec<u8> {
+    let marks = vec!["?"; names.len()].join(",");
+    let names: Vec<_> = names.iter().map(|name| user_variable(name)).collect();
+    [b"EXECUTE IMMEDIATE 'SELECT ", marks.as_bytes(), b" LIMIT 0' USING ", &names.join(&b","[..])].concat()
+}
+
 /// A user variable as a literal; `values` are length, text, hexadecimal bytes and collation.
-fn user_literal(column: Column, values: &[Option<&[u8]>]) -> Option<Vec<u8>> {
+fn user_literal(column: Column, width: Option<u32>, values: &[Option<&[u8]>]) -> Option<Vec<u8>> {
     let &[length, text, hex, collation] = values else { return None };
     let null = length.is_none();
     let number = || text.filter(|text| !text.is_empty() && text.iter().all(is_of_number));
@@ -496,8 +515,7 @@ fn user_literal(column: Column, values: &[Option<&[u8]>]) -> Option<Vec<u8>> {
             Some([b"CAST(", value, b" AS ", kind.as_bytes(), b")"].concat())
         }
         NEWDECIMAL if null => Some(b"CAST(NULL AS DECIMAL)".to_vec()),
-        // Without a point it would be an integer.
-        NEWDECIMAL => number().map(|text| [text, if text.contains(&b'.') { b"" } else { b"." }].concat()),
+        NEWDECIMAL => number().map(|text| decimal::text_of_width(text, width.unwrap_or_default() as usize)),
         DOUBLE if null => Some(b"NULL+0e0".to_vec()),
         DOUBLE => {
             let text = number()?;

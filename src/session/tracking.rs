@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::script::{Answer, Results, Script, ScriptError};
 use super::state::{Context, Known};
-use crate::sql::{Effect, Effects};
+use crate::sql::{Effect, Effects, Named};
 use crate::wire;
 use crate::wire::capability::Capabilities;
 use crate::wire::cursor::{Cursor, put_lenenc_bytes};
@@ -180,8 +180,14 @@ impl Touch {
 impl Touched {
     /// Those that a text sets, unless it fails.
     pub fn of(effects: &Effects) -> Self {
+        Self::of_first(effects, u16::MAX)
+    }
+
+    /// Those that the first `statements` of a text set.
+    pub fn of_first(effects: &Effects, statements: u16) -> Self {
         let sets = |wanted: &[u8]| {
-            let mut named = effects.named.iter().filter(|named| named.effect == Effect::Sets);
+            let of_these = |named: &&Named| named.effect == Effect::Sets && named.statement < statements;
+            let mut named = effects.named.iter().filter(of_these);
             let sets = named.any(|named| named.name.eq_ignore_ascii_case(wanted));
             if sets { Touch::Surely } else { Touch::No }
         };

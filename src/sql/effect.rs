@@ -131,6 +131,8 @@ pub struct Effects {
     bits: u64,
     /// In the order of the text, at most [`NAMES_MAX`].
     pub named: Vec<Named>,
+    /// Statements read to their ends so far.
+    statements: u16,
 }
 
 /// An effect on something with a name.
@@ -140,6 +142,8 @@ pub struct Named {
     /// Unquoted; a qualifier stands before it, and a [`SEPARATOR`] between. Variables in lower case, all others as written.
     /// Empty: not known.
     pub name: Box<[u8]>,
+    /// Which statement of the text has it, counted from 0.
+    pub statement: u16,
 }
 
 impl Effects {
@@ -169,6 +173,11 @@ impl Effects {
     }
 
     /// Adds an effect that has no name.
+    /// The statement has ended, and another one may begin.
+    pub(super) fn end_statement(&mut self) {
+        self.statements = self.statements.saturating_add(1);
+    }
+
     pub fn add(&mut self, effect: Effect) {
         self.bits |= effect.bit();
     }
@@ -191,7 +200,7 @@ impl Effects {
     pub(super) fn release(&mut self, effect: Effect, name: &[u8]) {
         if self.named.len() < NAMES_MAX && !name.is_empty() {
             self.add(effect);
-            self.named.push(Named { effect, name: name.into() });
+            self.named.push(Named { effect, name: name.into(), statement: self.statements });
         }
     }
 
@@ -217,7 +226,7 @@ impl Effects {
 
     fn push(&mut self, effect: Effect, name: &[u8]) {
         if self.named.len() < NAMES_MAX {
-            self.named.push(Named { effect, name: name.into() });
+            self.named.push(Named { effect, name: name.into(), statement: self.statements });
         } else {
             self.add(Effect::Unreadable);
         }

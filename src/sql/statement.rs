@@ -368,8 +368,9 @@ impl Statement {
             b'.' => key = Key::Dot,
             b';' => {
                 // One without a statement before it is refused when those before have run.
-                if self.ended {
-                    self.effects.add(Effect::Several);
+                match self.ended {
+                    true => self.effects.add(Effect::Several),
+                    false => self.effects.end_statement(),
                 }
                 return self.end();
             }

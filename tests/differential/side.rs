@@ -210,12 +210,14 @@ fn mask_id(packet: &mut Packet) {
     }
 }
 
-/// The number of a row in an ERR goes on counting from an earlier statement of the session, where none of this one came so far.
+/// The number of a row in an ERR, or at the end of a row that SHOW WARNINGS gives, goes on counting from an earlier statement of the
+/// session, where none of this one came so far.
 fn mask_row(packet: &mut Packet) {
     const AT_ROW: &[u8] = b" at row ";
-    if packet.payload.first() == Some(&0xff)
-        && let Some(at) = memmem::find(&packet.payload, AT_ROW)
-    {
+    let Some(at) = memmem::rfind(&packet.payload, AT_ROW) else { return };
+    let digits = &packet.payload[at + AT_ROW.len()..];
+    let is_last = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    if packet.payload.first() == Some(&0xff) || is_last {
         packet.payload.truncate(at + AT_ROW.len());
     }
 }

@@ -432,6 +432,9 @@ impl Dialog {
             }
             if first {
                 let errand = self.front.and_then(|pending| pending.errand);
+                if let Some(errand) = errand {
+                    watched.state.result_comes(errand);
+                }
                 match start.payload {
                     // The id of a prepared statement is none of a row.
                     [OK, ..] if self.front.is_some_and(|front| front.command != Command::StmtPrepare) => {

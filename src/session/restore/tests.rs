@@ -116,9 +116,12 @@ fn what_was_not_told_is_asked() {
         assert_eq!(asked[1], "03 SELECT @@session.time_zone LIMIT 1");
         assert_eq!(asked[3], "03 SELECT LAST_INSERT_ID() LIMIT 1");
         assert_eq!(asked[4], "03 SELECT @`a`, @`b`, @`c` LIMIT 0");
-        assert_eq!(asked.len(), 7);
+        let widths = r"03 EXECUTE IMMEDIATE \'SELECT ?,?,? LIMIT 0\' USING @`a`,@`b`,@`c`";
+        assert_eq!((&asked[6][..], asked.len()), (widths, 8));
         let number = [column(LONGLONG, 0)];
         let types = [column(LONGLONG, 0), column(251, 0), column(NEWDECIMAL, 0)];
+        let wide =
+            [column(LONGLONG, 0), column(253, 0), ColumnDefinition { length: 5, ..column(NEWDECIMAL, 0) }];
         let values: Vec<_> = (0..12).map(|_| column(253, 0)).collect();
         let row = ["1", "1", "31", "binary", "1", "x", "78", "utf8mb4_bin", "3", "2.5", "322E35", "binary"];
         let names: [&[Option<&str>]; 3] = [&[Some("a")], &[Some("B")], &[Some("c")]];
@@ -129,13 +132,14 @@ fn what_was_not_told_is_asked() {
             rows(&number, &[&[Some("41")]], leg),
             rows(&types, &[], leg),
             rows(&values, &[&row.map(Some)], leg),
+            rows(&wide, &[], leg),
             rows(&values[..1], &names, leg),
         ];
         let results = answer(asking, leg, &packets.concat()).unwrap();
         let script = restore(&state, Some(results)).unwrap();
         let expected = [
             "03 SET @@session.wait_timeout=7, @@session.time_zone='+01:00'",
-            "03 SET @`a`=CAST(1 AS SIGNED), @`b`=_utf8mb4 X'78' COLLATE utf8mb4_bin, @`c`=2.5",
+            "03 SET @`a`=CAST(1 AS SIGNED), @`b`=_utf8mb4 X'78' COLLATE utf8mb4_bin, @`c`=02.5",
             "03 SET last_insert_id=41",
         ];
         assert_eq!(lines(&script), expected.map(|line| line.replace('\'', "\\'")));
@@ -155,6 +159,7 @@ fn a_user_variable_that_nobody_mentioned_holds() {
     let packets = [
         rows(&text, &[], LEG),
         rows(&values, &[&row], LEG),
+        vec![refused(1064)],
         rows(&values[..1], &[&[Some("a")], &[Some("b")]], LEG),
     ];
     let results = answer(asking, LEG, &packets.concat()).unwrap();
@@ -240,7 +245,7 @@ fn user_variables_keep_their_types() {
         (8, 0, row(Some("1; DROP"), None, "binary"), None),
     ];
     for (kind, flags, values, literal) in table {
-        let written = user_literal(column(kind, flags), &values);
+        let written = user_literal(column(kind, flags), None, &values);
         assert_eq!(written.as_deref(), literal.map(str::as_bytes), "{kind} {values:?}");
     }
 }

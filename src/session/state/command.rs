@@ -52,7 +52,7 @@ impl State {
                 self.untrack(By::Reset);
                 Draft::Ready(What::ResetConnection)
             }
-            Command::InitDb if self.untracked.is_some() => Draft::Gather(command, Vec::new()),
+            Command::InitDb => Draft::Gather(command, Vec::new()),
             Command::RegisterReplica => {
                 self.settled.add(Hold::Unexplained);
                 Draft::Plain

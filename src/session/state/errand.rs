@@ -72,6 +72,8 @@ pub struct Sets {
     pub unreported: Vec<Box<[u8]>>,
     /// The tracker has reported one that may be among them.
     pub reported: bool,
+    /// Results that have begun to come.
+    pub results: u16,
 }
 
 /// Bytes of an execution that are kept until its statement is known.
@@ -94,7 +96,7 @@ pub const OF_TRANSACTIONS: [&[u8]; 4] =
 impl Sets {
     pub fn of(effects: &Effects, plain: bool) -> Self {
         let unreported = names(effects, Effect::Sets).map(|name| name.to_ascii_lowercase().into());
-        Self { plain, unreported: unreported.collect(), reported: false }
+        Self { plain, unreported: unreported.collect(), reported: false, results: 0 }
     }
 
     /// Whether a variable that the tracker reports, by its name in lower case, is one of them. Without any names it is SET SESSION
@@ -143,10 +145,15 @@ impl What {
         }
     }
 
-    /// What it sets of what the client wants to be told, if it is one SET statement.
+    /// What it has set so far of what the client wants to be told, when the result that came last is no error. Stored code may give
+    /// several results, or none.
     pub fn sets_tracking(&mut self) -> Option<Touched> {
-        let (effects, _) = self.sets().filter(|(_, sets)| sets.plain)?;
-        Some(Touched::of(effects))
+        let (effects, sets) = self.sets()?;
+        if sets.plain {
+            return Some(Touched::of(effects));
+        }
+        let counts = !effects.has(Effect::Routine) && !effects.has(Effect::Executes);
+        counts.then(|| Touched::of_first(effects, sets.results))
     }
 
     /// Whether all that it changes is known without a report of the CN's.

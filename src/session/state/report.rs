@@ -19,6 +19,13 @@ pub const CONNECTION: &[u8] = b"character_set_connection";
 pub const COLLATION: &[u8] = b"collation_connection";
 
 impl State {
+    /// A result of a command begins to come, or an error in its place.
+    pub fn result_comes(&mut self, errand: Errand) {
+        if let Some(What::Text(said)) = self.errands.find_mut(Some(errand)) {
+            said.sets.results = said.sets.results.saturating_add(1);
+        }
+    }
+
     /// The last result of a command comes, and it is no error: all of its statements have run.
     pub fn ran(&mut self, errand: Option<Errand>) {
         let sets = self.errands.find_mut(errand).and_then(What::sets);
@@ -53,9 +60,16 @@ impl State {
                 Ok(Change::Unknown { .. }) | Err(_) => self.settled.add(Hold::Unexplained),
             }
         }
-        if other && !told && !self.explains(errand) {
+        // A trigger or function of another schema has the schema told of again, and may have set a user variable, too.
+        if other && !(told && self.uses(errand)) && !self.explains(errand) {
             self.settled.add(Hold::Unexplained);
         }
+    }
+
+    /// Whether a command enters a schema by its text.
+    fn uses(&self, errand: Option<Errand>) -> bool {
+        let effects = self.errands.find(errand).and_then(What::effects);
+        effects.is_some_and(|effects| effects.has(Effect::Uses))
     }
 
     /// Something has changed, and the CN could not say what: its reply ended with a legacy EOF.

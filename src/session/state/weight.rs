@@ -25,7 +25,7 @@ pub const ENDING: [(Effect, Hold); 3] = [
 ];
 
 /// Further effects that are settled with the reply.
-const SETTLED: [Effect; 22] = [
+const SETTLED: [Effect; 23] = [
     Effect::UserVariable,
     Effect::LocksInstance,
     Effect::PreparesUnknown,
@@ -48,6 +48,7 @@ const SETTLED: [Effect; 22] = [
     Effect::Role,
     Effect::Sets,
     Effect::Tracking,
+    Effect::Uses,
 ];
 
 /// Effects that a report of "other state" may be about.

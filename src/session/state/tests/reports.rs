@@ -126,6 +126,40 @@ fn what_a_client_perhaps_set_of_its_own_tracking_is_not_shown() {
 }
 
 #[test]
+fn of_several_those_have_set_tracking_whose_results_have_come() {
+    let mut state = state();
+    let text = "DO 1; SET session_track_schema = 1, session_track_state_change = 1; SET sql_mode = ''";
+    let errand = query(&mut state, text);
+    for shown in [false, true, true] {
+        state.result_comes(errand.unwrap());
+        state.changed(errand, Changes(&variable("sql_mode", "")));
+        assert_eq!(state.wishes().schema, shown);
+    }
+    let mut state = super::state();
+    let errand = query(&mut state, "CALL p(); SET session_track_schema = 1");
+    for _ in 0..3 {
+        state.result_comes(errand.unwrap());
+        state.changed(errand, Changes(&variable("sql_mode", "")));
+        assert!(!state.wishes().schema, "they may be results of the procedure");
+    }
+}
+
+#[test]
+fn a_schema_that_is_told_of_again_does_not_explain_what_else_has_changed() {
+    let mut state = state();
+    let mut changes = Vec::new();
+    Change::Schema(b"db").write(&mut changes);
+    Change::State(b"1").write(&mut changes);
+    say(&mut state, "USE db", &changes);
+    let errand = send(&mut state, b"\x02db");
+    state.changed(errand, Changes(&changes));
+    ok(&mut state, errand);
+    assert_eq!(held(&state), None);
+    say(&mut state, "INSERT INTO t VALUES (1)", &changes);
+    assert_eq!(held(&state), Some(Hold::Unexplained), "a trigger may have set a user variable");
+}
+
+#[test]
 fn the_last_result_of_several_tells_that_tracking_was_set() {
     let mut state = state();
     let errand = query(&mut state, "DO f(); CALL p(); SET session_track_state_change = 1");
