@@ -60,6 +60,8 @@ pub struct State {
     leaves: bool,
     /// The client's present command changes what the CN tells.
     untracks: bool,
+    /// SET SESSION TRANSACTION within a transaction: it is in force after the next COMMIT or ROLLBACK, and not after any other end.
+    pending_characteristics: bool,
     /// As the login left it, or the last COM_RESET_CONNECTION.
     pub(super) login: Arc<Context>,
     pub(super) context: Arc<Context>,
@@ -152,6 +154,7 @@ impl State {
             clears: false,
             leaves: false,
             untracks: false,
+            pending_characteristics: false,
             context: login.clone(),
             login,
             unsure: 0,
@@ -265,7 +268,9 @@ impl State {
 
     /// The status flag IN_TRANS has gone.
     pub fn transaction_ended(&mut self) {
-        self.settled.remove(Hold::NextTransaction);
+        if !self.pending_characteristics {
+            self.settled.remove(Hold::NextTransaction);
+        }
     }
 
     /// From the next errand on the CN does not report what it should. What the client sets after a reset changes nothing of that.

@@ -368,11 +368,11 @@ impl Statement {
             b'.' => key = Key::Dot,
             b';' => {
                 // One without a statement before it is refused when those before have run.
-                match self.ended {
-                    true => self.effects.add(Effect::Several),
-                    false => self.effects.end_statement(),
+                if self.ended {
+                    self.effects.add(Effect::Several);
                 }
-                return self.end();
+                self.end();
+                return self.effects.end_statement();
             }
             b'&' | b'|' => self.flags |= DOUBT,
             b'[' if self.brackets => self.effects.add(Effect::Unreadable),

@@ -37,6 +37,7 @@ const HOLDS: [(&str, &str); 27] = [
     ("handler", "it has opened a table by HANDLER"),
     ("sql_prepare", "it has prepared a statement by SQL"),
     ("next_transaction", "SET TRANSACTION waits"),
+    ("unreadable", "it sent SQL that corelane cannot read"),
     ("xa", "an XA transaction is open"),
     ("role", "it has set a role that cannot be carried over"),
     ("user_variable", "it has a user variable that cannot be carried over"),

@@ -257,7 +257,9 @@ impl Drawing {
         self.say(Step::Query(text.into()), &[]);
         if self.autocommit {
             self.holds.remove("transaction");
-            self.holds.remove("next_transaction");
+            if ["COMMIT", "ROLLBACK"].contains(&text) {
+                self.holds.remove("next_transaction");
+            }
         }
     }
 

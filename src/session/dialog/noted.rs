@@ -44,6 +44,11 @@ impl Leftovers {
         (self.clears, self.leaves) = (clears, leaves);
     }
 
+    /// There are some for certain, whatever else the command does.
+    pub(super) fn keep(&mut self) {
+        (self.left, self.leaves) = (true, true);
+    }
+
     /// A reply has ended. `alone`: it was to the newest command.
     #[inline]
     pub(super) fn weigh(&mut self, fails_or_warns: bool, alone: bool) {

@@ -450,8 +450,11 @@ impl Dialog {
         if self.status.has(Status::SESSION_STATE_CHANGED) && self.outcome != Outcome::Malformed {
             self.stop_at_change(start, at, look);
         }
-        if self.outcome == Outcome::Ended {
-            self.weigh_leftovers(start);
+        match self.outcome {
+            Outcome::Ended => self.weigh_leftovers(start),
+            // One result of several has ended.
+            Outcome::More if self.reply.is_first() && warnings(start) != Some(0) => self.keep_leftovers(),
+            _ => {}
         }
         match self.front {
             Some(Pending { command: Command::StmtPrepare, .. })
@@ -520,6 +523,16 @@ impl Dialog {
             Watch::Noted(noted) => &mut noted.leftovers,
         };
         leftovers.weigh(self.failed || warnings(start) != Some(0), alone);
+    }
+
+    /// What the client may ask for will not be cleared by the end of this reply.
+    #[cold]
+    fn keep_leftovers(&mut self) {
+        match &mut self.watch {
+            Watch::Off(_) => {}
+            Watch::On(watched) => watched.leftovers.keep(),
+            Watch::Noted(noted) => noted.leftovers.keep(),
+        }
     }
 
     #[cold]

@@ -31,6 +31,7 @@ impl State {
         }
         if !failed && let Some(effects) = what.effects() {
             self.settle_tracking(Touched::of(effects));
+            self.pending_characteristics |= status.has(Status::IN_TRANS) && sets_characteristics(effects);
         }
         match what {
             What::Text(said) if verdict == Verdict::Unparsed && says_all(&said.effects) => {}
@@ -66,6 +67,14 @@ impl State {
                 self.wishes = Wishes::everything();
                 self.settled.add(Hold::Unexplained);
             }
+        }
+        self.weigh_characteristics();
+    }
+
+    /// Holds a session whose next transaction is not like its variables say.
+    fn weigh_characteristics(&mut self) {
+        if self.pending_characteristics {
+            self.settled.add(Hold::NextTransaction);
         }
     }
 
@@ -213,6 +222,7 @@ impl State {
     }
 
     fn let_go(&mut self, effects: &Effects, schema: &[u8]) {
+        self.pending_characteristics &= !effects.has(Effect::EndsTransaction);
         for (effect, hold) in ENDING {
             if effects.has(effect) && !(hold == Hold::LockTables && self.instance_locked) {
                 self.settled.remove(hold);
@@ -238,4 +248,10 @@ impl State {
 fn says_all(effects: &Effects) -> bool {
     let later = [Effect::Routine, Effect::Executes, Effect::Prepares, Effect::PreparesUnknown];
     !later.into_iter().any(|effect| effects.has(effect))
+}
+
+/// Whether a text sets, for the session, how its transactions are.
+fn sets_characteristics(effects: &Effects) -> bool {
+    let named = |name: &[u8]| OF_TRANSACTIONS.iter().any(|other| name.eq_ignore_ascii_case(other));
+    is_set_session_transaction(effects) || names(effects, Effect::Sets).any(named)
 }

@@ -136,6 +136,13 @@ fn of_several_those_have_set_tracking_whose_results_have_come() {
         assert_eq!(state.wishes().schema, shown);
     }
     let mut state = super::state();
+    let errand = query(&mut state, "DO 1; DO 2; SET @a = 1; SET session_track_schema = 1; DO 3");
+    for shown in [false, false, false, true, true] {
+        state.result_comes(errand.unwrap());
+        state.changed(errand, Changes(&variable("sql_mode", "")));
+        assert_eq!(state.wishes().schema, shown);
+    }
+    let mut state = super::state();
     let errand = query(&mut state, "CALL p(); SET session_track_schema = 1");
     for _ in 0..3 {
         state.result_comes(errand.unwrap());
