@@ -21,7 +21,7 @@ pub enum Outcome {
 }
 
 /// Each hold by its name in `SHOW HOLDS`, and the words by which a refused move tells it.
-const HOLDS: [(&str, &str); 27] = [
+const HOLDS: [(&str, &str); 28] = [
     ("login", "it is logging in"),
     ("relay_login", "its user is not known to corelane"),
     ("changed_user", "it changed its user"),
