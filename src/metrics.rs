@@ -99,11 +99,13 @@ pub enum Refused {
     CnLost,
     /// The client left.
     ClientGone,
+    /// The client and corelane have not agreed on TLS.
+    Tls,
 }
 
 impl Refused {
-    pub const ALL: [Self; 6] =
-        [Self::Full, Self::NoCn, Self::Denied, Self::ByCn, Self::CnLost, Self::ClientGone];
+    pub const ALL: [Self; 7] =
+        [Self::Full, Self::NoCn, Self::Denied, Self::ByCn, Self::CnLost, Self::ClientGone, Self::Tls];
 
     /// The reason in one word.
     pub const fn name(self) -> &'static str {
@@ -114,6 +116,7 @@ impl Refused {
             Self::ByCn => "by_cn",
             Self::CnLost => "cn_lost",
             Self::ClientGone => "client_gone",
+            Self::Tls => "tls",
         }
     }
 }
@@ -461,7 +464,7 @@ mod tests {
         counters.refuse(Refused::ClientGone);
         counters.refuse(Refused::ClientGone);
         let all = Refused::ALL.map(|why| counters.refusals.get(why));
-        assert_eq!((all, counters.refused.get()), ([0, 1, 0, 0, 0, 2], 3));
+        assert_eq!((all, counters.refused.get()), ([0, 1, 0, 0, 0, 2, 0], 3));
         assert!(Refused::ALL.iter().enumerate().all(|(at, why)| at == *why as usize));
         assert!(EndedBy::ALL.iter().enumerate().all(|(at, by)| at == *by as usize));
     }

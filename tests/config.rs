@@ -395,6 +395,34 @@ fn wrong_account_queries() {
     check(AUTH);
 }
 
+const TLS: &[Case] = &[
+    ("[tls]\nrequired = true\n", &["1:1 [tls] has no certificate | write `certificate_file` and `key_file`"]),
+    (
+        "[tls]\ncertificate_file = \"/nonexistent/file\"\nmin_version = \"1.1\"\n",
+        &[
+            "1:1 [tls] has only one of certificate and key | write `key_file`",
+            "2:20 `/nonexistent/file`: No such file or directory (os error 2)",
+            "3:15 `min_version` cannot be \"1.1\" | did you mean \"1.3\"?",
+        ],
+    ),
+    (
+        "[tls]\ncertificate_file = \"/dev/null\"\nkey_file = \"/dev/null\"\nclient_certificates = \"requird\"\n",
+        &[
+            "2:20 there is no certificate in it",
+            "4:23 `client_certificates` cannot be \"requird\" | did you mean \"required\"?",
+        ],
+    ),
+    (
+        "[cn_tls]\nmode = \"verify_ca\"\n",
+        &["1:1 [cn_tls] mode is \"verify_ca\", and nobody vouches for CNs | write `ca_file`"],
+    ),
+];
+
+#[test]
+fn wrong_tls() {
+    check(TLS);
+}
+
 #[test]
 fn wrong_discoveries() {
     check(DISCOVERY);

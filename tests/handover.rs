@@ -125,6 +125,8 @@ impl Workers {
             users: Arc::new(users),
             face: Arc::new(Face::common([], None)),
             login: Arc::new(settings.login.clone()),
+            tls: None,
+            cn_tls: None,
             migration: Arc::new(settings.migration.clone()),
             dwell: settings.balance.dwell,
         };

@@ -1,13 +1,14 @@
 //! From the tables of a file to [`Settings`]: each section by its keys, then what must hold between them.
 //!
 //! Goes on after every mistake; the settings that come out are to be used only where none was noted.
-//! Reads no file but those that `password_file` and `query_password_file` name.
+//! Reads no file but those that keys named `.._file` name.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
@@ -20,6 +21,7 @@ use super::mistake::Mistakes;
 use super::reader::{Place, Read, note_unknown_section};
 use super::schema::{self, ADMIN_USER};
 use super::settings::*;
+use super::tls;
 use super::value;
 
 /// The bytes that are read of a password file at most.
@@ -32,6 +34,8 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
     let admin = admin(&once(root, "admin", mistakes), &listeners, mistakes);
     Settings {
         listen,
+        tls: tls::server(&once(root, "tls", mistakes), directory, mistakes).map(Arc::new),
+        cn_tls: tls::client(&once(root, "cn_tls", mistakes), directory, mistakes).map(Arc::new),
         workers: workers(&once(root, "workers", mistakes), mistakes),
         login: login(&once(root, "login", mistakes), mistakes),
         auth: auth(&once(root, "auth", mistakes), directory, mistakes),

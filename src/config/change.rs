@@ -1,6 +1,6 @@
 //! The difference of two [`Settings`], in sentences, and what of it a running process can take up.
 //!
-//! CNs, users, `[auth]`, `[discovery]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
+//! CNs, users, `[auth]`, `[discovery]`, `[tls]`, `[cn_tls]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
 //! Listeners, workers, the admin door, the HTTP door, the receive buffers and the log level are laid down at start-up:
 //! they need a restart.
 //! No sentence shows a secret.
@@ -33,6 +33,7 @@ pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
     laid_down(old, new, &mut list);
     limits(old, new, &mut list);
     asking(old, new, &mut list);
+    tls(old, new, &mut list);
     cns(&old.cns, &new.cns, &mut list);
     users(&old.users, &new.users, &mut list);
     list.changes
@@ -123,6 +124,19 @@ fn moving(old: &Settings, new: &Settings, list: &mut List) {
     list.value("[migration] back_off_ms", &was.back_off, &is.back_off);
     list.value("[migration] back_off_max_ms", &was.back_off_max, &is.back_off_max);
     list.value("[migration] at_once", &was.at_once, &is.at_once);
+}
+
+fn tls(old: &Settings, new: &Settings, list: &mut List) {
+    list.effect = Effect::Live;
+    let required = |settings: &Settings| settings.tls.as_ref().map(|tls| tls.required);
+    list.value("[tls] required", &required(old), &required(new));
+    let context = |settings: &Settings| settings.tls.as_ref().map(|tls| tls.context.clone());
+    if required(old).is_some() && required(new).is_some() && context(old) != context(new) {
+        list.push("[tls] has other certificates or rules".to_owned());
+    }
+    if old.cn_tls != new.cn_tls {
+        list.push("[cn_tls] has another mode or other certificates".to_owned());
+    }
 }
 
 fn asking(old: &Settings, new: &Settings, list: &mut List) {

@@ -70,8 +70,17 @@ mod tests {
             let heading = line.starts_with('[');
             let key = line.split(" = ").next().filter(|_| line.contains(" = "));
             let known = SECTIONS.iter().flat_map(|section| section.keys).any(|k| Some(k.name) == key);
-            // Of several ways to give a secret only one may stand, and the example of a CN is none of MatrixOne.
-            let other_way = ["native_hash", "password_file", "query_password_file", "query_address"];
+            // Of several ways to give a secret only one may stand, the example of a CN is none of MatrixOne, and no certificate is there.
+            let other_way = [
+                "native_hash",
+                "password_file",
+                "query_password_file",
+                "query_address",
+                "certificate_file",
+                "key_file",
+                "client_ca_file",
+                "ca_file",
+            ];
             if heading || known && !other_way.iter().any(|other| line.starts_with(other)) {
                 bare += &format!("{line}\n");
             }

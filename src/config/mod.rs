@@ -6,6 +6,7 @@
 
 mod address;
 mod assemble;
+pub mod certificates;
 pub mod change;
 pub mod check;
 pub mod manual;
@@ -16,6 +17,7 @@ mod reader;
 pub mod schema;
 pub mod settings;
 mod syntax;
+pub mod tls;
 mod value;
 
 use std::fs::File;

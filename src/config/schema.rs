@@ -4,6 +4,8 @@
 //! so that the three cannot drift apart. Ranges and defaults stand here and nowhere else. What the
 //! values become is in `assemble`.
 
+mod tls;
+
 use super::near::near;
 
 /// A section of the file.
@@ -65,6 +67,8 @@ pub enum Kind {
     CnAddress,
     Flavour,
     AtDeadline,
+    /// One of these.
+    Word(&'static [&'static str]),
     Cpus,
     Cpu,
     AdminUsers,
@@ -107,6 +111,10 @@ impl Kind {
             Self::CnAddress => "an address in a string, such as \"db1:3306\"".to_owned(),
             Self::Flavour => "\"mysql\" or \"matrixone\"".to_owned(),
             Self::AtDeadline => "\"close\" or \"leave\"".to_owned(),
+            Self::Word(words) => {
+                let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+                format!("one of {}", words.join(", "))
+            }
             Self::Cpus => "\"auto\" or a list of CPU numbers".to_owned(),
             Self::Cpu => "\"auto\" or a CPU number".to_owned(),
             Self::AdminUsers => {
@@ -191,6 +199,8 @@ pub static SECTIONS: &[Section] = &[
             },
         ],
     },
+    tls::TLS,
+    tls::CN_TLS,
     Section {
         name: "workers",
         repeated: false,

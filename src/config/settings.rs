@@ -6,15 +6,22 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::route::Flavour;
 use crate::route::label::Labels;
 
+use super::tls::{CnTls, ServerTls};
+
 /// Everything that `corelane serve` was told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub listen: Listen,
+    /// None where clients are not offered it.
+    pub tls: Option<Arc<ServerTls>>,
+    /// None where no CN is.
+    pub cn_tls: Option<Arc<CnTls>>,
     pub workers: Workers,
     pub admin: Admin,
     pub login: Login,

@@ -167,6 +167,18 @@ pub fn at_deadline(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes
     found
 }
 
+/// One of the words that the schema lists.
+pub fn word(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<String> {
+    let Kind::Word(words) = key.kind else { unreachable!("`{}` is no word", key.name) };
+    let text = string(key, given, mistakes)?;
+    if words.contains(&text) {
+        return Some(text.to_owned());
+    }
+    let help = did_you_mean(text, words);
+    mistakes.push(given.span.clone(), format!("`{}` cannot be \"{text}\"", key.name), Some(help));
+    None
+}
+
 /// `"auto"` is none.
 pub fn cpus(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<Option<Vec<usize>>> {
     if let DeValue::String(text) = given.value {

@@ -151,8 +151,10 @@ impl Coordinator {
             picture: Picture {
                 view: Arc::default(),
                 users: Arc::new(reload::users(&settings.users)),
-                face: Arc::new(Face::common([], settings.listen.server_version.as_deref())),
+                face: Arc::new(face([], &settings)),
                 login: Arc::new(settings.login.clone()),
+                tls: settings.tls.clone(),
+                cn_tls: settings.cn_tls.clone(),
                 migration: Arc::new(settings.migration.clone()),
                 dwell: settings.balance.dwell,
             },
@@ -373,7 +375,7 @@ impl Coordinator {
     }
 
     fn compose_face(&mut self) {
-        let face = Face::common(self.watches.faces(), self.settings.listen.server_version.as_deref());
+        let face = face(self.watches.faces(), &self.settings);
         if face != *self.picture.face {
             info!("clients are greeted as version {}", face.version);
             self.picture.face = Arc::new(face);
@@ -495,6 +497,12 @@ impl Coordinator {
         let asked: Vec<WorkerId> = running.map(|post| post.list_sessions(ticket)).collect();
         self.rolls.open(ticket, &asked, Instant::now(), answer);
     }
+}
+
+/// What all CNs have in common, and TLS where it is offered.
+fn face<'a>(cns: impl IntoIterator<Item = &'a Face>, settings: &Settings) -> Face {
+    let common = Face::common(cns, settings.listen.server_version.as_deref());
+    if settings.tls.is_some() { common.with_tls() } else { common }
 }
 
 fn facts(counters: Vec<Arc<Counters>>, cpus: &[usize]) -> Arc<[WorkerFacts]> {

@@ -148,6 +148,8 @@ mod tests {
             users: Arc::default(),
             face: Arc::new(face),
             login: Arc::new(settings.login),
+            tls: None,
+            cn_tls: None,
             migration: Arc::new(settings.migration),
             dwell: Duration::ZERO,
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::settings::{Login, Migration};
+use crate::config::tls::{CnTls, ServerTls};
 use crate::ident::{CnSlot, Epoch, IdBlock, SessionId, WorkerId};
 use crate::route::{Group, View};
 use crate::session::face::Face;
@@ -22,6 +23,10 @@ pub struct Picture {
     pub face: Arc<Face>,
     /// The limits of a login, which a reload may change.
     pub login: Arc<Login>,
+    /// TLS towards clients, where it is offered.
+    pub tls: Option<Arc<ServerTls>>,
+    /// TLS towards CNs, where there is any.
+    pub cn_tls: Option<Arc<CnTls>>,
     /// How sessions move, which a reload may change.
     pub migration: Arc<Migration>,
     /// How long a session that has moved stays where it is, `[balance] dwell_ms`.

@@ -4,6 +4,7 @@
 
 pub mod dial;
 pub mod listen;
+pub mod tls;
 
 /// Bytes that the kernel may hold for a peer that does not take them yet, on either leg, beside what is in flight.
 /// Without a limit a client that stops reading in the middle of a large result pins megabytes of the memory that

@@ -45,7 +45,7 @@ use slab::Slab;
 
 pub use listen::Acceptor;
 pub use signal::Bell;
-pub use socket::{Received, Socket};
+pub use socket::{Layer, Received, Socket};
 
 use buffers::{Buffers, Group};
 use files::Files;

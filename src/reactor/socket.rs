@@ -10,17 +10,18 @@
 //!
 //! **Starving.** A receive that finds no buffer is for [`starve`].
 //!
-//! **Sending.** The kernel does not order two sends on one socket, so there is never more than one. What is
-//! sent is a chain of received buffers, forwarded without a copy, or bytes of our own; either belongs to the
-//! slot until the send has completed. Where only the front of a chain is forwarded, the rest goes with it and
-//! comes back to the socket that received it when the front has left.
+//! **Sending.** One send at a time: [`send`].
 //!
 //! **Closing.** Dropping a [`Socket`] cancels what is in flight; the file is closed, and buffers come back, with
 //! the last completion.
 //!
+//! **Layers.** A socket may have TLS on: [`layer`].
+//!
 //! **Leaving.** How a socket goes to the reactor of another worker is told in [`detach`].
 
 mod detach;
+mod layer;
+mod send;
 mod starve;
 
 use std::future::poll_fn;
@@ -32,21 +33,21 @@ use bytes::Bytes;
 use io_uring::{cqueue, opcode};
 use socket2::SockAddr;
 
-use super::buffers::{Buffers, Chain, SMALL_BYTES};
+use super::buffers::{Chain, SMALL_BYTES};
 use super::files::File;
 use super::wake::Wakers;
 use super::{Core, Op, Reactor, Slot};
 use detach::Descriptor;
+use layer::Fitted;
+pub use layer::Layer;
+pub(super) use send::Gather;
+use send::{Rest, Sending};
 use starve::POLL_FIRST;
 
 /// Buffers that may wait unread before a socket goes into bulk.
 pub const BULK_BUFFERS: usize = 16;
 /// The same when small buffers are scarce.
 pub const SCARCE_BUFFERS: usize = 2;
-/// Buffers that one `sendmsg` takes.
-const GATHER_MAX: usize = 16;
-/// `sendmsg` blocks kept for reuse.
-const GATHERS_KEPT: usize = 64;
 
 /// A socket of this worker.
 pub struct Socket {
@@ -97,6 +98,7 @@ pub(super) struct State {
     send_error: Option<i32>,
     connecting: Option<Box<Connecting>>,
     descriptor: Descriptor,
+    layer: Option<Box<Fitted>>,
     waker: Option<Waker>,
     /// The task waits for bytes, or for the send to end.
     wants_receive: bool,
@@ -114,36 +116,9 @@ enum Receiving {
     Stopping,
 }
 
-enum Sending {
-    Nothing,
-    Chain { chain: Chain, gather: Option<Box<Gather>>, rest: Rest },
-    Bytes(Box<Bytes>),
-}
-
-/// The end of a chain that is not to be sent.
-#[derive(Clone, Copy, Default)]
-struct Rest {
-    bytes: usize,
-    /// Slot and birth of the socket that it goes back to.
-    owner: (usize, u64),
-}
-
 struct Connecting {
     address: SockAddr,
     outcome: Option<i32>,
-}
-
-/// What `sendmsg` reads while it is in flight.
-pub(super) struct Gather {
-    header: libc::msghdr,
-    parts: [libc::iovec; GATHER_MAX],
-}
-
-impl Default for Gather {
-    fn default() -> Self {
-        // SAFETY: both are plain C structures for which all zeroes means empty.
-        unsafe { std::mem::zeroed() }
-    }
 }
 
 impl Socket {
@@ -312,6 +287,9 @@ impl Socket {
         let chain = source.received.take();
         let rest = Rest { bytes: chain.bytes() - n, owner: (from.slot, source.birth) };
         source.rest_is_away = rest.bytes > 0;
+        if core.socket(self.slot).layer.is_some() {
+            return core.seal_chain(self.slot, chain, rest, &self.reactor.wakers);
+        }
         core.send_chain(self.slot, chain, rest);
     }
 
@@ -330,12 +308,9 @@ impl Socket {
     /// Tells the peer that nothing more will come.
     pub fn shutdown_write(&self) {
         let core = &mut *self.reactor.core.borrow_mut();
-        if let Some(Slot::Socket(state)) = core.slots.get_mut(self.slot) {
-            let shutdown = opcode::Shutdown::new(state.file.fd(), libc::SHUT_WR).build();
-            let shutdown = state.file.aim(shutdown).user_data(Op::Shutdown.tag(self.slot));
-            state.in_flight += 1;
-            // SAFETY: the operation refers to no memory.
-            unsafe { core.ring.push(&shutdown) };
+        match core.socket(self.slot).layer {
+            Some(_) => core.close_layer(self.slot),
+            None => core.shut_write(self.slot),
         }
     }
 }
@@ -362,6 +337,7 @@ impl State {
             send_error: None,
             connecting: None,
             descriptor: Descriptor::NotAsked,
+            layer: None,
             waker: None,
             wants_receive: false,
             wants_sent: false,
@@ -415,6 +391,15 @@ impl Core {
         self.free_if_closed(slot);
     }
 
+    fn shut_write(&mut self, slot: usize) {
+        let state = self.socket(slot);
+        let shutdown = opcode::Shutdown::new(state.file.fd(), libc::SHUT_WR).build();
+        let shutdown = state.file.aim(shutdown).user_data(Op::Shutdown.tag(slot));
+        state.in_flight += 1;
+        // SAFETY: the operation refers to no memory.
+        unsafe { self.ring.push(&shutdown) };
+    }
+
     /// The end of an operation that nobody waits for. A peer that has gone already is no error here.
     pub(super) fn shut_down(&mut self, slot: usize) {
         self.socket(slot).in_flight -= 1;
@@ -459,27 +444,20 @@ impl Core {
 
     #[inline]
     pub(super) fn received(&mut self, slot: usize, op: Op, completion: &cqueue::Entry, wakers: &Wakers) {
-        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
         let (result, more) = (completion.result(), cqueue::more(completion.flags()));
         if result > 0 {
-            if let Some(number) = cqueue::buffer_select(completion.flags()) {
-                self.buffers.received(&mut state.received, op.group(), number, result as u32);
-            } else if let Some(own) = &mut state.own {
-                own.truncate(result as usize);
-                self.buffers.bring(&mut state.received, std::mem::take(own).into());
-            }
-            if op != Op::Receive {
-                state.bulk = result as usize >= SMALL_BYTES;
-            }
+            self.take_in(slot, op, completion);
         }
+        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
         if !more && result == -libc::ENOBUFS && !state.closing && state.receiving == Receiving::Armed {
             self.starve(slot, op);
             return;
         }
+        // A layer may have ended it before.
         if result == 0 {
-            state.ended = Some(Received::End);
+            state.ended.get_or_insert(Received::End);
         } else if result < 0 && ![-libc::ECANCELED, -libc::ENOBUFS].contains(&result) {
-            state.ended = Some(Received::Broken(-result));
+            state.ended.get_or_insert(Received::Broken(-result));
         }
         if !more {
             state.receiving = Receiving::Idle;
@@ -496,6 +474,28 @@ impl Core {
         }
     }
 
+    /// Takes in what has been received.
+    #[inline]
+    fn take_in(&mut self, slot: usize, op: Op, completion: &cqueue::Entry) {
+        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
+        let (bytes, mut sealed) = (completion.result(), Chain::EMPTY);
+        let is_sealed = state.layer.is_some();
+        let chain = if is_sealed { &mut sealed } else { &mut state.received };
+        if let Some(number) = cqueue::buffer_select(completion.flags()) {
+            self.buffers.received(chain, op.group(), number, bytes as u32);
+        } else if let Some(own) = &mut state.own {
+            own.truncate(bytes as usize);
+            self.buffers.bring(chain, std::mem::take(own).into());
+        }
+        if op != Op::Receive {
+            state.bulk = bytes as usize >= SMALL_BYTES;
+        }
+        if is_sealed {
+            self.open(slot, sealed);
+            self.say(slot);
+        }
+    }
+
     #[inline]
     fn holds_too_much(&mut self, slot: usize) -> bool {
         let held = self.socket(slot).received.buffers();
@@ -508,132 +508,6 @@ impl Core {
         state.bulk = true;
         state.receiving = Receiving::Stopping;
         self.cancel(slot, Op::Receive);
-    }
-
-    fn send_bytes(&mut self, slot: usize, bytes: Bytes) {
-        let state = self.socket(slot);
-        if bytes.is_empty() || state.send_error.is_some() {
-            return;
-        }
-        debug_assert!(matches!(state.sending, Sending::Nothing));
-        state.sending = Sending::Bytes(Box::new(bytes));
-        state.in_flight += 1;
-        self.push_send(slot);
-    }
-
-    #[inline]
-    fn send_chain(&mut self, slot: usize, chain: Chain, rest: Rest) {
-        let state = self.socket(slot);
-        if chain.is_empty() || state.send_error.is_some() {
-            self.buffers.release(chain);
-            if let Some(owner) = self.owner(rest) {
-                owner.rest_is_away = false;
-            }
-            return;
-        }
-        debug_assert!(matches!(state.sending, Sending::Nothing));
-        state.sending = Sending::Chain { chain, gather: None, rest };
-        state.in_flight += 1;
-        self.push_send(slot);
-    }
-
-    /// Hands the next bytes of what is being sent to the kernel.
-    #[inline]
-    fn push_send(&mut self, slot: usize) {
-        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
-        let fd = state.file.fd();
-        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        let entry = match &mut state.sending {
-            Sending::Nothing => return,
-            Sending::Bytes(bytes) => {
-                opcode::Send::new(fd, bytes.as_ptr(), bytes.len() as u32).flags(flags).build()
-            }
-            Sending::Chain { chain, gather, rest } => {
-                let front = self.buffers.front(chain);
-                let wanted = chain.bytes() - rest.bytes;
-                if wanted <= front.len() {
-                    opcode::Send::new(fd, front.as_ptr(), wanted as u32).flags(flags).build()
-                } else {
-                    let block = gather.get_or_insert_with(|| self.gathers.pop().unwrap_or_default());
-                    block.fill(&self.buffers, chain, wanted);
-                    opcode::SendMsg::new(fd, &raw const block.header).flags(flags as u32).build()
-                }
-            }
-        };
-        // SAFETY: what is sent belongs to the slot, which is kept until the send has completed; a chain's
-        // buffers and the gather block are not touched until then.
-        unsafe { self.ring.push(&state.file.aim(entry).user_data(Op::Send.tag(slot))) };
-    }
-
-    #[inline]
-    pub(super) fn sent(&mut self, slot: usize, completion: &cqueue::Entry, wakers: &Wakers) {
-        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
-        let result = completion.result();
-        if result <= 0 {
-            state.send_error = Some(if result == 0 { libc::EPIPE } else { -result });
-        }
-        let n = result.max(0) as usize;
-        let done = match &mut state.sending {
-            Sending::Nothing => true,
-            Sending::Bytes(bytes) => {
-                bytes::Buf::advance(&mut **bytes, n);
-                bytes.is_empty()
-            }
-            Sending::Chain { chain, rest, .. } => {
-                self.buffers.consume(chain, n);
-                chain.bytes() == rest.bytes
-            }
-        };
-        if !done && state.send_error.is_none() && !state.closing {
-            self.push_send(slot);
-            return;
-        }
-        state.in_flight -= 1;
-        let sent = std::mem::replace(&mut state.sending, Sending::Nothing);
-        if std::mem::take(&mut state.wants_sent) || state.send_error.is_some() {
-            state.wake(wakers);
-        }
-        if state.closing {
-            self.free_if_closed(slot);
-        }
-        if let Sending::Chain { chain, gather, rest } = sent {
-            if let Some(gather) = gather.filter(|_| self.gathers.len() < GATHERS_KEPT) {
-                self.gathers.push(gather);
-            }
-            if rest.bytes > 0 {
-                self.give_back(chain, rest, wakers);
-            } else {
-                self.buffers.release(chain);
-            }
-        }
-    }
-
-    /// What was not to be sent is unread again, unless the socket that received it is gone.
-    #[cold]
-    fn give_back(&mut self, mut chain: Chain, rest: Rest, wakers: &Wakers) {
-        let Some(owner) = self.owner(rest) else { return self.buffers.release(chain) };
-        owner.rest_is_away = false;
-        owner.wake(wakers);
-        if owner.closing {
-            return self.buffers.release(chain);
-        }
-        let mut later = owner.received.take();
-        // What goes before it may not have been sent; it counts as read all the same.
-        let unsent = chain.bytes() - rest.bytes;
-        self.buffers.consume(&mut chain, unsent);
-        self.buffers.prepend(chain, &mut later);
-        if let Some(owner) = self.owner(rest) {
-            owner.received = later;
-        }
-    }
-
-    /// The socket that a rest goes back to, if it is still the same one.
-    fn owner(&mut self, rest: Rest) -> Option<&mut State> {
-        let (slot, birth) = rest.owner;
-        match self.slots.get_mut(slot) {
-            Some(Slot::Socket(owner)) if owner.birth == birth => Some(owner),
-            _ => None,
-        }
     }
 
     /// The session has dropped the socket.
@@ -667,13 +541,5 @@ impl Core {
             self.buffers.release(state.received);
             self.files.close(&self.ring, state.file);
         }
-    }
-}
-
-impl Gather {
-    /// Points at the first buffers of `chain`, up to `wanted` bytes.
-    fn fill(&mut self, buffers: &Buffers, chain: &Chain, wanted: usize) {
-        self.header.msg_iovlen = buffers.gather(chain, wanted, &mut self.parts);
-        self.header.msg_iov = self.parts.as_mut_ptr();
     }
 }

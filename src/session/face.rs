@@ -39,6 +39,11 @@ impl Face {
         face
     }
 
+    /// The same, with TLS offered.
+    pub fn with_tls(self) -> Self {
+        Self { capabilities: self.capabilities | Capabilities::SSL, ..self }
+    }
+
     /// The greeting's payload. A salt comes out of [`salt`].
     pub fn greeting(&self, salt: &[u8; SALT], id: SessionId) -> Vec<u8> {
         let greeting = Greeting {
@@ -94,7 +99,7 @@ pub fn salt(random: [u8; SALT]) -> [u8; SALT] {
     random.map(|byte| b'%' + byte % (b'~' - b'%' + 1))
 }
 
-/// What the relay cannot pass on: it does not decrypt or decompress, and does not follow these.
+/// What the relay cannot pass on: TLS is each leg's own, it does not decompress, and it does not follow these.
 const CANNOT_PASS_ON: Capabilities = Capabilities(
     Capabilities::SSL.0
         | Capabilities::COMPRESS.0

@@ -23,7 +23,7 @@ pub mod replay;
 pub mod standing;
 
 pub use client::{AwaitSwitch, ClientLogin, ClientStep};
-pub use cn::{CnAuth, CnLogin, CnLoginError, CnStep, Speaker};
+pub use cn::{CnAuth, CnLogin, CnLoginError, CnStep, Speaker, WantsTls};
 pub use replay::{Replay, Sent};
 pub use standing::{Standing, Witness};
 

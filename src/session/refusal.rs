@@ -24,6 +24,9 @@ pub enum Refusal {
     LoginTooLong,
     #[error("Bad handshake: TLS was asked for, but this proxy does not offer it")]
     TlsNotOffered,
+    /// MySQL's words.
+    #[error("Connections using insecure transport are prohibited while --require_secure_transport=ON.")]
+    TlsRequired,
     #[error("Client does not support authentication plugins, which this proxy needs; consider upgrading it")]
     ClientTooOld,
     #[error("Access denied for user '{user}'@'{host}' (using password: {})", yes_no(.password))]
@@ -78,6 +81,8 @@ impl Refusal {
         match self {
             Self::TooManySessions => (1040, *b"08004"),
             Self::HandshakeBad { .. } | Self::TlsNotOffered => (1043, *b"08S01"),
+            // ER_SECURE_TRANSPORT_REQUIRED
+            Self::TlsRequired => (3159, *b"HY000"),
             Self::LoginTooLong => (13125, *b"HY000"),
             // ER_NOT_SUPPORTED_AUTH_MODE
             Self::ClientTooOld => (1251, *b"08004"),

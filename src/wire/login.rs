@@ -13,7 +13,7 @@ use super::cursor::{Cursor, put_lenenc_bytes, put_nul_terminated};
 use super::{Error, Result};
 
 /// Payload bytes of an SSLRequest: the fields before the user name, and nothing more.
-const SSL_REQUEST: usize = 32;
+pub const SSL_REQUEST: usize = 32;
 
 /// What a client answers a greeting with.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 
 use super::leg::{Leg, LegError};
 use crate::config::settings::Login;
+use crate::config::tls::CnTls;
 use crate::mailbox::message::CnFailure;
 use crate::net::dial::{dial, is_about_the_cn};
+use crate::net::tls::Tls;
 use crate::reactor::{Reactor, Socket};
-use crate::route::Cn;
-use crate::session::login::{CnAuth, CnLogin, CnLoginError};
+use crate::route::{Cn, Flavour, Target};
+use crate::session::login::{CnAuth, CnLogin, CnLoginError, WantsTls};
 use crate::session::refusal::Refusal;
+use crate::wire::login::SSL_REQUEST;
 use crate::wire::reply;
 
 /// How long the end of an abandoned login is waited for.
@@ -41,10 +44,14 @@ pub(super) struct Passed {
 pub(super) async fn approach(
     reactor: &Reactor,
     limits: &Login,
+    tls: Option<&CnTls>,
     cn: &Cn,
     login: CnLogin<'_>,
 ) -> Result<Approached, Passed> {
     let (waited, replays) = (limits.connect_timeout, login.preamble().is_some());
+    let local = matches!(cn.target, Some(Target::Unix(_)));
+    let tls = tls.filter(|_| cn.flavour == Flavour::Mysql && !local);
+    let login = login.secured(tls.map_or(WantsTls::No, wish), local);
     let heard = hear(reactor, cn, login.preamble());
     let (mut leg, greeting) = match reactor.until(Instant::now() + waited, heard).await {
         Some(Ok(heard)) => heard,
@@ -56,6 +63,17 @@ pub(super) async fn approach(
         let failure = unwilling.then_some(CnFailure::Unwilling);
         Passed { refusal: Refusal::CnLogin { cn: cn.id.to_string(), cause }, failure }
     })?;
+    if let Some(tls) = tls.filter(|_| auth.has_tls()) {
+        let secured = secure(&mut leg, cn, tls, &response);
+        let failed = match reactor.until(Instant::now() + waited, secured).await {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some((error, CnFailure::Refused)),
+            None => Some((timed_out("end of the TLS handshake", waited), CnFailure::TimedOut)),
+        };
+        if let Some((cause, failure)) = failed {
+            return Err(unreachable(cn, cause, Some(failure)));
+        }
+    }
     let answered = async {
         leg.write(&response).await?;
         // Versions of MatrixOne differ in how they number it.
@@ -67,6 +85,25 @@ pub(super) async fn approach(
         Some(Err(error)) => Err(unreachable(cn, error.to_string(), Some(CnFailure::Lost))),
         None => Err(unreachable(cn, timed_out("answer to the login", waited), Some(CnFailure::TimedOut))),
     }
+}
+
+/// What is wanted of a CN.
+fn wish(tls: &CnTls) -> WantsTls {
+    if tls.is_optional { WantsTls::IfOffered } else { WantsTls::Yes }
+}
+
+/// Begins TLS, which the front of the login packet asks for.
+async fn secure(leg: &mut Leg, cn: &Cn, tls: &CnTls, response: &[u8]) -> Result<(), String> {
+    let layer = Tls::client(&tls.context.context, host(&cn.address)).map_err(|error| error.to_string())?;
+    leg.write(&response[..SSL_REQUEST]).await.map_err(|error| error.to_string())?;
+    leg.socket.put_on(layer);
+    leg.socket.secured().await.map_err(|error| format!("TLS: {error}"))
+}
+
+/// The host name or address, of `host:port`.
+fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_matches(['[', ']'])
 }
 
 /// Says goodbye on a connection that has been let in and that its session has left, or never took.

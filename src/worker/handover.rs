@@ -26,7 +26,7 @@ use super::{SessionGuard, Worker, tunnel};
 use crate::ident::WorkerId;
 use crate::mailbox::message::{Event, Parcel};
 use crate::metrics::Transit;
-use crate::reactor::Socket;
+use crate::reactor::{Layer, Socket};
 use crate::route::Cn;
 use crate::session::dialog::Dialog;
 use crate::wire::capability::Capabilities;
@@ -47,15 +47,22 @@ pub(super) struct Luggage {
     pub transit: Transit,
 }
 
-/// A connection, and what was received of it but not read.
+/// A connection, what was received of it but not read, and its TLS.
 pub(super) struct PackedLeg {
-    pub fd: OwnedFd,
-    pub unread: Vec<u8>,
+    fd: OwnedFd,
+    unread: Vec<u8>,
+    layer: Option<Box<dyn Layer>>,
 }
 
 impl PackedLeg {
+    /// `fd` is what detaching the socket gave.
+    pub fn pack(fd: OwnedFd, socket: Socket) -> Self {
+        let (unread, layer) = socket.into_unread();
+        Self { fd, unread, layer }
+    }
+
     pub fn unpack(self, worker: &Worker) -> Socket {
-        Socket::adopt_with(&worker.reactor, self.fd, self.unread)
+        Socket::adopt_with(&worker.reactor, self.fd, self.unread, self.layer)
     }
 }
 

@@ -87,7 +87,8 @@ async fn ask(
     let limits = worker.login_limits().ok_or(Refusal::ShuttingDown)?;
     let user = passport.identity.cn_user(cn.flavour);
     let login = CnLogin::new(&passport.login, user, Credential::Replay(replay));
-    let approached = approach(&worker.reactor, &limits, cn, login).await.map_err(|passed| passed.refusal)?;
+    let approached =
+        approach(&worker.reactor, &limits, None, cn, login).await.map_err(|passed| passed.refusal)?;
     let Approached { leg, mut auth, answer } = approached;
     match auth.from_cn(&answer) {
         Ok(CnStep::Seated { .. }) => {}

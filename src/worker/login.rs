@@ -17,9 +17,12 @@ use super::leg::{Leg, LegError};
 use super::migrate::{TalkError, converse};
 use super::roster::{Bearer, Card};
 use super::tunnel;
+use crate::config::tls::ServerTls;
 use crate::ident::CnSlot;
 use crate::mailbox::message::{CnFailure, Picture};
 use crate::metrics::{Refused, Seat};
+use crate::net::Peer;
+use crate::net::tls::Tls;
 use crate::reactor::Socket;
 use crate::route::{self, Cn, Flavour, Group, Identity, View};
 use crate::session::dialog::{Dialog, Noted, Watch, Watched};
@@ -76,6 +79,8 @@ enum Failure {
     CnRefused(Vec<u8>),
     /// The client is gone.
     ClientGone,
+    /// The client and corelane have not agreed on TLS, and cannot speak.
+    NoTls,
 }
 
 impl Failure {
@@ -85,6 +90,7 @@ impl Failure {
             Self::NoCn(_) => Refused::NoCn,
             Self::CnRefused(_) => Refused::ByCn,
             Self::ClientGone => Refused::ClientGone,
+            Self::NoTls => Refused::Tls,
             Self::Refused(Refusal::CnLost { .. } | Refusal::CnLogin { .. } | Refusal::CnTracking { .. }) => {
                 Refused::CnLost
             }
@@ -114,7 +120,7 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Res
     let picture = worker.picture.borrow().clone().ok_or(Refused::Denied)?;
     let deadline = Instant::now() + picture.login.client_timeout;
     let capabilities = Capabilities::default();
-    let mut driver = Driver { worker, card, picture, client, deadline, capabilities };
+    let mut driver = Driver { worker, card, picture, client, deadline, capabilities, has_tls: false };
     let stopped = async {
         worker.out_of_patience.raised().await;
         Err(Refusal::ShuttingDown.into())
@@ -130,6 +136,7 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Res
             tunnel::refuse(worker, driver.client, &refusal.packet(driver.capabilities)).await;
         }
         Failure::CnRefused(err) => tunnel::refuse(worker, driver.client, &err).await,
+        Failure::NoTls => tunnel::let_go(worker, &driver.client.socket).await,
         Failure::ClientGone => {}
     }
     Err(why)
@@ -145,6 +152,8 @@ struct Driver<'a> {
     deadline: Instant,
     /// What the client understands; known from its login packet on.
     capabilities: Capabilities,
+    /// The client speaks through TLS.
+    has_tls: bool,
 }
 
 impl Driver<'_> {
@@ -152,9 +161,20 @@ impl Driver<'_> {
         let salt = fresh_salt()?;
         let greeting = self.picture.face.greeting(&salt, self.card.id);
         self.write_client(&greeting).await?;
-        let packet = self.read_client().await?;
+        let mut packet = self.read_client().await?;
+        let tls = self.picture.tls.clone();
+        if let Some(tls) = &tls
+            && ClientLogin::asks_for_tls(&packet)
+        {
+            self.secure_client(tls).await?;
+            packet = self.read_client().await?;
+        }
         let login = ClientLogin::read(&packet, &self.picture.face)?;
         self.capabilities = login.capabilities;
+        let is_local = matches!(self.card.client, Peer::Unix);
+        if tls.is_some_and(|tls| tls.required) && !self.has_tls && !is_local {
+            return Err(Refusal::TlsRequired.into());
+        }
         // Servers read no more of the attributes than how long all of them are, so a broken one only ends the labels.
         let attributes = login.attributes().into_iter().flat_map(|all| all.iter()).map_while(Result::ok);
         let identity = Identity::read(&login.user, attributes, &self.picture.view)
@@ -169,6 +189,24 @@ impl Driver<'_> {
             self.credential(&mut applicant).await?;
         }
         self.find_seat(applicant).await
+    }
+
+    /// Begins TLS, which the client has asked for. One that does not agree hears so by TLS itself.
+    async fn secure_client(&mut self, tls: &ServerTls) -> Result<(), Failure> {
+        let layer = Tls::server(&tls.context.context);
+        let layer = layer.map_err(|error| Refusal::ProxyBug { cause: format!("TLS: {error}") })?;
+        self.client.socket.put_on(layer);
+        let secured = self.client.socket.secured();
+        let failure = match self.worker.reactor.until(self.deadline, secured).await {
+            Some(Ok(())) => {
+                self.has_tls = true;
+                return Ok(());
+            }
+            Some(Err(error)) => error,
+            None => "it takes too long".to_owned(),
+        };
+        info!(session = self.card.id.0, client = %self.card.client, "no TLS with a client: {failure}");
+        Err(Failure::NoTls)
     }
 
     /// Whether there are CNs of no other flavour.
@@ -252,7 +290,8 @@ impl Driver<'_> {
             let Applicant { login, identity, .. } = &applicant;
             let hold = self.lasting_hold(&cn, identity, &credential);
             let tracked = hold.is_none() && cn.flavour == Flavour::Mysql;
-            let cn_login = CnLogin::new(login, identity.cn_user(cn.flavour), credential).tracked(tracked);
+            let cn_login = CnLogin::new(login, identity.cn_user(cn.flavour), credential);
+            let cn_login = cn_login.tracked(tracked).for_tls_client(self.has_tls);
             let (refusal, timed_out) = match self.attempt(&cn, seat, cn_login, hold, login).await? {
                 Attempt::Seated(seated) => {
                     self.card.group.replace(Some(Arc::new(group)));
@@ -287,7 +326,8 @@ impl Driver<'_> {
         login: &ClientLogin,
     ) -> Result<Attempt, Failure> {
         let answers_for_client = cn_login.has_proof();
-        match approach(&self.worker.reactor, &self.picture.login, cn, cn_login).await {
+        let (limits, tls) = (&self.picture.login, self.picture.cn_tls.as_deref());
+        match approach(&self.worker.reactor, limits, tls, cn, cn_login).await {
             Ok(approached) => {
                 let schema = login.database.as_deref();
                 match self.take_seat(cn.clone(), seat, approached, hold, schema).await {

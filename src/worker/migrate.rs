@@ -416,12 +416,14 @@ pub(super) async fn open(
     let user = passport.identity.cn_user(cn.flavour);
     let login = CnLogin::new(&passport.login, user, credential).tracked(tracked);
     let Approached { mut leg, mut auth, mut answer } =
-        approach(&worker.reactor, &limits, &cn, login).await.map_err(|passed| {
-            if let Some(failure) = passed.failure {
-                worker.report_failure(cn.slot, failure);
-            }
-            passed.refusal.to_string()
-        })?;
+        approach(&worker.reactor, &limits, worker.cn_tls().as_deref(), &cn, login).await.map_err(
+            |passed| {
+                if let Some(failure) = passed.failure {
+                    worker.report_failure(cn.slot, failure);
+                }
+                passed.refusal.to_string()
+            },
+        )?;
     let status = loop {
         let packet = match auth.from_cn(&answer) {
             Ok(CnStep::Seated { status, .. }) => break Status(status),

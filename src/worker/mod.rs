@@ -34,6 +34,7 @@ use futures_lite::FutureExt;
 use tracing::error;
 
 use crate::config::settings::{Login, Migration, Settings};
+use crate::config::tls::CnTls;
 pub use tenants::Tenants;
 
 use crate::ident::{CnSlot, IdRange, SessionId, WorkerId};
@@ -338,6 +339,11 @@ impl Worker {
     fn sessions_everywhere(&self) -> u64 {
         let settled: u64 = self.all_counters.iter().map(|counters| counters.sessions.get()).sum();
         settled + u64::from(self.tally.travellers())
+    }
+
+    /// TLS towards CNs, where there is any.
+    fn cn_tls(&self) -> Option<Arc<CnTls>> {
+        self.picture.borrow().as_ref().and_then(|picture| picture.cn_tls.clone())
     }
 
     fn report_failure(&self, slot: CnSlot, failure: CnFailure) {

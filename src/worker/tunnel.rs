@@ -233,8 +233,8 @@ impl Tunnel<'_> {
     /// All that the session is, by the new descriptors of its legs. Its seat here is given back.
     fn pack(self: Box<Self>, client: OwnedFd, cn_leg: OwnedFd) -> Box<Luggage> {
         Box::new(Luggage {
-            client: PackedLeg { fd: client, unread: self.client.into_unread() },
-            cn_leg: PackedLeg { fd: cn_leg, unread: self.cn_socket.into_unread() },
+            client: PackedLeg::pack(client, self.client),
+            cn_leg: PackedLeg::pack(cn_leg, self.cn_socket),
             transit: Transit::begin(&self.worker.tally, self.cn.slot),
             cn: self.cn,
             capabilities: self.capabilities,
@@ -404,6 +404,11 @@ pub(super) async fn refuse(worker: &Worker, mut client: Leg, err: &[u8]) {
     if matches!(sent, Some(Ok(()))) {
         hang_up(worker, &client.socket, until).await;
     }
+}
+
+/// Closes a session that never began, with what has been said last.
+pub(super) async fn let_go(worker: &Worker, client: &Socket) {
+    hang_up(worker, client, Instant::now() + LINGER).await;
 }
 
 /// Closes so that the client reads what was sent last: a socket that is closed with unread bytes is reset,

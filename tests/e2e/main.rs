@@ -20,3 +20,4 @@ mod relay;
 mod reload;
 mod route;
 mod sysbench;
+mod tls;

@@ -9,6 +9,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of the house")]
 
+mod certificates;
 mod client;
 mod cluster;
 mod galera;
@@ -21,6 +22,7 @@ mod prometheus;
 mod proxy;
 mod scripted;
 
+pub use certificates::{Authority, Issued};
 pub use client::{Can, Com, ErrPacket, Extended, LoginAs, RawClient, check as err_of, frames, short_text};
 pub use cluster::{Driver, cluster, connect, driver_error, driver_opts};
 pub use galera::Galera;

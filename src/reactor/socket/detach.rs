@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 
 use io_uring::{cqueue, opcode, types};
 
-use super::{Receiving, Sending, Socket};
+use super::{Layer, Receiving, Sending, Socket};
 use crate::reactor::files::File;
 use crate::reactor::wake::Wakers;
 use crate::reactor::{Core, Op, Reactor, Slot};
@@ -37,16 +37,25 @@ impl Socket {
         poll_fn(|cx| self.reactor.core.borrow_mut().poll_descriptor(self.slot, cx)).await
     }
 
-    /// Ends the socket here and gives the bytes that nobody has read. To be called after [`Self::detach`].
-    pub fn into_unread(self) -> Vec<u8> {
+    /// Ends the socket here and gives the bytes that nobody has read, and its layer. To be called after [`Self::detach`].
+    pub fn into_unread(self) -> (Vec<u8>, Option<Box<dyn Layer>>) {
+        let layer = self.take_off();
         let mut unread = Vec::with_capacity(self.unread());
         self.read_into(&mut unread, usize::MAX);
-        unread
+        (unread, layer)
     }
 
-    /// Takes over a connected socket of which `unread` was received elsewhere: these bytes come first.
-    pub fn adopt_with(reactor: &Reactor, fd: OwnedFd, unread: Vec<u8>) -> Self {
+    /// Takes over a connected socket of which `unread` was received elsewhere, through `layer` if it has one: these bytes come first.
+    pub fn adopt_with(
+        reactor: &Reactor,
+        fd: OwnedFd,
+        unread: Vec<u8>,
+        layer: Option<Box<dyn Layer>>,
+    ) -> Self {
         let socket = Self::adopt(reactor, fd);
+        if let Some(layer) = layer {
+            socket.put_on_again(layer);
+        }
         let core = &mut *reactor.core.borrow_mut();
         if let Some(Slot::Socket(state)) = core.slots.get_mut(socket.slot) {
             core.buffers.bring(&mut state.received, unread.into());
@@ -181,10 +190,10 @@ mod tests {
                 assert_eq!(read(&socket, 10).await, &sent[..10]);
                 peer.write_all(&sent[5000..9000]).expect("room");
                 let fd = socket.detach().await.expect("nothing is in its way");
-                let unread = socket.into_unread();
+                let (unread, _) = socket.into_unread();
                 assert!(unread.len() >= 4990, "what was here goes along");
                 assert_eq!(unread, &sent[10..10 + unread.len()]);
-                let there = Socket::adopt_with(&reactor, fd, unread);
+                let there = Socket::adopt_with(&reactor, fd, unread, None);
                 let writer = std::thread::spawn(move || {
                     peer.write_all(&sent[9000..]).expect("somebody reads");
                     (peer, sent)
@@ -200,11 +209,132 @@ mod tests {
         }
     }
 
+    /// Turns the other way each byte that comes and goes, and says so at first; a zero off the wire is the peer's farewell.
+    struct Turned {
+        said: bool,
+        ended: bool,
+    }
+
+    impl Layer for Turned {
+        fn open(&mut self, sealed: &[u8], plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<(), String> {
+            if !std::mem::replace(&mut self.said, true) {
+                wire.extend(b"turned");
+            }
+            self.ended |= sealed.contains(&0);
+            if sealed.contains(&1) {
+                wire.extend(b"alert");
+                return Err("a one".to_owned());
+            }
+            plain.extend(sealed.iter().filter(|byte| **byte != 0).map(|byte| !byte));
+            Ok(())
+        }
+
+        fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), String> {
+            wire.extend(plain.iter().map(|byte| !byte));
+            Ok(())
+        }
+
+        fn close(&mut self, wire: &mut Vec<u8>) {
+            wire.push(0);
+        }
+
+        fn is_ready(&self) -> bool {
+            self.said
+        }
+
+        fn has_ended(&self) -> bool {
+            self.ended
+        }
+    }
+
+    fn turned(bytes: &[u8]) -> Vec<u8> {
+        bytes.iter().map(|byte| !byte).collect()
+    }
+
+    #[test]
+    fn a_layer_is_gone_through_and_goes_along() {
+        for files in [8, 0] {
+            on_reactor(files, async |reactor| {
+                let (mut peer, socket) = pair(&reactor);
+                peer.write_all(&turned(b"early")).expect("room");
+                while socket.unread() < 5 {
+                    socket.received().await;
+                }
+                socket.put_on(Box::new(Turned { said: false, ended: false }));
+                socket.secured().await.expect("it is ready at once");
+                assert_eq!(read(&socket, 2).await, b"ea");
+                socket.send(b"one".as_slice()).await.expect("it is sent");
+                let mut heard = vec![0; 9];
+                peer.read_exact(&mut heard).expect("its own words come first");
+                assert_eq!(heard, [b"turned", &turned(b"one")[..]].concat());
+                let fd = socket.detach().await.expect("nothing is in its way");
+                let (unread, layer) = socket.into_unread();
+                assert_eq!(unread, b"rly", "it has come through the layer");
+                let there = Socket::adopt_with(&reactor, fd, unread, layer);
+                let many: Vec<u8> = pattern(70_000).iter().map(|byte| byte & 0x3f).collect();
+                peer.write_all(&turned(&many)).expect("room");
+                assert_eq!(read(&there, 3).await, b"rly");
+                assert!(there.layer(|layer: &Turned| layer.said) == Some(true), "nothing is said again");
+                // Through the layer in, and out as it is; the rest stays unread.
+                let (mut sink, plain) = pair(&reactor);
+                assert!(read(&there, 1000).await == many[..1000]);
+                poll_fn(|cx| there.poll_received(cx)).await;
+                let first = there.unread().min(500);
+                plain.forward(&there, first);
+                let mut forwarded = vec![0; first];
+                poll_fn(|cx| plain.poll_sent(cx)).await.expect("it is sent");
+                sink.read_exact(&mut forwarded).expect("it was forwarded");
+                assert!(forwarded == many[1000..1000 + first]);
+                assert!(read(&there, 69_000 - first).await == many[1000 + first..]);
+                // As it is in, and out through the layer.
+                sink.write_all(b"answer and more").expect("room");
+                while plain.unread() < 15 {
+                    poll_fn(|cx| plain.poll_beyond(cx, 14)).await;
+                }
+                there.forward(&plain, 6);
+                assert_eq!(read(&plain, 9).await, b" and more");
+                let mut answer = vec![0; 6];
+                poll_fn(|cx| there.poll_sent(cx)).await.expect("it is sent");
+                peer.read_exact(&mut answer).expect("the answer");
+                assert_eq!(answer, turned(b"answer"));
+                there.shutdown_write();
+                let mut farewell = Vec::new();
+                reactor
+                    .until(Instant::now() + Duration::from_millis(200), std::future::pending::<()>())
+                    .await;
+                peer.read_to_end(&mut farewell).expect("the end");
+                assert_eq!(farewell, [0]);
+            });
+        }
+    }
+
+    #[test]
+    fn a_layer_ends_a_connection_by_farewell_or_failure() {
+        on_reactor(8, async |reactor| {
+            for (bytes, expected) in [(0, Received::End), (1, Received::Broken(libc::EPROTO))] {
+                let (mut peer, socket) = pair(&reactor);
+                socket.put_on(Box::new(Turned { said: false, ended: false }));
+                peer.write_all(&[!b'x', bytes]).expect("room");
+                if expected == Received::End {
+                    assert_eq!(read(&socket, 1).await, b"x", "what came before it");
+                }
+                assert_eq!(socket.received().await, expected);
+                assert_eq!(socket.secured().await.is_err(), expected != Received::End);
+                let mut said = vec![0; if expected == Received::End { 6 } else { 11 }];
+                reactor
+                    .until(Instant::now() + Duration::from_millis(100), std::future::pending::<()>())
+                    .await;
+                peer.read_exact(&mut said).expect("its words, and why it ends");
+                assert_eq!(said, &b"turnedalert"[..said.len()]);
+            }
+        });
+    }
+
     #[test]
     fn brought_bytes_are_looked_at_patched_and_forwarded_like_others() {
         on_reactor(8, async |reactor| {
             let (mut peer, own) = UnixStream::pair().expect("a pair of sockets");
-            let from = Socket::adopt_with(&reactor, own.into(), pattern(20_000));
+            let from = Socket::adopt_with(&reactor, own.into(), pattern(20_000), None);
             let (mut sink, to) = pair(&reactor);
             peer.write_all(b"behind").expect("room");
             while from.unread() < 20_006 {
@@ -241,11 +371,11 @@ mod tests {
             let mut moved = Vec::new();
             for socket in sockets {
                 let fd = socket.detach().await.expect("nothing is in its way");
-                moved.push((fd, socket.into_unread()));
+                moved.push((fd, socket.into_unread().0));
             }
             assert!(moved.iter().any(|(_, unread)| unread.len() > SMALL_BYTES));
             for (fd, unread) in moved {
-                let there = Socket::adopt_with(&reactor, fd, unread);
+                let there = Socket::adopt_with(&reactor, fd, unread, None);
                 assert!(read(&there, BYTES).await == pattern(BYTES));
             }
             for writer in writers {

@@ -44,6 +44,11 @@ impl ClientLogin {
         Self::new(&response, face)
     }
 
+    /// Whether a packet asks for TLS in the place of a login.
+    pub fn asks_for_tls(payload: &[u8]) -> bool {
+        matches!(Answer::read(payload), Ok(Answer::Tls(_)))
+    }
+
     /// The attributes to read labels from and to pass on.
     pub fn attributes(&self) -> Option<Attributes<'_>> {
         self.attributes.as_deref().map(Attributes)
@@ -91,7 +96,8 @@ impl ClientLogin {
 
     fn new(response: &HandshakeResponse<'_>, face: &Face) -> Result<Self, Refusal> {
         let mark = response.capabilities & Capabilities::LONG_PASSWORD;
-        let common = response.capabilities & face.capabilities;
+        // TLS is of this leg alone, and lies below all that is said from here on.
+        let common = (response.capabilities & face.capabilities) - Capabilities::SSL;
         Ok(Self {
             capabilities: (common - Capabilities::LONG_PASSWORD) | mark,
             max_packet: response.max_packet,

@@ -9,7 +9,7 @@
 use super::{AUTH_ROUNDS_MAX, ClientLogin, Credential, Proof, Standing, Witness};
 use crate::wire;
 use crate::wire::auth::{
-    AuthMoreData, AuthSwitchRequest, CACHING_SHA2, MORE_DATA, NATIVE, SHA2_FAST_OK, SWITCH,
+    AuthMoreData, AuthSwitchRequest, CACHING_SHA2, MORE_DATA, NATIVE, SHA2_FAST_OK, SHA2_FULL, SWITCH,
     caching_sha2_scramble, native_scramble,
 };
 use crate::wire::capability::Capabilities;
@@ -32,6 +32,10 @@ pub enum CnLoginError {
     Unwilling { code: u16, sqlstate: Option<[u8; 5]>, message: String },
     #[error("it has not taken the preamble of a proxy (is proxy-enabled set in its [cn.frontend]?)")]
     NoPreamble,
+    #[error("it offers no TLS, which [cn_tls] asks for")]
+    NoTls,
+    #[error("it asks for the password in clear text, and the connection to it has no TLS ([cn_tls])")]
+    Unprotected,
     #[error("it lacks {capability}, which the client was promised")]
     Lacks { capability: &'static str },
     #[error("its plugin {plugin} wants more than is known of the user")]
@@ -50,17 +54,49 @@ pub struct CnLogin<'a> {
     credential: Credential,
     /// Session tracking is asked for, whether the client knows it or not.
     tracked: bool,
+    tls: WantsTls,
+    /// The client counts on nobody reading along.
+    client_has_tls: bool,
+    /// Nobody can read along on this leg even without TLS.
+    local: bool,
+}
+
+/// Whether TLS is wanted on a leg to a CN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WantsTls {
+    #[default]
+    No,
+    IfOffered,
+    Yes,
 }
 
 impl<'a> CnLogin<'a> {
     /// `user` is the name as the CN knows it, without tenant and labels.
     pub fn new(login: &'a ClientLogin, user: &'a [u8], credential: Credential) -> Self {
-        Self { login, user, credential, tracked: false }
+        Self {
+            login,
+            user,
+            credential,
+            tracked: false,
+            tls: WantsTls::No,
+            client_has_tls: false,
+            local: false,
+        }
     }
 
     /// Lets the CN report changes of the session's state, also for a client that did not ask for it.
     pub fn tracked(self, tracked: bool) -> Self {
         Self { tracked, ..self }
+    }
+
+    /// For a client that has TLS, or that corelane itself is.
+    pub fn for_tls_client(self, client_has_tls: bool) -> Self {
+        Self { client_has_tls, ..self }
+    }
+
+    /// What is wanted of the leg; `local` is one within this machine.
+    pub fn secured(self, tls: WantsTls, local: bool) -> Self {
+        Self { tls, local, ..self }
     }
 
     /// Whether corelane answers for the client, which then hears nothing before the CN's verdict.
@@ -92,10 +128,16 @@ impl<'a> CnLogin<'a> {
             return Err(CnLoginError::NoPreamble);
         }
         self.promises_kept(greeting.capabilities)?;
+        let has_tls = match (self.tls, greeting.capabilities.has(Capabilities::SSL)) {
+            (WantsTls::No, _) | (WantsTls::IfOffered, false) => false,
+            (WantsTls::IfOffered | WantsTls::Yes, true) => true,
+            (WantsTls::Yes, false) => return Err(CnLoginError::NoTls),
+        };
         let tracking = if self.tracked { Capabilities::SESSION_TRACK } else { Capabilities::default() };
         let capabilities = ((self.login.capabilities | tracking) & greeting.capabilities)
             | (self.login.capabilities & Capabilities::LONG_PASSWORD);
-        let response = self.response(&greeting, capabilities)?;
+        let tls = if has_tls { Capabilities::SSL } else { Capabilities::default() };
+        let response = self.response(&greeting, capabilities | tls)?;
         let plugin = match self.credential {
             Credential::Relay => RELAY_PLUGIN,
             Credential::Proof(_) | Credential::Replay(_) => NATIVE,
@@ -110,6 +152,8 @@ impl<'a> CnLogin<'a> {
             speaker: Speaker::Cn,
             asked: None,
             witness: None,
+            has_tls,
+            exposes: self.client_has_tls && !has_tls && !self.local,
         };
         Ok((response, auth))
     }
@@ -195,9 +239,17 @@ pub struct CnAuth {
     asked: Option<[u8; SALT]>,
     /// That answer, as long as the CN has not asked for anything more.
     witness: Option<Witness>,
+    has_tls: bool,
+    /// What the client says through TLS would be heard on this leg.
+    exposes: bool,
 }
 
 impl CnAuth {
+    /// Whether TLS begins on this leg before the login packet is sent, behind its first [`TLS_REQUEST`] bytes.
+    pub fn has_tls(&self) -> bool {
+        self.has_tls
+    }
+
     /// Takes a packet of the CN's.
     ///
     /// # Errors
@@ -251,6 +303,9 @@ impl CnAuth {
         let request = AuthSwitchRequest::read(payload)?;
         self.plugin = String::from_utf8_lossy(request.plugin).into_owned();
         let proof = match &self.credential {
+            Credential::Relay if self.exposes && IN_CLEAR.contains(&self.plugin.as_str()) => {
+                return Err(CnLoginError::Unprotected);
+            }
             Credential::Relay => {
                 self.asked = request.salt().ok().filter(|_| self.plugin == NATIVE);
                 return Ok(self.ask_client(payload, Speaker::Client));
@@ -271,10 +326,15 @@ impl CnAuth {
 
     /// Data of the plugin, with the byte before it or, from MariaDB, without.
     fn data(&mut self, payload: &[u8]) -> Result<CnStep, CnLoginError> {
-        let fast_ok = self.plugin == CACHING_SHA2
-            && payload.first() == Some(&MORE_DATA)
-            && AuthMoreData::read(payload)?.0 == [SHA2_FAST_OK];
+        let sha2 = self.plugin == CACHING_SHA2 && payload.first() == Some(&MORE_DATA);
+        let said = if sha2 { AuthMoreData::read(payload)?.0 } else { &[] };
+        let (fast_ok, full) = (said == [SHA2_FAST_OK], said == [SHA2_FULL]);
         match (&self.credential, fast_ok) {
+            // A client with TLS answers with the password itself.
+            (Credential::Relay, false) if full && self.exposes => Err(CnLoginError::Unprotected),
+            (Credential::Proof(Proof { password: Some(password), .. }), false) if full && self.has_tls => {
+                Ok(CnStep::ToCn([password.as_bytes(), b"\0"].concat()))
+            }
             (Credential::Relay, true) => Ok(self.ask_client(payload, Speaker::Cn)),
             (Credential::Relay, false) => Ok(self.ask_client(payload, Speaker::Client)),
             (Credential::Proof(_), true) => Ok(CnStep::Wait),
@@ -301,6 +361,9 @@ pub(super) const PROMISED: Capabilities = {
     }
     Capabilities(all)
 };
+
+/// Plugins by which a client with TLS sends its password as it is. `dialog` is MariaDB's for PAM.
+const IN_CLEAR: [&str; 3] = ["mysql_clear_password", "sha256_password", "dialog"];
 
 /// What changes the form of packets, or which commands a client sends.
 const PROMISES: [(Capabilities, &str); 9] = [

@@ -1,0 +1,231 @@
+//! What lies between the bytes on the wire and those that a session speaks, such as TLS.
+//!
+//! A socket that has a layer on gives and takes the session's own bytes as one without does: what comes from the kernel goes through
+//! the layer before it counts as received, and what is sent goes through it before the kernel gets it. What the layer has to say by
+//! itself (a handshake, a new key, an alert) is sent between what the session sends. A session never waits for it but in
+//! [`Socket::secured`].
+//!
+//! Received bytes are copied out of their buffers here, and come into memory of their own; a socket without a layer pays for all this
+//! with one look whether it has one.
+//!
+//! Invariant: bytes go through a layer in the order in which they came, each once; a layer that has failed passes nothing on.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::task::Poll;
+
+use super::super::buffers::Chain;
+use super::{Receiving, Rest, Sending, Socket, State};
+use crate::reactor::wake::Wakers;
+use crate::reactor::{Core, Slot};
+
+/// A layer; what it gives is appended.
+pub trait Layer: Any + Send {
+    /// Takes bytes off the wire, none at first, and gives those of the session; what it has to say by itself goes to `wire`.
+    ///
+    /// # Errors
+    /// Why the connection cannot be used any more, in a sentence. What is in `wire` is still sent.
+    fn open(&mut self, sealed: &[u8], plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<(), String>;
+
+    /// Takes bytes of the session's and gives those for the wire.
+    ///
+    /// # Errors
+    /// Why the connection cannot be used any more, in a sentence.
+    fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), String>;
+
+    /// Takes leave of the peer.
+    fn close(&mut self, wire: &mut Vec<u8>);
+
+    /// Whether both sides have agreed, so that bytes of the session may be sent.
+    fn is_ready(&self) -> bool;
+
+    /// Whether the peer has taken leave: nothing more will come.
+    fn has_ended(&self) -> bool;
+}
+
+/// A socket's layer, and what is on its way through it.
+pub(super) struct Fitted {
+    layer: Box<dyn Layer>,
+    /// Bytes for the wire that wait until the kernel takes more.
+    wire: Vec<u8>,
+    /// Why it has failed.
+    failure: Option<String>,
+    /// The end is to be sent behind what waits.
+    ends: bool,
+}
+
+impl Socket {
+    /// Puts a layer on: bytes that are unread go through it, as all that come. It says its first words, if it has any.
+    pub fn put_on(&self, layer: Box<dyn Layer>) {
+        let core = &mut *self.reactor.core.borrow_mut();
+        let state = core.socket(self.slot);
+        let received = state.received.take();
+        state.layer = Some(Box::new(Fitted::new(layer)));
+        core.open(self.slot, received);
+        core.say(self.slot);
+    }
+
+    /// Takes the layer off, to go to another worker; to be called after [`Self::detach`].
+    pub(super) fn take_off(&self) -> Option<Box<dyn Layer>> {
+        let mut core = self.reactor.core.borrow_mut();
+        core.socket(self.slot).layer.take().map(|fitted| fitted.layer)
+    }
+
+    /// Puts on the layer that the connection had at another worker; what is unread has come through it.
+    pub(super) fn put_on_again(&self, layer: Box<dyn Layer>) {
+        self.reactor.core.borrow_mut().socket(self.slot).layer = Some(Box::new(Fitted::new(layer)));
+    }
+
+    /// Waits until both sides of the layer have agreed.
+    ///
+    /// # Errors
+    /// They have not, and why, in a sentence.
+    pub async fn secured(&self) -> Result<(), String> {
+        poll_fn(|cx| {
+            let mut core = self.reactor.core.borrow_mut();
+            let state = core.socket(self.slot);
+            let Some(fitted) = &state.layer else { return Poll::Ready(Ok(())) };
+            if let Some(failure) = &fitted.failure {
+                return Poll::Ready(Err(failure.clone()));
+            }
+            if fitted.layer.is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(ended) = state.ended {
+                return Poll::Ready(Err(ended
+                    .into_result()
+                    .map_or_else(|error| error.to_string(), |()| String::new())));
+            }
+            state.wants_receive = true;
+            state.wait(cx);
+            if state.receiving == Receiving::Idle {
+                core.arm(self.slot);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Lets `look` see the layer, if there is one of its kind.
+    pub fn layer<L: Layer, T>(&self, look: impl FnOnce(&L) -> T) -> Option<T> {
+        let mut core = self.reactor.core.borrow_mut();
+        let fitted = core.socket(self.slot).layer.as_deref()?;
+        let layer: &dyn Any = &*fitted.layer;
+        layer.downcast_ref::<L>().map(look)
+    }
+}
+
+impl Fitted {
+    fn new(layer: Box<dyn Layer>) -> Self {
+        Self { layer, wire: Vec::new(), failure: None, ends: false }
+    }
+}
+
+impl State {
+    /// Whether something of the layer's own waits to be sent.
+    pub(super) fn has_words(&self) -> bool {
+        self.layer.as_ref().is_some_and(|fitted| !fitted.wire.is_empty() || fitted.ends)
+    }
+}
+
+impl Core {
+    /// Puts bytes off the wire through the layer.
+    #[cold]
+    pub(super) fn open(&mut self, slot: usize, received: Chain) {
+        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
+        let Some(fitted) = state.layer.as_deref_mut() else { return };
+        let (mut plain, mut opened) = (Vec::new(), Ok(()));
+        let mut open = |chunk: &[u8]| {
+            if opened.is_ok() && fitted.failure.is_none() {
+                opened = fitted.layer.open(chunk, &mut plain, &mut fitted.wire);
+            }
+        };
+        match received.is_empty() {
+            true => open(&[]),
+            false => self.buffers.each(&received, open),
+        }
+        self.buffers.release(received);
+        self.buffers.bring(&mut state.received, plain.into());
+        if let Err(failure) = opened {
+            fitted.failure = Some(failure);
+            state.ended = Some(super::Received::Broken(libc::EPROTO));
+        } else if fitted.layer.has_ended() {
+            state.ended = Some(super::Received::End);
+        }
+    }
+
+    /// Sends what the layer has to say by itself, if nothing is being sent; true if that is being sent now.
+    #[cold]
+    pub(super) fn say(&mut self, slot: usize) -> bool {
+        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return false };
+        let Some(fitted) = state.layer.as_deref_mut() else { return false };
+        if !matches!(state.sending, Sending::Nothing) || state.send_error.is_some() {
+            return false;
+        }
+        let wire = std::mem::take(&mut fitted.wire);
+        let says = !wire.is_empty();
+        if says {
+            self.send_wire(slot, wire.into());
+        } else if std::mem::take(&mut fitted.ends) {
+            self.shut_write(slot);
+        }
+        says
+    }
+
+    /// Sends the first `chain.bytes() - rest.bytes` bytes of a chain through the layer. The rest goes back at once.
+    #[cold]
+    pub(super) fn seal_chain(&mut self, slot: usize, mut chain: Chain, rest: Rest, wakers: &Wakers) {
+        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
+        let Some(fitted) = state.layer.as_deref_mut() else { return };
+        let mut left = chain.bytes() - rest.bytes;
+        let mut wire = std::mem::take(&mut fitted.wire);
+        let mut sealed = Ok(());
+        while left > 0 && sealed.is_ok() {
+            let front = self.buffers.front(&chain);
+            let here = front.len().min(left);
+            sealed = fitted.layer.seal(&front[..here], &mut wire);
+            self.buffers.consume(&mut chain, here);
+            left -= here;
+        }
+        self.seal_ends(slot, sealed, wire);
+        if rest.bytes > 0 {
+            self.give_back(chain, rest, wakers);
+        } else {
+            self.buffers.release(chain);
+        }
+    }
+
+    /// Sends bytes of the session's own through the layer.
+    #[cold]
+    pub(super) fn seal_bytes(&mut self, slot: usize, bytes: &[u8]) {
+        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
+        let Some(fitted) = state.layer.as_deref_mut() else { return };
+        let mut wire = std::mem::take(&mut fitted.wire);
+        let sealed = fitted.layer.seal(bytes, &mut wire);
+        self.seal_ends(slot, sealed, wire);
+    }
+
+    fn seal_ends(&mut self, slot: usize, sealed: Result<(), String>, wire: Vec<u8>) {
+        let state = self.socket(slot);
+        match sealed {
+            Ok(()) => self.send_wire(slot, wire.into()),
+            Err(failure) => {
+                state.send_error = Some(libc::EPROTO);
+                if let Some(fitted) = &mut state.layer {
+                    fitted.failure.get_or_insert(failure);
+                }
+            }
+        }
+    }
+
+    /// Tells the peer that nothing more will come, behind what is being sent.
+    #[cold]
+    pub(super) fn close_layer(&mut self, slot: usize) {
+        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
+        if let Some(fitted) = state.layer.as_deref_mut() {
+            fitted.layer.close(&mut fitted.wire);
+            fitted.ends = true;
+            self.say(slot);
+        }
+    }
+}
