@@ -173,12 +173,9 @@ fn take<Data>(
 }
 
 /// Lets `write` append to `wire`, with the room that it says it needs.
-fn grow(
-    wire: &mut Vec<u8>,
-    write: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>,
-) -> bool {
+fn grow(wire: &mut Vec<u8>, write: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>) {
     let begin = wire.len();
-    grow_from(wire, begin, write)
+    grow_from(wire, begin, write);
 }
 
 /// The same where there is room from `begin` on already.
@@ -186,23 +183,17 @@ fn grow_from(
     wire: &mut Vec<u8>,
     begin: usize,
     mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>,
-) -> bool {
+) {
     loop {
         match write(&mut wire[begin..]) {
-            Ok(n) => {
-                wire.truncate(begin + n);
-                return true;
-            }
+            Ok(n) => return wire.truncate(begin + n),
             Err(Some(needs)) => wire.resize(begin + needs.required_size, 0),
-            Err(None) => {
-                wire.truncate(begin);
-                return false;
-            }
+            Err(None) => return wire.truncate(begin),
         }
     }
 }
 
-/// The same; the connection has nothing else to do.
+/// Appends what `plain` is on the wire, or a farewell; the connection has nothing else to do.
 fn seal<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     plain: Option<&[u8]>,
