@@ -115,7 +115,7 @@ pub(super) enum Collation {
     /// That of the connection, where these are so: it comes from the last SET NAMES, which had a collation. The others have the default
     /// one.
     Connection { client: bool, results: bool },
-    /// It came from a SET NAMES with a collation, and that of the connection is another one now.
+    /// It came from a SET NAMES with a collation, and that of the connection is another one now; or from one that perhaps has not run.
     Lost,
 }
 

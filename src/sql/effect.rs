@@ -172,12 +172,12 @@ impl Effects {
         self.bits == effect.bit()
     }
 
-    /// Adds an effect that has no name.
     /// The statement has ended, and another one may begin.
     pub(super) fn end_statement(&mut self) {
         self.statements = self.statements.saturating_add(1);
     }
 
+    /// Adds an effect that has no name.
     pub fn add(&mut self, effect: Effect) {
         self.bits |= effect.bit();
     }

@@ -331,6 +331,12 @@ fn the_collation_of_the_last_set_names_is_kept_or_the_session_is_held() {
     let errand = query(&mut failed, "SELECT 1; SET NAMES utf8mb4 COLLATE utf8mb4_bin");
     failed.replied(errand.unwrap(), Verdict::Failed, Status::AUTOCOMMIT);
     assert_eq!(failed.collation, Collation::Lost);
+    let mut failed = self::state();
+    let errand = query(&mut failed, "EXECUTE p; SET NAMES utf8mb4");
+    failed.replied(errand.unwrap(), Verdict::Failed, Status::AUTOCOMMIT);
+    assert_eq!(failed.collation, Collation::Lost, "that of the login, or the default one");
+    say(&mut failed, "SET NAMES utf8mb4", b"");
+    assert_eq!(failed.collation, Collation::Default);
 }
 
 #[test]

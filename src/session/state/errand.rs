@@ -122,6 +122,11 @@ fn sets_collation_twice(effects: &Effects) -> bool {
     sets(b"character_set_connection") && sets(b"collation_connection")
 }
 
+/// Whether each statement gives one result. Stored code may give several, or none.
+fn counts_statements(effects: &Effects) -> bool {
+    !effects.has(Effect::Routine) && !effects.has(Effect::Executes)
+}
+
 pub fn is_set_session_transaction(effects: &Effects) -> bool {
     effects.has(Effect::Sets) && names(effects, Effect::Sets).next().is_none()
 }
@@ -145,15 +150,19 @@ impl What {
         }
     }
 
-    /// What it has set so far of what the client wants to be told, when the result that came last is no error. Stored code may give
-    /// several results, or none.
+    /// What it has set so far of what the client wants to be told, when the result that came last is no error.
     pub fn sets_tracking(&mut self) -> Option<Touched> {
         let (effects, sets) = self.sets()?;
         if sets.plain {
             return Some(Touched::of(effects));
         }
-        let counts = !effects.has(Effect::Routine) && !effects.has(Effect::Executes);
-        counts.then(|| Touched::of_first(effects, sets.results))
+        counts_statements(effects).then(|| Touched::of_first(effects, sets.results))
+    }
+
+    /// The statement of a text of several that the result which came last is of, counted from 0, as far as that can be told.
+    pub fn statement(&self) -> Option<u16> {
+        let Self::Text(said) = self else { return None };
+        if counts_statements(&said.effects) { said.sets.results.checked_sub(1) } else { None }
     }
 
     /// Whether all that it changes is known without a report of the CN's.

@@ -90,7 +90,7 @@ impl State {
     fn explains(&self, errand: Option<Errand>) -> bool {
         let Some(what) = self.errands.find(errand) else { return false };
         match what.effects() {
-            Some(effects) => explain(effects, self.may_have_temporary_table()),
+            Some(effects) => explain(effects, what.statement(), self.may_have_temporary_table()),
             None => matches!(what, What::ChangeUser | What::ResetConnection | What::InitDb(_)),
         }
     }
@@ -105,7 +105,8 @@ impl State {
         let [named, collates, apart] = [Effect::SetsNames, Effect::NamesCollate, Effect::CollatesApart]
             .map(|effect| effects.has(effect));
         let unheard = !named && !apart;
-        if unheard || (self.collation == Collation::Default && !collates) {
+        // One that failed has perhaps not come to it: what the login has given, or the default, nobody knows.
+        if unheard || (self.collation == Collation::Default && !collates && !failed) {
             return;
         }
         let sets = |wanted: &[u8]| names(effects, Effect::Sets).any(|name| name.eq_ignore_ascii_case(wanted));

@@ -76,9 +76,21 @@ pub fn weighs(effects: &Effects) -> bool {
 }
 
 /// Whether a report of "other state" may be about these effects; those on a table count only where that may be a temporary one.
-pub fn explain(effects: &Effects, temporary_table: bool) -> bool {
+/// `statement`: it came with the reply to this one of the text's, counted from 0; `None`: to any of them.
+pub fn explain(effects: &Effects, statement: Option<u16>, temporary_table: bool) -> bool {
     let altered = temporary_table && effects.has(Effect::AltersTable);
-    altered || EXPLAINING.into_iter().any(|effect| effects.has(effect))
+    altered
+        || EXPLAINING.into_iter().any(|effect| effects.has(effect) && may_be_of(effects, effect, statement))
+}
+
+/// Whether an effect may be one of this statement's.
+fn may_be_of(effects: &Effects, effect: Effect, statement: Option<u16>) -> bool {
+    let Some(statement) = statement else { return true };
+    // Of these only the first statement that has the name is known.
+    let mentioned = matches!(effect, Effect::UserVariable | Effect::Sets);
+    let mut named = effects.named.iter().filter(|named| named.effect == effect).peekable();
+    let unnamed = named.peek().is_none();
+    unnamed || named.any(|named| named.statement == statement || (mentioned && named.statement < statement))
 }
 
 /// Whether a text may have changed something that only a CN which tracks tells of.

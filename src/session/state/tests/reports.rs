@@ -167,6 +167,30 @@ fn a_schema_that_is_told_of_again_does_not_explain_what_else_has_changed() {
 }
 
 #[test]
+fn what_else_has_changed_is_explained_by_the_statement_whose_result_tells_of_it() {
+    let table: [(&str, &[bool], bool); 7] = [
+        ("SELECT f(), f(); DROP TEMPORARY TABLE own", &[true, false], false),
+        ("SELECT f(), f(); DROP TEMPORARY TABLE own", &[false, true], true),
+        ("DROP TEMPORARY TABLE own; SELECT f()", &[true, true], false),
+        ("SELECT @a; DROP TEMPORARY TABLE own; SET @a = 1", &[false, true, true], true),
+        ("PREPARE p FROM 'DO 1'; SELECT f()", &[true, false], true),
+        ("SELECT f(); PREPARE p FROM 'DO 1'", &[true, false], false),
+        ("SELECT f(); SET ROLE NONE", &[false, true], true),
+    ];
+    for (text, changes, explained) in table {
+        let mut state = state();
+        let errand = query(&mut state, text);
+        for changed in changes {
+            state.result_comes(errand.unwrap());
+            if *changed {
+                state.changed_unseen(errand);
+            }
+        }
+        assert_eq!(state.settled.has(Hold::Unexplained), !explained, "{text} {changes:?}");
+    }
+}
+
+#[test]
 fn the_last_result_of_several_tells_that_tracking_was_set() {
     let mut state = state();
     let errand = query(&mut state, "DO f(); CALL p(); SET session_track_state_change = 1");
