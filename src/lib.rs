@@ -31,6 +31,7 @@ pub mod net;
 pub mod placement;
 pub mod reactor;
 pub mod route;
+pub mod secret;
 pub mod session;
 pub mod sql;
 pub mod wire;

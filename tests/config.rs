@@ -56,7 +56,11 @@ const NAMES: &[Case] = &[
     ("[relay]\nzebra = 1\n", &["2:1 unknown key `zebra` in [relay] | [relay] has `buffers_mib`"]),
     (
         "[admin]\nusers = [{ name = \"a\", pasword = \"b\" }]\n",
-        &["2:24 unknown key `pasword` in [[admin.users]] | did you mean `password`?"],
+        &[
+            "2:10 [[admin.users]] has no password | write one of `password`, `password_file`, `password_env`, \
+             `password_credential`",
+            "2:24 unknown key `pasword` in [[admin.users]] | did you mean `password`?",
+        ],
     ),
     (
         "[[cn]]\nid = \"a\"\nadress = \"a:1\"\nlables = {}\n",
@@ -173,7 +177,7 @@ const LISTENERS: &[Case] = &[
     (
         "[admin]\nusers = [{ name = \"a\", password = \"1\" }, { name = \"a\" }, 1]\n",
         &[
-            "2:42 [[admin.users]] has no `password` | write `password = \"admin\"`",
+            "2:42 [[admin.users]] has no password | write one of `password`, `password_file`, `password_env`, `password_credential`",
             "2:51 two admin users are called `a` | the other one is in line 2",
             "2:58 `users` is an integer | expected a list of users, such as [{ name = \"admin\", password = \"..\" }]",
         ],
@@ -219,12 +223,13 @@ const CNS: &[Case] = &[
 const USERS: &[Case] = &[
     (
         "[[user]]\nname = \"a\"\n",
-        &["1:1 [[user]] has no password | write one of `password`, `native_hash` and `password_file`"],
+        &[
+            "1:1 [[user]] has no password | write `native_hash` or one of `password`, `password_file`, `password_env`, `password_credential`",
+        ],
     ),
     (
         "[[user]]\nname = \"a\"\npassword = \"x\"\nnative_hash = \"*14E65567ABDB5135D0CFD9A70B3032C179A49EE7\"\n",
-        &["4:1 [[user]] has `password` and `native_hash` \
-           | only one of `password`, `native_hash` and `password_file` can be right"],
+        &["4:1 [[user]] has a password and `native_hash` | only one of them can be right"],
     ),
     (
         "[[user]]\nname = \"a\"\nnative_hash = \"14E6\"\n",
@@ -238,26 +243,48 @@ const USERS: &[Case] = &[
         "[[user]]\nname = \"a\"\npassword_file = \"/nonexistent/file\"\n",
         &["3:17 password file `/nonexistent/file`: No such file or directory (os error 2)"],
     ),
+    (
+        "[[user]]\nname = \"a\"\npassword_env = \"CORELANE_HAS_NONE\"\n",
+        &["3:16 environment variable `CORELANE_HAS_NONE`: environment variable not found"],
+    ),
+    (
+        "[[user]]\nname = \"a\"\npassword_credential = \"../shadow\"\n",
+        &["3:23 credential `../shadow`: it is not the name of a credential"],
+    ),
+    (
+        "[[user]]\nname = \"a\"\nnative_hash = \"*14E65567ABDB5135D0CFD9A70B3032C179A49EE7\"\nplugin = \"client_ed25519\"\n",
+        &["4:1 client_ed25519 cannot be checked by a hash of another plugin | write `password`"],
+    ),
+    (
+        "[[user]]\nname = \"a\"\npassword = \"x\"\nplugin = \"sha256_password\"\n",
+        &["4:10 `plugin` cannot be \"sha256_password\" | expected one of mysql_native_password, \
+             caching_sha2_password, client_ed25519, mysql_clear_password"],
+    ),
 ];
 
 const AUTH: &[Case] = &[
     (
         "[auth]\nquery_user = \"m\"\n",
-        &[
-            "1:1 [auth] query_user has no password | write `query_user` and one of `query_password` and `query_password_file`",
-        ],
+        &["1:1 [auth] query_user has no password | write one of `query_password`, `query_password_file`, \
+             `query_password_env`, `query_password_credential`"],
     ),
     (
         "[auth]\nquery_password = \"x\"\n",
-        &[
-            "1:1 [auth] has a password and no `query_user` | write `query_user` and one of `query_password` and `query_password_file`",
-        ],
+        &["1:1 [auth] has a password and no `query_user` | write `query_user`"],
     ),
     (
         "[auth]\nquery_user = \"m\"\nquery_password = \"x\"\nquery_password_file = \"/nonexistent/file\"\n",
         &[
-            "4:1 [auth] has `query_password` and `query_password_file` | write `query_user` and one of `query_password` and `query_password_file`",
+            "4:1 [auth] has `query_password` and `query_password_file` | only one of them can be right",
             "4:23 password file `/nonexistent/file`: No such file or directory (os error 2)",
+        ],
+    ),
+    (
+        "[auth]\nplugin = \"client_ed25519\"\nrsa_key_file = \"/dev/null\"\ntrust_cn_keys = 1\n",
+        &[
+            "2:10 `plugin` cannot be \"client_ed25519\" | expected one of mysql_native_password, caching_sha2_password",
+            "3:16 `/dev/null`: it is no key in PEM",
+            "4:17 `trust_cn_keys` is an integer | expected true or false",
         ],
     ),
     (
@@ -269,18 +296,16 @@ const AUTH: &[Case] = &[
 const DISCOVERY: &[Case] = &[
     (
         "[discovery]\nuser = \"dump\"\n",
-        &["1:1 [discovery] user has no password | write `user` and one of `password` and `password_file`"],
-    ),
-    (
-        "[discovery]\npassword = \"x\"\n",
         &[
-            "1:1 [discovery] has a password and no `user` | write `user` and one of `password` and `password_file`",
+            "1:1 [discovery] user has no password | write one of `password`, `password_file`, `password_env`, \
+           `password_credential`",
         ],
     ),
+    ("[discovery]\npassword = \"x\"\n", &["1:1 [discovery] has a password and no `user` | write `user`"]),
     (
         "[discovery]\nuser = \"dump\"\npassword = \"x\"\npassword_file = \"/nonexistent/file\"\n",
         &[
-            "4:1 [discovery] has `password` and `password_file` | write `user` and one of `password` and `password_file`",
+            "4:1 [discovery] has `password` and `password_file` | only one of them can be right",
             "4:17 password file `/nonexistent/file`: No such file or directory (os error 2)",
         ],
     ),
@@ -438,7 +463,7 @@ fn discovery_is_off_until_it_has_an_account() {
     let text = "[discovery]\nuser = \"dump\"\npassword = \"open\"\ninterval_ms = 100\nquery_port = 7\n";
     let settings = settings_of(text);
     let account = settings.discovery.account.clone().expect("an account");
-    assert_eq!((account.user.as_str(), account.password.as_str()), ("dump", "open"));
+    assert_eq!((account.user.as_str(), &*account.password), ("dump", "open"));
     assert!(!format!("{settings:?}").contains("open"));
     assert!(settings.notes().iter().any(|note| note.starts_with("[discovery] has nobody to ask")));
     let seed =
@@ -452,12 +477,10 @@ fn discovery_is_off_until_it_has_an_account() {
 fn an_account_query_keeps_its_password_to_itself() {
     let auth = settings_of("[auth]\nquery_user = \"m\"\nquery_password = \"open\"\n").auth;
     let query = auth.query.clone().expect("an account");
-    assert_eq!((query.user.as_str(), query.password.as_str()), ("m", "open"));
+    assert_eq!((query.user.as_str(), &*query.password), ("m", "open"));
     assert!(!format!("{auth:?}").contains("open"), "{auth:?}");
-    assert_eq!(
-        settings_of("[auth]\nquery_user = 'm'\nquery_password = ''\n").auth.query.unwrap().password,
-        ""
-    );
+    let empty = settings_of("[auth]\nquery_user = 'm'\nquery_password = ''\n").auth.query.unwrap();
+    assert!(empty.password.is_empty());
     assert_eq!(settings_of("").auth.query, None);
     let report = mistakes_of("[auth]\nquery_user = \"m\"\nquery_password = 5\n").to_string();
     assert!(!report.contains("= 5"), "{report}");
@@ -544,7 +567,33 @@ fn a_password_file_lies_beside_the_configuration() {
     let path = directory.path().join("corelane.toml");
     std::fs::write(&path, "[[user]]\nname = \"u\"\npassword_file = \"secret\"\n").unwrap();
     let settings = config::load(&path).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    assert!(settings.users[0].secret == UserSecret::Password("first line".to_owned()));
+    assert!(settings.users[0].secret == UserSecret::Password("first line".into()));
+}
+
+#[test]
+fn secrets_come_from_the_environment_and_from_the_service_manager() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("web.password"), "of a service\n").unwrap();
+    let path = directory.path().join("corelane.toml");
+    let text = "[admin]\nusers = [{ name = \"op\", password_env = \"OP_PASSWORD\" }]\n[[user]]\nname = \"app\"\n\
+                password_env = \"APP_PASSWORD\"\n[[user]]\nname = \"web\"\npassword_credential = \"web.password\"\n";
+    std::fs::write(&path, text).unwrap();
+    let check = |credentials: Option<&Path>| {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        check.args(["check", "--config", path.to_str().unwrap()]).env_remove("CREDENTIALS_DIRECTORY");
+        check.env("APP_PASSWORD", "of the environment").env("OP_PASSWORD", "an operator's");
+        check.envs(credentials.map(|directory| ("CREDENTIALS_DIRECTORY", directory)));
+        check.output().unwrap()
+    };
+    let found = check(Some(directory.path()));
+    assert_eq!(found.status.code(), Some(0), "{}", text_of(&found));
+    let missing = check(None);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text_of(&missing).contains("no service manager has left any"), "{}", text_of(&missing));
+}
+
+fn text_of(output: &Output) -> String {
+    [&output.stdout[..], &output.stderr].concat().escape_ascii().to_string()
 }
 
 #[test]

@@ -127,6 +127,8 @@ impl Workers {
             login: Arc::new(settings.login.clone()),
             tls: None,
             cn_tls: None,
+            key: None,
+            trusts_cn_keys: false,
             migration: Arc::new(settings.migration.clone()),
             dwell: settings.balance.dwell,
         };

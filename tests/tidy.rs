@@ -8,17 +8,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms that it may use, floor by floor from the ground; a room may always use itself.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("ident", &[]),
+    ("secret", &[]),
     ("metrics", &["ident"]),
     ("wire", &[]),
     ("sql", &[]),
     ("route", &["ident", "metrics"]),
-    ("session", &["ident", "wire", "sql"]),
-    ("config", &["ident", "route"]),
+    ("session", &["ident", "secret", "wire", "sql"]),
+    ("config", &["ident", "secret", "wire", "route"]),
     // `CnFailure` and `CensusRow`, types without behaviour.
     ("placement", &["ident", "route", "config", "mailbox"]),
-    ("mailbox", &["ident", "route", "session", "config"]),
+    ("mailbox", &["ident", "wire", "route", "session", "config"]),
     ("reactor", &[]),
     ("net", &["reactor", "route", "config"]),
     ("worker", &["ident", "metrics", "wire", "route", "session", "config", "mailbox", "reactor", "net"]),
@@ -46,7 +47,8 @@ const ROOMS: [(&str, &[&str]); 19] = [
 ];
 
 /// Rooms that neither know the time nor reach the kernel.
-const BELOW_THE_WATERLINE: [&str; 7] = ["ident", "metrics", "wire", "sql", "route", "session", "placement"];
+const BELOW_THE_WATERLINE: [&str; 8] =
+    ["ident", "secret", "metrics", "wire", "sql", "route", "session", "placement"];
 
 /// What such a room must not name.
 const REACHES: [&str; 11] = [

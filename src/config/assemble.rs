@@ -4,7 +4,6 @@
 //! Reads no file but those that keys named `.._file` name.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
@@ -16,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 use crate::ident::{CNS_MAX, WORKERS_MAX};
 use crate::route::Flavour;
 
+use super::accounts;
 use super::address::{check_query_address, clash};
 use super::mistake::Mistakes;
 use super::reader::{Place, Read, note_unknown_section};
@@ -24,21 +24,18 @@ use super::settings::*;
 use super::tls;
 use super::value;
 
-/// The bytes that are read of a password file at most.
-const PASSWORD_FILE_MAX: u64 = 4096;
-
 /// Settings from a parsed file. `directory` is where relative paths begin.
 pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -> Settings {
     note_unknown_sections(root, mistakes);
     let (listen, listeners) = listen(&once(root, "listen", mistakes), mistakes);
-    let admin = admin(&once(root, "admin", mistakes), &listeners, mistakes);
+    let admin = admin(&once(root, "admin", mistakes), &listeners, directory, mistakes);
     Settings {
         listen,
         tls: tls::server(&once(root, "tls", mistakes), directory, mistakes).map(Arc::new),
         cn_tls: tls::client(&once(root, "cn_tls", mistakes), directory, mistakes).map(Arc::new),
         workers: workers(&once(root, "workers", mistakes), mistakes),
         login: login(&once(root, "login", mistakes), mistakes),
-        auth: auth(&once(root, "auth", mistakes), directory, mistakes),
+        auth: accounts::auth(&once(root, "auth", mistakes), directory, mistakes),
         discovery: discovery(&once(root, "discovery", mistakes), directory, mistakes),
         probe: probe(&once(root, "probe", mistakes), mistakes),
         relay: Relay { buffers_mib: once(root, "relay", mistakes).count("buffers_mib", mistakes) },
@@ -49,7 +46,7 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
         drain: drain(&once(root, "drain", mistakes), mistakes),
         migration: migration(&once(root, "migration", mistakes), mistakes),
         cns: cns(root, mistakes),
-        users: users(root, directory, mistakes),
+        users: accounts::users(&each(root, "user", mistakes), directory, mistakes),
         admin,
     }
 }
@@ -160,7 +157,12 @@ fn workers(place: &Place<'_>, mistakes: &mut Mistakes) -> Workers {
     }
 }
 
-fn admin(place: &Place<'_>, listeners: &[Read<ListenAddress>], mistakes: &mut Mistakes) -> Admin {
+fn admin(
+    place: &Place<'_>,
+    listeners: &[Read<ListenAddress>],
+    directory: &Path,
+    mistakes: &mut Mistakes,
+) -> Admin {
     let listen = place.read("listen", mistakes, value::socket).expect("has a default");
     let address = ListenAddress::Tcp(listen.value);
     if let Some(listener) = listeners.iter().find(|listener| clash(&listener.value, &address)) {
@@ -178,25 +180,13 @@ fn admin(place: &Place<'_>, listeners: &[Read<ListenAddress>], mistakes: &mut Mi
             .iter()
             .map(|(table, given)| Place::new(&ADMIN_USER, Some(table), given.span.clone(), mistakes));
         let entries: Vec<_> = entries.collect();
-        Some(admin_users(&entries, mistakes))
+        Some(accounts::admin_users(&entries, directory, mistakes))
     });
     Admin {
         listen: listen.value,
         users: users.map_or(Vec::new(), |read| read.value),
         max_connections: place.count("max_connections", mistakes),
     }
-}
-
-fn admin_users(entries: &[Place<'_>], mistakes: &mut Mistakes) -> Vec<AdminUser> {
-    let mut known = Unique::default();
-    let users = entries.iter().filter_map(|entry| {
-        let name = entry.text("name", mistakes);
-        let password = entry.text("password", mistakes);
-        let name = name?;
-        known.note_if_known("admin user", &name, mistakes);
-        Some(AdminUser { name: name.value, password: password?.value })
-    });
-    users.collect()
 }
 
 fn login(place: &Place<'_>, mistakes: &mut Mistakes) -> Login {
@@ -208,59 +198,14 @@ fn login(place: &Place<'_>, mistakes: &mut Mistakes) -> Login {
     }
 }
 
-fn auth(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Auth {
-    Auth {
-        query: account(place, AUTH_KEYS, directory, mistakes),
-        query_interval: place.millis("query_interval_ms", mistakes),
-    }
-}
-
 fn discovery(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Discovery {
     Discovery {
-        account: account(place, DISCOVERY_KEYS, directory, mistakes),
+        account: accounts::account(place, &accounts::DISCOVERY, directory, mistakes),
         interval: place.millis("interval_ms", mistakes),
         query_port: u16::try_from(place.count("query_port", mistakes))
             .expect("the schema's range is that of ports"),
         hakeeper: place.read("hakeeper", mistakes, value::addresses).map_or(Vec::new(), |read| read.value),
     }
-}
-
-/// The keys by which a section names an account: user, password, and the file with the password.
-type AccountKeys = [&'static str; 3];
-
-const AUTH_KEYS: AccountKeys = ["query_user", "query_password", "query_password_file"];
-
-const DISCOVERY_KEYS: AccountKeys = ["user", "password", "password_file"];
-
-fn account(
-    place: &Place<'_>,
-    [user_key, password_key, file_key]: AccountKeys,
-    directory: &Path,
-    mistakes: &mut Mistakes,
-) -> Option<Account> {
-    let user = place.text(user_key, mistakes);
-    let password = place.text(password_key, mistakes).map(|password| password.value);
-    let from_file = password_file(place, file_key, directory, mistakes);
-    let heading = place.heading();
-    let help = format!("write `{user_key}` and one of `{password_key}` and `{file_key}`");
-    match (place.has(user_key), [password_key, file_key].map(|name| place.has(name))) {
-        (_, [true, true]) => {
-            let message = format!("{heading} has `{password_key}` and `{file_key}`");
-            mistakes.push(place.key_span(file_key), message, Some(help));
-        }
-        (true, [false, false]) => {
-            mistakes.push_absence(place.span(), format!("{heading} {user_key} has no password"), help);
-        }
-        (false, [true, _] | [_, true]) => {
-            mistakes.push_absence(
-                place.span(),
-                format!("{heading} has a password and no `{user_key}`"),
-                help,
-            );
-        }
-        (true, _) | (false, [false, false]) => {}
-    }
-    Some(Account { user: user?.value, password: password.or(from_file)? })
 }
 
 fn probe(place: &Place<'_>, mistakes: &mut Mistakes) -> Probe {
@@ -386,72 +331,12 @@ fn query_address(
     Some(query.value)
 }
 
-fn users(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -> Vec<UserSetting> {
-    let mut known = Unique::default();
-    let places = each(root, "user", mistakes);
-    let users = places.iter().filter_map(|place| {
-        let name = place.text("name", mistakes);
-        if let Some(name) = &name {
-            known.note_if_known("user", name, mistakes);
-        }
-        let secret = secret(place, directory, mistakes);
-        Some(UserSetting { name: name?.value, secret: secret? })
-    });
-    users.collect()
-}
-
-/// The one secret of a user, out of three ways to give it.
-fn secret(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Option<UserSecret> {
-    let password = place.text("password", mistakes);
-    let hash = place.read("native_hash", mistakes, value::native_hash);
-    let given: Vec<_> =
-        ["password", "native_hash", "password_file"].into_iter().filter(|name| place.has(name)).collect();
-    match given[..] {
-        [_] => {}
-        [] => {
-            let help = "write one of `password`, `native_hash` and `password_file`";
-            mistakes.push_absence(place.span(), "[[user]] has no password".to_owned(), help.to_owned());
-        }
-        [first, second, ..] => {
-            let message = format!("[[user]] has `{first}` and `{second}`");
-            let help = "only one of `password`, `native_hash` and `password_file` can be right";
-            mistakes.push(place.key_span(second), message, Some(help.to_owned()));
-        }
-    }
-    let from_file = password_file(place, "password_file", directory, mistakes);
-    hash.map(|hash| UserSecret::NativeHash(hash.value))
-        .or(password.map(|password| UserSecret::Password(password.value)))
-        .or(from_file.map(UserSecret::Password))
-}
-
-/// The password in the file that the key names.
-fn password_file(place: &Place<'_>, key: &str, directory: &Path, mistakes: &mut Mistakes) -> Option<String> {
-    let file = place.read(key, mistakes, value::file)?;
-    match first_line(&directory.join(&file.value)) {
-        Ok(password) => Some(password),
-        Err(error) => {
-            mistakes.push(file.span, format!("password file `{}`: {error}", file.value), None);
-            None
-        }
-    }
-}
-
-fn first_line(path: &Path) -> io::Result<String> {
-    let mut line = String::new();
-    BufReader::new(std::fs::File::open(path)?.take(PASSWORD_FILE_MAX)).read_line(&mut line)?;
-    let password = line.trim_end_matches(['\r', '\n']);
-    match password {
-        "" => Err(io::Error::new(io::ErrorKind::InvalidData, "its first line is empty")),
-        password => Ok(password.to_owned()),
-    }
-}
-
 /// Names of which there must be only one, and where each was written.
 #[derive(Default)]
-struct Unique(HashMap<String, Option<Range<usize>>>);
+pub(super) struct Unique(HashMap<String, Option<Range<usize>>>);
 
 impl Unique {
-    fn note_if_known(&mut self, what: &str, name: &Read<String>, mistakes: &mut Mistakes) {
+    pub(super) fn note_if_known(&mut self, what: &str, name: &Read<String>, mistakes: &mut Mistakes) {
         if let Some(earlier) = self.0.get(&name.value) {
             let line = earlier.as_ref().map(|span| mistakes.line_of(span.start));
             let help = line.map(|line| format!("the other one is in line {line}"));

@@ -143,6 +143,11 @@ fn asking(old: &Settings, new: &Settings, list: &mut List) {
     list.effect = Effect::Live;
     account("[auth] query_user", old.auth.query.as_ref(), new.auth.query.as_ref(), list);
     list.value("[auth] query_interval_ms", &old.auth.query_interval, &new.auth.query_interval);
+    list.value("[auth] plugin", &old.auth.plugin.name().to_owned(), &new.auth.plugin.name().to_owned());
+    list.value("[auth] trust_cn_keys", &old.auth.trusts_cn_keys, &new.auth.trusts_cn_keys);
+    if old.auth.key != new.auth.key {
+        list.push("[auth] rsa_key_file has another key".to_owned());
+    }
     let (was, is) = (&old.discovery, &new.discovery);
     account("[discovery] user", was.account.as_ref(), is.account.as_ref(), list);
     list.value("[discovery] interval_ms", &was.interval, &is.interval);
@@ -186,10 +191,13 @@ fn users(old: &[UserSetting], new: &[UserSetting], list: &mut List) {
     for user in new {
         match old.iter().find(|other| other.name == user.name) {
             None => list.push(format!("user {} is new", user.name)),
-            Some(before) if before.secret != user.secret => {
-                list.push(format!("user {} has another password", user.name));
+            Some(before) => {
+                if before.secret != user.secret {
+                    list.push(format!("user {} has another password", user.name));
+                }
+                let plugin = |user: &UserSetting| user.plugin.map(|plugin| plugin.name().to_owned());
+                list.value(&format!("user {}: plugin", user.name), &plugin(before), &plugin(user));
             }
-            Some(_) => {}
         }
     }
 }

@@ -74,7 +74,12 @@ mod tests {
             let other_way = [
                 "native_hash",
                 "password_file",
+                "password_env",
+                "password_credential",
                 "query_password_file",
+                "query_password_env",
+                "query_password_credential",
+                "rsa_key_file",
                 "query_address",
                 "certificate_file",
                 "key_file",

@@ -31,7 +31,14 @@ fn key_before(text: &str) -> &str {
 }
 
 /// Keys that tell where a secret is, and hold none.
-const PATHS: [&str; 2] = ["password_file", "query_password_file"];
+const PATHS: [&str; 6] = [
+    "password_file",
+    "password_env",
+    "password_credential",
+    "query_password_file",
+    "query_password_env",
+    "query_password_credential",
+];
 
 fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase();

@@ -4,7 +4,10 @@
 //! so that the three cannot drift apart. Ranges and defaults stand here and nowhere else. What the
 //! values become is in `assemble`.
 
+mod accounts;
 mod tls;
+
+pub use accounts::ADMIN_USER;
 
 use super::near::near;
 
@@ -285,82 +288,8 @@ pub static SECTIONS: &[Section] = &[
             },
         ],
     },
-    Section {
-        name: "auth",
-        repeated: false,
-        sentence: "Whose passwords corelane knows, beside those of the users in this file.",
-        acted_on: true,
-        keys: &[
-            Key {
-                name: "query_user",
-                kind: Kind::Text { min: 1, max: USER_NAME_MAX },
-                default: Default::Absent(r#""monitor""#),
-                sentence: "The account by which password hashes are read from the CNs' table mysql.user, which it must be granted to SELECT.",
-            },
-            Key {
-                name: "query_password",
-                kind: Kind::Text { min: 0, max: PASSWORD_MAX },
-                default: Default::Absent(r#""secret""#),
-                sentence: "Its password in clear text.",
-            },
-            Key {
-                name: "query_password_file",
-                kind: Kind::File,
-                default: Default::Absent(r#""monitor.password""#),
-                sentence: "A file whose first line is its password; a relative path starts beside this file.",
-            },
-            Key {
-                name: "query_interval_ms",
-                kind: Kind::Integer { min: 100, max: HOUR_MS },
-                default: Default::Value("10000"),
-                sentence: "Milliseconds between two readings of a CN's table; a CN that comes up is read at once.",
-            },
-        ],
-    },
-    Section {
-        name: "discovery",
-        repeated: false,
-        sentence: "How corelane finds out which MatrixOne CNs there are, beside those in this file.",
-        acted_on: true,
-        keys: &[
-            Key {
-                name: "user",
-                kind: Kind::Text { min: 1, max: USER_NAME_MAX },
-                default: Default::Absent(r#""dump""#),
-                sentence: "The account by which any CN of flavour matrixone is asked for all of them; only \"dump\" and \"root\" of the tenant sys are told of all.",
-            },
-            Key {
-                name: "password",
-                kind: Kind::Text { min: 0, max: PASSWORD_MAX },
-                default: Default::Absent(r#""secret""#),
-                sentence: "Its password in clear text.",
-            },
-            Key {
-                name: "password_file",
-                kind: Kind::File,
-                default: Default::Absent(r#""dump.password""#),
-                sentence: "A file whose first line is its password; a relative path starts beside this file.",
-            },
-            Key {
-                name: "interval_ms",
-                kind: Kind::Integer { min: 100, max: 60_000 },
-                default: Default::Value("500"),
-                sentence: "Milliseconds between an answer and the next question.",
-            },
-            Key {
-                name: "query_port",
-                kind: Kind::Integer { min: 1, max: 65_535 },
-                default: Default::Value("19998"),
-                sentence: "The port of a CN's query service on its own host, for CNs whose `query_address` does not say otherwise.",
-            },
-            Key {
-                name: "hakeeper",
-                kind: Kind::Addresses,
-                default: Default::Absent(r#"["log1:32001", "log2:32001"]"#),
-                sentence: "The log services of the MatrixOne cluster (its `service-addresses`), whose HAKeeper gives connection ids that are unique in the cluster; without them, or while none answers, ids come from `first_connection_id` on.",
-            },
-        ],
-    },
+    accounts::AUTH,
+    accounts::DISCOVERY,
     Section {
         name: "probe",
         repeated: false,
@@ -613,58 +542,5 @@ pub static SECTIONS: &[Section] = &[
             },
         ],
     },
-    Section {
-        name: "user",
-        repeated: true,
-        sentence: "A user whom corelane can log in by itself. Has `name` and exactly one of the others.",
-        acted_on: true,
-        keys: &[
-            Key {
-                name: "name",
-                kind: Kind::Text { min: 1, max: USER_NAME_MAX },
-                default: Default::Required(r#""sbtest""#),
-                sentence: "The name on the CNs, without tenant and labels.",
-            },
-            Key {
-                name: "password",
-                kind: Kind::Text { min: 0, max: PASSWORD_MAX },
-                default: Default::Absent(r#""secret""#),
-                sentence: "The password in clear text.",
-            },
-            Key {
-                name: "native_hash",
-                kind: Kind::NativeHash,
-                default: Default::Absent(r#""*14E65567ABDB5135D0CFD9A70B3032C179A49EE7""#),
-                sentence: "What mysql_native_password stores, as `SELECT PASSWORD('..')` prints it on MariaDB.",
-            },
-            Key {
-                name: "password_file",
-                kind: Kind::File,
-                default: Default::Absent(r#""sbtest.password""#),
-                sentence: "A file whose first line is the password; a relative path starts beside this file.",
-            },
-        ],
-    },
+    accounts::USER,
 ];
-
-/// One entry of `users` in `[admin]`.
-pub static ADMIN_USER: Section = Section {
-    name: "admin.users",
-    repeated: true,
-    sentence: "Who may enter by the admin door.",
-    acted_on: true,
-    keys: &[
-        Key {
-            name: "name",
-            kind: Kind::Text { min: 1, max: USER_NAME_MAX },
-            default: Default::Required(r#""admin""#),
-            sentence: "The name to log in with.",
-        },
-        Key {
-            name: "password",
-            kind: Kind::Text { min: 0, max: PASSWORD_MAX },
-            default: Default::Required(r#""admin""#),
-            sentence: "The password in clear text.",
-        },
-    ],
-};

@@ -13,6 +13,9 @@ use crate::route::Flavour;
 use crate::route::label::Labels;
 
 use super::tls::{CnTls, ServerTls};
+use crate::secret::Secret;
+use crate::wire::auth::Plugin;
+use crate::wire::auth::rsa::ServerKey;
 
 /// Everything that `corelane serve` was told.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +62,7 @@ impl Settings {
                 ));
             }
         }
-        let well_known = |user: &AdminUser| user.name == "admin" && user.password == "admin";
+        let well_known = |user: &AdminUser| user.name == "admin" && &*user.password == "admin";
         if !self.admin.listen.ip().is_loopback() && self.admin.users.iter().any(well_known) {
             notes.push(format!(
                 "[admin] lets everybody who reaches {} in with admin/admin",
@@ -136,7 +139,7 @@ pub struct Admin {
 #[derive(Clone, PartialEq)]
 pub struct AdminUser {
     pub name: String,
-    pub password: String,
+    pub password: Secret,
 }
 
 impl fmt::Debug for AdminUser {
@@ -166,13 +169,19 @@ pub struct Auth {
     pub query: Option<Account>,
     /// Between two readings of a CN's table. Default 10 s.
     pub query_interval: Duration,
+    /// What clients are greeted with. Default `mysql_native_password`.
+    pub plugin: Plugin,
+    /// By which clients without TLS can send their passwords; none: one is made.
+    pub key: Option<Arc<ServerKey>>,
+    /// The public key that a CN without TLS shows is believed. Default no.
+    pub trusts_cn_keys: bool,
 }
 
 /// An account by which corelane itself asks CNs.
 #[derive(Clone, PartialEq)]
 pub struct Account {
     pub user: String,
-    pub password: String,
+    pub password: Secret,
 }
 
 impl fmt::Debug for Account {
@@ -312,11 +321,13 @@ pub struct CnSetting {
 pub struct UserSetting {
     pub name: String,
     pub secret: UserSecret,
+    /// By which its clients have to log in; none: as they like.
+    pub plugin: Option<Plugin>,
 }
 
 #[derive(Clone, PartialEq)]
 pub enum UserSecret {
-    Password(String),
+    Password(Secret),
     /// SHA1(SHA1(password)), from `native_hash = "*HEX"`.
     NativeHash([u8; 20]),
 }

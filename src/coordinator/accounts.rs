@@ -229,7 +229,7 @@ fn is_same(a: &Cn, b: &Cn) -> bool {
 fn opts(target: &Target, query: &Account) -> Opts {
     let opts = OptsBuilder::default()
         .user(Some(&query.user))
-        .pass(Some(&query.password))
+        .pass(Some(&*query.password))
         .prefer_socket(false)
         .stmt_cache_size(0)
         .max_allowed_packet(Some(PACKET_MAX))
@@ -314,6 +314,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::config::settings::Settings;
     use crate::route::view::tests::{cn, view};
     use crate::wire::auth::NATIVE;
 
@@ -321,7 +322,7 @@ mod tests {
 
     fn auth() -> Auth {
         let query = Account { user: "monitor".into(), password: "secret".into() };
-        Auth { query: Some(query), query_interval: Duration::from_secs(60) }
+        Auth { query: Some(query), query_interval: Duration::from_secs(60), ..Settings::default().auth }
     }
 
     /// Tables of CNs 0 and 1, which nothing can be read of.

@@ -155,6 +155,8 @@ impl Coordinator {
                 login: Arc::new(settings.login.clone()),
                 tls: settings.tls.clone(),
                 cn_tls: settings.cn_tls.clone(),
+                key: reload::key(&settings, None),
+                trusts_cn_keys: settings.auth.trusts_cn_keys,
                 migration: Arc::new(settings.migration.clone()),
                 dwell: settings.balance.dwell,
             },
@@ -502,6 +504,7 @@ impl Coordinator {
 /// What all CNs have in common, and TLS where it is offered.
 fn face<'a>(cns: impl IntoIterator<Item = &'a Face>, settings: &Settings) -> Face {
     let common = Face::common(cns, settings.listen.server_version.as_deref());
+    let common = common.with_plugin(settings.auth.plugin);
     if settings.tls.is_some() { common.with_tls() } else { common }
 }
 

@@ -138,11 +138,17 @@ mod tests {
     use crate::mailbox::{ORDERS_MAX, pair};
     use crate::route::View;
     use crate::session::face::Face;
+    use crate::wire::auth::Plugin;
     use crate::wire::capability::Capabilities;
 
     fn picture(epoch: u64) -> Picture {
         let settings = Settings::default();
-        let face = Face { version: "1".into(), capabilities: Capabilities::default(), charset: 45 };
+        let face = Face {
+            version: "1".into(),
+            capabilities: Capabilities::default(),
+            charset: 45,
+            plugin: Plugin::Native,
+        };
         Picture {
             view: Arc::new(View { epoch: Epoch(epoch), cns: Vec::new() }),
             users: Arc::default(),
@@ -150,6 +156,8 @@ mod tests {
             login: Arc::new(settings.login),
             tls: None,
             cn_tls: None,
+            key: None,
+            trusts_cn_keys: false,
             migration: Arc::new(settings.migration),
             dwell: Duration::ZERO,
         }

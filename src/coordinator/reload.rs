@@ -3,6 +3,8 @@
 //! A wrong file changes nothing: every mistake is said and the settings in force stay. Of a right one, what a
 //! running process can take up is taken up at once; the rest is said to need a restart.
 
+use std::sync::Arc;
+
 use tracing::{error, info, warn};
 
 use super::Coordinator;
@@ -11,6 +13,7 @@ use crate::config;
 use crate::config::change::{Effect, between, in_force};
 use crate::config::settings::{Settings, UserSecret, UserSetting};
 use crate::session::user::{KnownUser, Users};
+use crate::wire::auth::rsa::ServerKey;
 
 impl Coordinator {
     pub(super) fn reload(&mut self) {
@@ -48,6 +51,8 @@ impl Coordinator {
         self.picture.login = self.settings.login.clone().into();
         self.picture.tls.clone_from(&self.settings.tls);
         self.picture.cn_tls.clone_from(&self.settings.cn_tls);
+        self.picture.key = key(&self.settings, self.picture.key.take());
+        self.picture.trusts_cn_keys = self.settings.auth.trusts_cn_keys;
         self.picture.migration = self.settings.migration.clone().into();
         self.picture.dwell = self.settings.balance.dwell;
         self.helm.balance.set_rules(&self.settings.balance, &self.settings.drain);
@@ -73,14 +78,31 @@ impl Coordinator {
     }
 }
 
+/// By which clients without TLS can send their passwords: that of the settings, else the one `made` before, else one that is made now,
+/// which takes the coordinator some tenths of a second. None where nobody has to send a password: passwords are known, or pass between
+/// client and CN.
+pub(super) fn key(settings: &Settings, made: Option<Arc<ServerKey>>) -> Option<Arc<ServerKey>> {
+    let hashed = settings.users.iter().any(|user| matches!(user.secret, UserSecret::NativeHash(_)));
+    if settings.auth.key.is_some() || !(hashed || settings.cn_tls.is_some()) {
+        return settings.auth.key.clone();
+    }
+    made.or_else(|| match ServerKey::generate() {
+        Ok(key) => Some(Arc::new(key)),
+        Err(error) => {
+            warn!("no RSA key: {error}; clients without TLS cannot send passwords");
+            None
+        }
+    })
+}
+
 /// The users that corelane can log in by itself, from their settings.
 pub(super) fn users(settings: &[UserSetting]) -> Users {
-    settings.iter().map(|user| (user.name.clone(), known(&user.secret))).collect()
+    settings.iter().map(|user| (user.name.clone(), known(&user.secret).by(user.plugin))).collect()
 }
 
 fn known(secret: &UserSecret) -> KnownUser {
     match secret {
-        UserSecret::Password(password) => KnownUser::with_password(password),
+        UserSecret::Password(password) => KnownUser::with_password(password.clone()),
         UserSecret::NativeHash(hash) => KnownUser::with_native_hash(*hash),
     }
 }
@@ -92,12 +114,12 @@ mod tests {
 
     #[test]
     fn secrets_become_what_a_login_needs() {
-        let user = |name: &str, secret| UserSetting { name: name.into(), secret };
+        let user = |name: &str, secret| UserSetting { name: name.into(), secret, plugin: None };
         let hash = parse_native_hash("*14E65567ABDB5135D0CFD9A70B3032C179A49EE7").unwrap();
         let users = users(&[
             user("clear", UserSecret::Password("secret".into())),
             user("hashed", UserSecret::NativeHash(hash)),
-            user("open", UserSecret::Password(String::new())),
+            user("open", UserSecret::Password("".into())),
         ]);
         assert_eq!(users.get("clear").unwrap().native_hash, Some(hash));
         assert_eq!(users.get("clear").unwrap().password.as_deref(), Some("secret"));

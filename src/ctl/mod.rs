@@ -55,7 +55,7 @@ impl Door {
             host: ip.to_string(),
             port: admin.listen.port(),
             user: user.map_or(String::new(), |user| user.name.clone()),
-            password: user.map_or(String::new(), |user| user.password.clone()),
+            password: user.map_or(String::new(), |user| user.password.to_string()),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::route::{Group, View};
 use crate::session::face::Face;
 use crate::session::hold::Hold;
 use crate::session::user::Users;
+use crate::wire::auth::rsa::ServerKey;
 
 /// All that a worker needs to know to log sessions in. Published whole, replaced whole.
 #[derive(Clone, Debug)]
@@ -27,6 +28,10 @@ pub struct Picture {
     pub tls: Option<Arc<ServerTls>>,
     /// TLS towards CNs, where there is any.
     pub cn_tls: Option<Arc<CnTls>>,
+    /// By which clients without TLS can send their passwords, where any may have to.
+    pub key: Option<Arc<ServerKey>>,
+    /// The public key that a CN without TLS shows is believed.
+    pub trusts_cn_keys: bool,
     /// How sessions move, which a reload may change.
     pub migration: Arc<Migration>,
     /// How long a session that has moved stays where it is, `[balance] dwell_ms`.

@@ -5,7 +5,7 @@
 //! nothing that corelane cannot pass on. Where CNs of MySQL and of MariaDB are mixed, it is a face of MySQL.
 
 use crate::ident::SessionId;
-use crate::wire::auth::NATIVE;
+use crate::wire::auth::Plugin;
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::{Greeting, SALT};
 
@@ -19,13 +19,20 @@ pub struct Face {
     pub capabilities: Capabilities,
     /// The default collation id.
     pub charset: u8,
+    /// The authentication plugin whose answer is hoped for.
+    pub plugin: Plugin,
 }
 
 impl Face {
     /// The face of one CN, as its greeting shows it.
     pub fn of(greeting: &Greeting<'_>) -> Self {
         let version = String::from_utf8_lossy(greeting.version);
-        Self { version: cut(&version), capabilities: greeting.capabilities, charset: greeting.charset }
+        Self {
+            version: cut(&version),
+            capabilities: greeting.capabilities,
+            charset: greeting.charset,
+            plugin: Plugin::Native,
+        }
     }
 
     /// What the faces of all CNs have in common, with the version and character set of the first; the
@@ -44,6 +51,11 @@ impl Face {
         Self { capabilities: self.capabilities | Capabilities::SSL, ..self }
     }
 
+    /// The same, with another authentication plugin.
+    pub fn with_plugin(self, plugin: Plugin) -> Self {
+        Self { plugin, ..self }
+    }
+
     /// The greeting's payload. A salt comes out of [`salt`].
     pub fn greeting(&self, salt: &[u8; SALT], id: SessionId) -> Vec<u8> {
         let greeting = Greeting {
@@ -53,7 +65,7 @@ impl Face {
             capabilities: self.capabilities,
             charset: self.charset,
             status: AUTOCOMMIT,
-            plugin: NATIVE.as_bytes(),
+            plugin: self.plugin.name().as_bytes(),
         };
         let mut payload = Vec::with_capacity(128);
         greeting.write(&mut payload);
@@ -89,13 +101,13 @@ impl Default for Face {
             OWN,
         ];
         let capabilities = capabilities.into_iter().fold(Capabilities::default(), |all, flag| all | flag);
-        Self { version: DEFAULT_VERSION.to_owned(), capabilities, charset: UTF8MB4 }
+        Self { version: DEFAULT_VERSION.to_owned(), capabilities, charset: UTF8MB4, plugin: Plugin::Native }
     }
 }
 
 /// Makes a salt of random bytes: printable, because clients exist that read it as a C string, and one byte in
 /// MySQL's own salts means the salt's end.
-pub fn salt(random: [u8; SALT]) -> [u8; SALT] {
+pub fn salt<const N: usize>(random: [u8; N]) -> [u8; N] {
     random.map(|byte| b'%' + byte % (b'~' - b'%' + 1))
 }
 

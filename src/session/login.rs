@@ -1,7 +1,6 @@
 //! The two logins of a session, as machines that take a packet and say what comes next.
 //!
-//! [`client`] is the login of a client at corelane: read what it sent, and for a known user check its
-//! scramble. [`cn`] is the login of corelane at a CN: with the [`Proof`] that the client's login left
+//! [`client`] is the login of a client at corelane: read what it sent; [`examiner`] checks a known user. [`cn`] is the login of corelane at a CN: with the [`Proof`] that the client's login left
 //! behind, in [`Credential::Relay`], where the CN asks the client through corelane, or by a [`Replay`] of the client's own
 //! packet, where the CN is one of MatrixOne's. What it leaves behind in turn is a [`Standing`]. Neither reads a socket, a clock or randomness: the salt comes from outside, and
 //! deadlines are the worker's.
@@ -10,7 +9,7 @@
 //! client               corelane                CN
 //!   | <------ greeting -- |                     |
 //!   | - login ----------> | ClientLogin::read   |
-//!   |    known user:      | client::begin -> Proof
+//!   | <-- known user: --> | Examiner, Question -> Proof
 //!   |                     | <------- greeting - | CnLogin::greeting
 //!   |                     | - login ----------> |
 //!   | <------- relay: switch, data, answers --> | CnAuth::from_cn, CnAuth::from_client
@@ -19,17 +18,24 @@
 
 pub mod client;
 pub mod cn;
+pub mod examiner;
+mod interpreter;
+mod prover;
 pub mod replay;
 pub mod standing;
 
-pub use client::{AwaitSwitch, ClientLogin, ClientStep};
-pub use cn::{CnAuth, CnLogin, CnLoginError, CnStep, Speaker, WantsTls};
+pub use client::ClientLogin;
+pub use cn::{ClientChannel, CnAuth, CnLogin, CnLoginError, CnStep, Speaker, WantsTls};
+pub use examiner::{ClientStep, Examiner, Nonce, Question};
 pub use replay::{Replay, Sent};
 pub use standing::{Standing, Witness};
 
 use std::fmt;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
+use crate::secret::Secret;
 use crate::wire::auth::NativeKey;
 
 /// Bytes of the largest packet during a login. Connection attributes may take 64 KiB by themselves.
@@ -53,9 +59,9 @@ pub enum Credential {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proof {
     /// SHA1(password); none for an empty password.
-    pub native_key: Option<NativeKey>,
-    /// The password itself, where the configuration gave it.
-    pub password: Option<String>,
+    pub native_key: Option<Zeroizing<NativeKey>>,
+    /// The password itself, where the configuration or the client gave it.
+    pub password: Option<Secret>,
 }
 
 impl Proof {

@@ -9,7 +9,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use crate::wire::auth::{NativeHash, native_hash, native_key};
+use crate::secret::Secret;
+use crate::wire::auth::{NativeHash, Plugin, native_hash, native_key};
 
 /// What corelane knows of a user's secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,17 +18,25 @@ pub struct KnownUser {
     /// SHA1(SHA1(password)), what `mysql_native_password` stores; none for an empty password.
     pub native_hash: Option<NativeHash>,
     /// The password itself, where the configuration gave it.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
+    /// By which its clients have to log in; none: as they like.
+    pub plugin: Option<Plugin>,
 }
 
 impl KnownUser {
-    pub fn with_password(password: &str) -> Self {
-        let native_hash = (!password.is_empty()).then(|| native_hash(&native_key(password)));
-        Self { native_hash, password: Some(password.to_owned()) }
+    pub fn with_password(password: impl Into<Secret>) -> Self {
+        let password = password.into();
+        let native_hash = (!password.is_empty()).then(|| native_hash(&native_key(&password)));
+        Self { native_hash, password: Some(password), plugin: None }
     }
 
     pub fn with_native_hash(hash: NativeHash) -> Self {
-        Self { native_hash: Some(hash), password: None }
+        Self { native_hash: Some(hash), password: None, plugin: None }
+    }
+
+    /// The same, whose clients have to log in by one plugin.
+    pub fn by(self, plugin: Option<Plugin>) -> Self {
+        Self { plugin, ..self }
     }
 }
 

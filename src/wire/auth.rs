@@ -1,9 +1,12 @@
 //! What passes between greeting and OK: plugin switches, plugin data, and the scrambles of two plugins.
 //!
 //! Sources: MySQL "Protocol::AuthSwitchRequest", "Protocol::AuthMoreData", "Native Authentication",
-//! "Caching SHA-2 information"; MariaDB "Authentication plugins". Other plugins (ed25519, clear text,
-//! dialog) are only ever passed on, so nothing of them is computed here. Passwords are never kept or
-//! printed by this page.
+//! "Caching SHA-2 information"; MariaDB "Authentication plugins". [`Plugin`] lists those that corelane can speak by itself; others
+//! (PAM's dialog, sha256) are only ever passed on, so nothing of them is computed here. Passwords are never kept or printed by this
+//! page.
+
+pub mod ed25519;
+pub mod rsa;
 
 use bytes::BufMut;
 use sha1::{Digest, Sha1};
@@ -21,6 +24,33 @@ pub const ED25519: &str = "client_ed25519";
 /// What the one-byte form of a switch means: the password hash of before MySQL 4.1.
 pub const OLD: &str = "mysql_old_password";
 
+/// A plugin that corelane can speak by itself, on either side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plugin {
+    Native,
+    CachingSha2,
+    Ed25519,
+    /// The password as it is.
+    Clear,
+}
+
+impl Plugin {
+    const ALL: [Self; 4] = [Self::Native, Self::CachingSha2, Self::Ed25519, Self::Clear];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => NATIVE,
+            Self::CachingSha2 => CACHING_SHA2,
+            Self::Ed25519 => ED25519,
+            Self::Clear => CLEAR,
+        }
+    }
+
+    pub fn named(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|plugin| plugin.name().as_bytes() == name)
+    }
+}
+
 /// First byte of an AuthMoreData.
 pub const MORE_DATA: u8 = 0x01;
 /// First byte of an AuthSwitchRequest.
@@ -30,6 +60,9 @@ pub const SWITCH: u8 = 0xfe;
 pub const SHA2_FAST_OK: u8 = 0x03;
 /// The server wants the password itself, over TLS or encrypted by its RSA key.
 pub const SHA2_FULL: u8 = 0x04;
+
+/// A client's wish for that key.
+pub const SHA2_ASK_KEY: u8 = 0x02;
 
 /// Bytes of an answer to a salt by `mysql_native_password`.
 pub const NATIVE_SCRAMBLE: usize = 20;
@@ -65,8 +98,8 @@ impl<'a> AuthSwitchRequest<'a> {
         out.put_slice(self.data);
     }
 
-    /// The salt of a plugin that uses one of 20 bytes.
-    pub fn salt(&self) -> Result<[u8; SALT]> {
+    /// The salt of a plugin that uses one of 20 bytes, or of 32.
+    pub fn salt<const N: usize>(&self) -> Result<[u8; N]> {
         Cursor::new(self.data).array("salt")
     }
 }
@@ -117,6 +150,11 @@ pub fn caching_sha2_scramble(password: &str, salt: &[u8; SALT]) -> [u8; 32] {
     xor(&key, &mask)
 }
 
+/// Whether an answer to a salt is of the password.
+pub fn is_caching_sha2_scramble(answer: &[u8], password: &str, salt: &[u8; SALT]) -> bool {
+    answer.try_into().is_ok_and(|answer| same(answer, &caching_sha2_scramble(password, salt)))
+}
+
 /// Reads the text form of a native hash: `*` and 40 hexadecimal digits.
 pub fn parse_native_hash(text: &str) -> Result<NativeHash> {
     const FIELD: &str = "native hash";
@@ -146,7 +184,7 @@ fn xor<const N: usize>(a: &[u8; N], b: &[u8; N]) -> [u8; N] {
 }
 
 /// Compares in a time that does not depend on where the two differ.
-fn same(a: &[u8; 20], b: &[u8; 20]) -> bool {
+fn same<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
     a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
@@ -202,7 +240,7 @@ mod tests {
     fn truncations_are_errors() {
         assert!(AuthSwitchRequest::read(b"").is_err());
         for cut in 2..SWITCHED.len() {
-            let read = AuthSwitchRequest::read(&SWITCHED[..cut]).and_then(|switch| switch.salt());
+            let read = AuthSwitchRequest::read(&SWITCHED[..cut]).and_then(|switch| switch.salt::<SALT>());
             assert_eq!(read.is_ok(), cut >= SWITCHED.len() - 1, "cut at {cut}: only the NUL may be missing");
         }
         assert!(AuthMoreData::read(b"").is_err());

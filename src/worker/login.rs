@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use futures_lite::FutureExt;
 use tracing::{debug, info, warn};
+use zeroize::Zeroizing;
 
 use super::Worker;
 use super::approach::{Approached, Passed, abandon, approach, leave, timed_out};
@@ -29,7 +30,8 @@ use crate::session::dialog::{Dialog, Noted, Watch, Watched};
 use crate::session::face;
 use crate::session::hold::Hold;
 use crate::session::login::{
-    ClientLogin, ClientStep, CnAuth, CnLogin, CnStep, Credential, Proof, Replay, Sent, Speaker, replay,
+    ClientChannel, ClientLogin, ClientStep, CnAuth, CnLogin, CnStep, Credential, Examiner, Proof, Replay,
+    Sent, Speaker, replay,
 };
 use crate::session::refusal::Refusal;
 use crate::session::state::State;
@@ -171,8 +173,7 @@ impl Driver<'_> {
         }
         let login = ClientLogin::read(&packet, &self.picture.face)?;
         self.capabilities = login.capabilities;
-        let is_local = matches!(self.card.client, Peer::Unix);
-        if tls.is_some_and(|tls| tls.required) && !self.has_tls && !is_local {
+        if tls.is_some_and(|tls| tls.required) && !self.has_tls && !self.is_local() {
             return Err(Refusal::TlsRequired.into());
         }
         // Servers read no more of the attributes than how long all of them are, so a broken one only ends the labels.
@@ -209,6 +210,11 @@ impl Driver<'_> {
         Err(Failure::NoTls)
     }
 
+    /// Whether the client is on this machine, and nobody can read along.
+    fn is_local(&self) -> bool {
+        matches!(self.card.client, Peer::Unix)
+    }
+
     /// Whether there are CNs of no other flavour.
     fn has_only(&self, flavour: Flavour) -> bool {
         self.picture.view.cns.iter().all(|cn| cn.flavour == flavour)
@@ -224,7 +230,10 @@ impl Driver<'_> {
         let credential = match users.get(&identity.user) {
             Some(user) => {
                 let host = self.card.client.host();
-                let step = login.verify(salt, &fresh_salt()?, user, &identity.user, &host);
+                let (key, private) = (self.picture.key.clone(), self.has_tls || self.is_local());
+                let (key, name) = (key.as_deref(), &*identity.user);
+                let examiner = Examiner { known: user, user: name, host: &host, private, key };
+                let step = examiner.begin(login, salt, &face::salt(random()?));
                 Credential::Proof(self.prove(step).await?)
             }
             None => {
@@ -264,15 +273,21 @@ impl Driver<'_> {
     }
 
     /// Lets a known user prove who it is.
-    async fn prove(&mut self, step: ClientStep<'_>) -> Result<Proof, Failure> {
-        match step {
-            ClientStep::Verified(proof) => Ok(proof),
-            ClientStep::Refused(refusal) => Err(refusal.into()),
-            ClientStep::SwitchClient { packet, next } => {
-                self.write_client(&packet).await?;
-                let answer = self.read_client().await?;
-                Ok(next.answer(&answer)?)
-            }
+    async fn prove(&mut self, mut step: ClientStep<'_>) -> Result<Proof, Failure> {
+        loop {
+            step = match step {
+                ClientStep::Verified { proof, say } => {
+                    if let Some(packet) = say {
+                        self.write_client(&packet).await?;
+                    }
+                    return Ok(proof);
+                }
+                ClientStep::Refused(refusal) => return Err(refusal.into()),
+                ClientStep::Ask { packet, next } => {
+                    self.write_client(&packet).await?;
+                    next.answer(&Zeroizing::new(self.read_client().await?))
+                }
+            };
         }
     }
 
@@ -291,7 +306,13 @@ impl Driver<'_> {
             let hold = self.lasting_hold(&cn, identity, &credential);
             let tracked = hold.is_none() && cn.flavour == Flavour::Mysql;
             let cn_login = CnLogin::new(login, identity.cn_user(cn.flavour), credential);
-            let cn_login = cn_login.tracked(tracked).for_tls_client(self.has_tls);
+            let channel = ClientChannel {
+                has_tls: self.has_tls,
+                local: self.is_local(),
+                key: self.picture.key.clone(),
+            };
+            let cn_login =
+                cn_login.tracked(tracked).for_client(channel).believing_key(self.picture.trusts_cn_keys);
             let (refusal, timed_out) = match self.attempt(&cn, seat, cn_login, hold, login).await? {
                 Attempt::Seated(seated) => {
                     self.card.group.replace(Some(Arc::new(group)));
@@ -493,12 +514,13 @@ impl Driver<'_> {
         loop {
             self.allow_more_time();
             let mut step = auth.from_cn(&answer).map_err(broken)?;
-            if let CnStep::ToClient { packet, next } = &step {
+            while let CnStep::ToClient { packet, next } = &step {
                 self.write_client(packet).await?;
-                if *next == Speaker::Client {
-                    let reply = self.read_client().await?;
-                    step = auth.from_client(&reply).map_err(broken)?;
+                if *next == Speaker::Cn {
+                    break;
                 }
+                let reply = Zeroizing::new(self.read_client().await?);
+                step = auth.from_client(&reply).map_err(broken)?;
             }
             match step {
                 CnStep::ToCn(packet) => answer = self.ask_cn(cn, leg, Some(&packet)).await?,
@@ -560,9 +582,13 @@ impl Driver<'_> {
 }
 
 fn fresh_salt() -> Result<[u8; SALT], Refusal> {
-    let mut random = [0; SALT];
+    random().map(face::salt)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Refusal> {
+    let mut random = [0; N];
     match getrandom::fill(&mut random) {
-        Ok(()) => Ok(face::salt(random)),
+        Ok(()) => Ok(random),
         Err(error) => Err(Refusal::ProxyBug { cause: format!("no random numbers: {error}") }),
     }
 }

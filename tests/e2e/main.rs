@@ -8,6 +8,7 @@ mod house;
 
 mod accounts;
 mod admin;
+mod auth;
 mod discovery;
 mod galera;
 mod http;

@@ -3,14 +3,22 @@
 //! In relay mode corelane names a plugin that no server has. The server then sends an AuthSwitchRequest with
 //! the account's real plugin and its own salt, also for accounts without a password and for users that do
 //! not exist; that goes to the client, and the client's answer back, for as many rounds as the plugin takes.
-//! With a [`Proof`] corelane answers by itself, and gives up on plugins that want more than it has. With a [`Replay`](super::Replay) it says again what
+//! With a [`Proof`](super::Proof) corelane answers by itself, as its [`Prover`] can. With a [`Replay`](super::Replay) it says again what
 //! the client has said, as the CN was told to which salt.
+//!
+//! One thing of a relayed login does not pass as it is: the password itself, by the full path of `caching_sha2_password`, where one of
+//! the two legs is private and the other is not. The client sends it as its own leg allows, and the [`Interpreter`] hands it on as the
+//! CN's does.
 
-use super::{AUTH_ROUNDS_MAX, ClientLogin, Credential, Proof, Standing, Witness};
+use std::sync::Arc;
+
+use super::interpreter::{Heard, Interpreter};
+use super::prover::{Channel, Prover, native_answer};
+use super::{AUTH_ROUNDS_MAX, ClientLogin, Credential, Standing, Witness};
 use crate::wire;
+use crate::wire::auth::rsa::{RsaError, ServerKey};
 use crate::wire::auth::{
-    AuthMoreData, AuthSwitchRequest, CACHING_SHA2, MORE_DATA, NATIVE, SHA2_FAST_OK, SHA2_FULL, SWITCH,
-    caching_sha2_scramble, native_scramble,
+    AuthMoreData, AuthSwitchRequest, CACHING_SHA2, MORE_DATA, NATIVE, SHA2_FAST_OK, SWITCH,
 };
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::{Greeting, Hello, SALT};
@@ -36,6 +44,13 @@ pub enum CnLoginError {
     NoTls,
     #[error("it asks for the password in clear text, and the connection to it has no TLS ([cn_tls])")]
     Unprotected,
+    #[error(
+        "it asks for the password, and the connection to it has no TLS ([cn_tls]), nor may the public key that it shows be believed \
+         ([auth] trust_cn_keys)"
+    )]
+    NoKey,
+    #[error("its public key cannot be used: {0}")]
+    BadKey(RsaError),
     #[error("it lacks {capability}, which the client was promised")]
     Lacks { capability: &'static str },
     #[error("its plugin {plugin} wants more than is known of the user")]
@@ -55,10 +70,21 @@ pub struct CnLogin<'a> {
     /// Session tracking is asked for, whether the client knows it or not.
     tracked: bool,
     tls: WantsTls,
-    /// The client counts on nobody reading along.
-    client_has_tls: bool,
+    client: ClientChannel,
+    /// The public key that the CN shows may be believed.
+    believes_key: bool,
     /// Nobody can read along on this leg even without TLS.
     local: bool,
+}
+
+/// How the client speaks with corelane.
+#[derive(Clone, Debug, Default)]
+pub struct ClientChannel {
+    pub has_tls: bool,
+    /// It is on this machine, by a Unix socket.
+    pub local: bool,
+    /// By which it can encrypt its password.
+    pub key: Option<Arc<ServerKey>>,
 }
 
 /// Whether TLS is wanted on a leg to a CN.
@@ -79,7 +105,8 @@ impl<'a> CnLogin<'a> {
             credential,
             tracked: false,
             tls: WantsTls::No,
-            client_has_tls: false,
+            client: ClientChannel::default(),
+            believes_key: false,
             local: false,
         }
     }
@@ -89,9 +116,14 @@ impl<'a> CnLogin<'a> {
         Self { tracked, ..self }
     }
 
-    /// For a client that has TLS, or that corelane itself is.
-    pub fn for_tls_client(self, client_has_tls: bool) -> Self {
-        Self { client_has_tls, ..self }
+    /// How the client speaks with corelane, which a relayed login has to know.
+    pub fn for_client(self, client: ClientChannel) -> Self {
+        Self { client, ..self }
+    }
+
+    /// Whether the public key that the CN shows may be believed.
+    pub fn believing_key(self, believes_key: bool) -> Self {
+        Self { believes_key, ..self }
     }
 
     /// What is wanted of the leg; `local` is one within this machine.
@@ -153,7 +185,10 @@ impl<'a> CnLogin<'a> {
             asked: None,
             witness: None,
             has_tls,
-            exposes: self.client_has_tls && !has_tls && !self.local,
+            exposes: self.client.has_tls && !has_tls && !self.local,
+            channel: Channel { private: has_tls || self.local, believes_key: self.believes_key },
+            prover: Prover::default(),
+            interpreter: Interpreter::new(self.client),
         };
         Ok((response, auth))
     }
@@ -242,6 +277,9 @@ pub struct CnAuth {
     has_tls: bool,
     /// What the client says through TLS would be heard on this leg.
     exposes: bool,
+    channel: Channel,
+    prover: Prover,
+    interpreter: Interpreter,
 }
 
 impl CnAuth {
@@ -286,7 +324,11 @@ impl CnAuth {
         }
         self.speaker = Speaker::Cn;
         self.witness = self.asked.take().and_then(|salt| Witness::new(salt, payload));
-        Ok(CnStep::ToCn(payload.to_vec()))
+        match self.interpreter.client_says(payload) {
+            Heard::Pass => Ok(CnStep::ToCn(payload.to_vec())),
+            Heard::ToCn(packet) => Ok(CnStep::ToCn(packet)),
+            Heard::ToClient(packet) => Ok(self.ask_client(&packet, Speaker::Client)),
+        }
     }
 
     /// What the login leaves behind, once the CN has let it in.
@@ -308,37 +350,29 @@ impl CnAuth {
             }
             Credential::Relay => {
                 self.asked = request.salt().ok().filter(|_| self.plugin == NATIVE);
+                self.interpreter.switch(&request);
                 return Ok(self.ask_client(payload, Speaker::Client));
             }
             Credential::Replay(_) => return Err(self.cannot_prove()),
             Credential::Proof(proof) => proof,
         };
-        match (self.plugin.as_str(), &proof.password) {
-            (NATIVE, _) => Ok(CnStep::ToCn(native_answer(proof, &request.salt()?))),
-            // An empty password is a lone NUL to this plugin.
-            (CACHING_SHA2, _) if proof.is_empty() => Ok(CnStep::ToCn(vec![0])),
-            (CACHING_SHA2, Some(password)) => {
-                Ok(CnStep::ToCn(caching_sha2_scramble(password, &request.salt()?).to_vec()))
-            }
-            _ => Err(self.cannot_prove()),
-        }
+        self.prover.switch(proof, &request, self.channel)
     }
 
     /// Data of the plugin, with the byte before it or, from MariaDB, without.
     fn data(&mut self, payload: &[u8]) -> Result<CnStep, CnLoginError> {
         let sha2 = self.plugin == CACHING_SHA2 && payload.first() == Some(&MORE_DATA);
         let said = if sha2 { AuthMoreData::read(payload)?.0 } else { &[] };
-        let (fast_ok, full) = (said == [SHA2_FAST_OK], said == [SHA2_FULL]);
-        match (&self.credential, fast_ok) {
-            // A client with TLS answers with the password itself.
-            (Credential::Relay, false) if full && self.exposes => Err(CnLoginError::Unprotected),
-            (Credential::Proof(Proof { password: Some(password), .. }), false) if full && self.has_tls => {
-                Ok(CnStep::ToCn([password.as_bytes(), b"\0"].concat()))
-            }
-            (Credential::Relay, true) => Ok(self.ask_client(payload, Speaker::Cn)),
-            (Credential::Relay, false) => Ok(self.ask_client(payload, Speaker::Client)),
-            (Credential::Proof(_), true) => Ok(CnStep::Wait),
-            (Credential::Proof(_), false) | (Credential::Replay(_), _) => Err(self.cannot_prove()),
+        match &self.credential {
+            Credential::Relay => match self.interpreter.cn_says(said, self.channel)? {
+                Heard::Pass | Heard::ToClient(_) => {
+                    let next = if said == [SHA2_FAST_OK] { Speaker::Cn } else { Speaker::Client };
+                    Ok(self.ask_client(payload, next))
+                }
+                Heard::ToCn(packet) => Ok(CnStep::ToCn(packet)),
+            },
+            Credential::Proof(proof) => self.prover.data(proof, said, self.channel),
+            Credential::Replay(_) => Err(self.cannot_prove()),
         }
     }
 
@@ -378,10 +412,6 @@ const PROMISES: [(Capabilities, &str); 9] = [
     (Capabilities::MARIADB_BULK_UNIT_RESULTS, "MARIADB_BULK_UNIT_RESULTS"),
 ];
 
-fn native_answer(proof: &Proof, salt: &[u8; SALT]) -> Vec<u8> {
-    proof.native_key.map_or_else(Vec::new, |key| native_scramble(&key, salt).to_vec())
-}
-
 fn unwilling(err: &ErrPacket<'_>) -> CnLoginError {
     let message = String::from_utf8_lossy(err.message).into_owned();
     CnLoginError::Unwilling { code: err.code, sqlstate: err.sqlstate, message }
@@ -389,10 +419,11 @@ fn unwilling(err: &ErrPacket<'_>) -> CnLoginError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Proof;
     use super::super::client::tests::face;
     use super::*;
     use crate::session::face::Face;
-    use crate::wire::auth::{native_hash, native_key};
+    use crate::wire::auth::{caching_sha2_scramble, native_hash, native_key, native_scramble};
     use crate::wire::greeting::tests::{MARIADB_10_11, MYSQL_8};
     use crate::wire::login::tests::{LIBMARIADB, TRACKING};
     use proptest::prelude::*;
@@ -410,8 +441,8 @@ mod tests {
     }
 
     fn proof(password: &str, known: bool) -> Credential {
-        let native_key = (!password.is_empty()).then(|| native_key(password));
-        Credential::Proof(Proof { native_key, password: known.then(|| password.to_owned()) })
+        let native_key = (!password.is_empty()).then(|| native_key(password).into());
+        Credential::Proof(Proof { native_key, password: known.then(|| password.into()) })
     }
 
     fn begin(credential: Credential) -> CnAuth {
@@ -529,15 +560,15 @@ mod tests {
         let answer = caching_sha2_scramble("secret", SALT_THERE).to_vec();
         assert_eq!(auth.from_cn(SHA2_SWITCH), Ok(CnStep::ToCn(answer)));
         assert_eq!(auth.from_cn(b"\x01\x03"), Ok(CnStep::Wait));
+        assert_eq!(auth.from_cn(b"\x01\x04"), Err(CnLoginError::NoKey));
         let plugin = CACHING_SHA2.to_owned();
-        assert_eq!(auth.from_cn(b"\x01\x04"), Err(CnLoginError::CannotProve { plugin: plugin.clone() }));
         assert_eq!(
             begin(proof("secret", false)).from_cn(SHA2_SWITCH),
             Err(CnLoginError::CannotProve { plugin })
         );
         assert_eq!(begin(proof("", false)).from_cn(SHA2_SWITCH), Ok(CnStep::ToCn(vec![0])));
         assert_eq!(begin(proof("", false)).from_cn(NATIVE_SWITCH), Ok(CnStep::ToCn(vec![])));
-        let error = begin(proof("secret", true)).from_cn(ED25519_SWITCH).unwrap_err();
+        let error = begin(proof("secret", false)).from_cn(ED25519_SWITCH).unwrap_err();
         assert!(error.to_string().contains("client_ed25519"));
     }
 
@@ -557,7 +588,7 @@ mod tests {
         let (native, wrong) = (&native_scramble(&native_key("secret"), SALT_THERE)[..], &[7; 20][..]);
         let mut standing = left_by(&[(NATIVE_SWITCH, native)]);
         let proof = standing.proof(&[native_hash(&native_key("secret"))]).expect("the hash fits");
-        assert_eq!(proof.native_key, Some(native_key("secret")));
+        assert_eq!(proof.native_key, Some(native_key("secret").into()));
         let witnessed = Standing::Witnessed(Witness::new(*SALT_THERE, wrong).unwrap());
         assert_eq!(left_by(&[(ED25519_SWITCH, &[9; 64]), (NATIVE_SWITCH, wrong)]), witnessed);
         let others: [&[(&[u8], &[u8])]; 6] = [

@@ -31,7 +31,7 @@ impl Witness {
     /// The proof, if one of `hashes` is of the password.
     pub fn proof(&self, hashes: &[NativeHash]) -> Option<Proof> {
         let keys = hashes.iter().map(|hash| recover_native_key(&self.scramble, &self.salt, hash));
-        keys.flatten().next().map(|key| Proof { native_key: Some(key), password: None })
+        keys.flatten().next().map(|key| Proof { native_key: Some(key.into()), password: None })
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
         let mut standing = Standing::Witnessed(witness);
         assert_eq!(standing.proof(&[]), None);
         assert_eq!(standing.proof(&[native_hash(&other)]), None, "a hash of before or after");
-        let proof = Proof { native_key: Some(key), password: None };
+        let proof = Proof { native_key: Some(key.into()), password: None };
         assert_eq!(standing.proof(&[native_hash(&other), native_hash(&key)]), Some(&proof));
         assert_eq!(standing.proof(&[]), Some(&proof), "a proof stays one");
     }
