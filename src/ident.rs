@@ -42,6 +42,8 @@ pub struct IdRange {
     first: u32,
     /// Ids of each worker, at least 1.
     each: u32,
+    /// Ids of all of them.
+    all: u32,
 }
 
 /// The first id of the usual range.
@@ -51,7 +53,12 @@ impl IdRange {
     /// `count` ids from `first` on, for so many workers. The range ends below [`SessionId::NOBODY`].
     pub fn new(first: u32, count: u32, workers: usize) -> Self {
         let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
-        Self { first, each: (count / workers).max(1) }
+        Self { first, each: (count / workers).max(1), all: count.max(workers) }
+    }
+
+    /// Whether an id is one of the range.
+    pub fn contains(self, id: u32) -> bool {
+        id.wrapping_sub(self.first) < self.all
     }
 
     /// The id of the `count`-th session of a worker; the count wraps where its piece ends.
@@ -87,7 +94,7 @@ impl IdBlock {
 /// The usual range, for as many workers as there may be.
 impl Default for IdRange {
     fn default() -> Self {
-        Self { first: FIRST_ID, each: 1 << 24 }
+        Self { first: FIRST_ID, each: 1 << 24, all: 1 << 31 }
     }
 }
 

@@ -59,6 +59,9 @@ pub struct Counters {
     pub turns: Count,
     /// Times that a socket found no receive buffer and had to wait for one.
     pub starved: Count,
+    /// Statements that sessions left under way and that were stopped on their CNs; those that were left to them.
+    pub statements_stopped: Count,
+    pub statements_left: Count,
     /// Sessions that ended by a panic that was caught.
     pub panics: Count,
     /// Reports that did not fit into the coordinator's mailbox.

@@ -197,6 +197,7 @@ fn obey(end: &WorkerEnd, order: Order, told: &mut Told) -> bool {
         Order::Kill { ticket, session } => {
             report(answer(end.worker(), ticket, session, Ok("killed".into())));
         }
+        Order::Letter(_) => (),
         Order::Handover { to, count } => told.handovers.push((to, count)),
         Order::Ids(_) => panic!("nobody is to be asked for ids"),
         Order::Adopt(_) => told.adopted += 1,

@@ -127,6 +127,7 @@ impl Workers {
             login: Arc::new(settings.login.clone()),
             tls: None,
             cn_tls: None,
+            monitor: None,
             key: None,
             trusts_cn_keys: false,
             migration: Arc::new(settings.migration.clone()),

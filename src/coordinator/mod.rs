@@ -40,7 +40,7 @@ use tracing::{error, info, warn};
 use crate::config::Settings;
 use crate::ident::WorkerId;
 use crate::mailbox::CoordinatorEnd;
-use crate::mailbox::message::{CnFailure, Event, Picture, Report};
+use crate::mailbox::message::{CnFailure, Event, Order, Picture, Report};
 use crate::metrics::{Counters, Tally};
 use crate::placement::{self, Decision, Placement, Source};
 use crate::route::View;
@@ -155,6 +155,7 @@ impl Coordinator {
                 login: Arc::new(settings.login.clone()),
                 tls: settings.tls.clone(),
                 cn_tls: settings.cn_tls.clone(),
+                monitor: settings.auth.query.clone().map(Arc::new),
                 key: reload::key(&settings, None),
                 trusts_cn_keys: settings.auth.trusts_cn_keys,
                 migration: Arc::new(settings.migration.clone()),
@@ -252,6 +253,7 @@ impl Coordinator {
             Event::Answered { ticket, outcome } => self.errands.answered(ticket, outcome),
             Event::NotHere { ticket } => self.errands.not_here(ticket, report.worker),
             Event::HandedOver { to, parcel } => self.pass_on(report.worker, to, parcel),
+            Event::Letter { to, parcel } => self.order(to, Order::Letter(parcel)),
             Event::Stopped => {
                 info!("worker {} has stopped", report.worker);
                 self.posts[at].mark_ended();

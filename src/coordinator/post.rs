@@ -156,6 +156,7 @@ mod tests {
             login: Arc::new(settings.login),
             tls: None,
             cn_tls: None,
+            monitor: None,
             key: None,
             trusts_cn_keys: false,
             migration: Arc::new(settings.migration),

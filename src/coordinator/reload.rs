@@ -52,6 +52,7 @@ impl Coordinator {
         self.picture.tls.clone_from(&self.settings.tls);
         self.picture.cn_tls.clone_from(&self.settings.cn_tls);
         self.picture.key = key(&self.settings, self.picture.key.take());
+        self.picture.monitor = self.settings.auth.query.clone().map(Arc::new);
         self.picture.trusts_cn_keys = self.settings.auth.trusts_cn_keys;
         self.picture.migration = self.settings.migration.clone().into();
         self.picture.dwell = self.settings.balance.dwell;

@@ -198,7 +198,7 @@ impl Coordinator {
         warn!("a session between worker {from} and worker {to} is lost: both have ended");
     }
 
-    fn order(&mut self, worker: WorkerId, order: Order) {
+    pub(super) fn order(&mut self, worker: WorkerId, order: Order) {
         let post = self.posts.iter_mut().find(|post| post.worker() == worker && !post.has_ended());
         if !post.is_some_and(|post| post.order(order)) {
             debug!("an order for worker {worker} is left out: too many wait for it, or it has ended");

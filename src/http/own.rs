@@ -28,7 +28,7 @@ const GAUGES: [OfWorker; 3] = [
     ),
 ];
 
-const COUNTERS: [OfWorker; 12] = [
+const COUNTERS: [OfWorker; 14] = [
     ("corelane_sessions_accepted", "Connections accepted from clients.", |c| c.accepted.get()),
     ("corelane_logins", "Logins that a CN let in.", |c| c.logins.get()),
     ("corelane_login_retries", "CNs that could not take a login, so that another one was looked for.", |c| {
@@ -44,6 +44,16 @@ const COUNTERS: [OfWorker; 12] = [
     ("corelane_reports_dropped", "Reports to the coordinator that did not fit into its mailbox.", |c| {
         c.reports_dropped.get()
     }),
+    (
+        "corelane_statements_stopped",
+        "Statements under way at the end of their sessions, stopped on their CNs.",
+        |c| c.statements_stopped.get(),
+    ),
+    (
+        "corelane_statements_left",
+        "Statements under way at the end of their sessions, left to their CNs.",
+        |c| c.statements_left.get(),
+    ),
     ("corelane_panics", "Sessions and moves that ended by a bug of corelane.", |c| c.panics.get()),
     ("corelane_sessions_handed_over", "Sessions that left for another worker.", |c| c.handed_over.get()),
     ("corelane_sessions_adopted", "Sessions that came from another worker.", |c| c.adopted.get()),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::settings::{Login, Migration};
+use crate::config::settings::{Account, Login, Migration};
 use crate::config::tls::{CnTls, ServerTls};
 use crate::ident::{CnSlot, Epoch, IdBlock, SessionId, WorkerId};
 use crate::route::{Group, View};
@@ -26,6 +26,8 @@ pub struct Picture {
     pub login: Arc<Login>,
     /// TLS towards clients, where it is offered.
     pub tls: Option<Arc<ServerTls>>,
+    /// The account by which corelane itself asks CNs of MySQL's, where there is one.
+    pub monitor: Option<Arc<Account>>,
     /// TLS towards CNs, where there is any.
     pub cn_tls: Option<Arc<CnTls>>,
     /// By which clients without TLS can send their passwords, where any may have to.
@@ -58,6 +60,8 @@ pub enum Order {
     Handover { to: WorkerId, count: u32 },
     /// Take in a session that another worker has given up.
     Adopt(Parcel),
+    /// What another worker has to say.
+    Letter(Parcel),
     /// Give these connection ids to new sessions. The answer to [`Event::IdsWanted`]; the first one comes unasked.
     Ids(IdBlock),
     /// Stop accepting; close each session as soon as it is idle and outside a transaction, all of them
@@ -89,6 +93,8 @@ pub enum Event {
     IdsWanted,
     /// A session on its way to another worker.
     HandedOver { to: WorkerId, parcel: Parcel },
+    /// Something for another worker.
+    Letter { to: WorkerId, parcel: Parcel },
     /// The worker has closed its last session and has ended.
     Stopped,
 }
@@ -133,8 +139,8 @@ pub struct CensusRow {
     pub arriving: u32,
 }
 
-/// A session between two workers: sockets, state and unread bytes, which only workers can unpack. The coordinator
-/// passes it on; dropping it closes the session's connections.
+/// Something between two workers that only workers can unpack: a session with its sockets, state and unread bytes, or a word about
+/// one. The coordinator passes it on; dropping a session closes its connections.
 pub struct Parcel(pub Box<dyn Any + Send>);
 
 impl fmt::Debug for Parcel {

@@ -21,6 +21,7 @@
 //! [`Opaque`], for good, and says why. An opaque session is relayed on and never quiet. It does not read SQL, it does
 //! not decide on holds, and it changes no byte.
 
+mod killing;
 mod long_data;
 mod look;
 mod noted;
@@ -39,6 +40,7 @@ use crate::wire::command::{Command, Shape};
 use crate::wire::matrixone::MARK;
 use crate::wire::reply::ERR;
 use crate::wire::status::Status;
+use killing::Kills;
 use long_data::LongData;
 pub use look::{Look, Patch, Stop};
 pub use noted::Noted;
@@ -75,6 +77,7 @@ pub struct CnNews {
 
 /// Follows the two byte streams of a relayed session after its login.
 pub struct Dialog {
+    kills: Kills,
     client: Scanner<CLIENT_HEAD>,
     cn: Scanner<CN_HEAD>,
     terms: Terms,
@@ -146,6 +149,7 @@ impl Dialog {
     #[must_use]
     pub fn new(capabilities: Capabilities, status: Status) -> Self {
         Self {
+            kills: Kills::Pass,
             client: Scanner::new(),
             cn: Scanner::new(),
             terms: Terms::from(capabilities),

@@ -43,6 +43,42 @@ pub struct Kill {
     pub target: u32,
     /// As SQL, which MatrixOne wants in the place of COM_PROCESS_KILL.
     pub text: Vec<u8>,
+    /// Only what the session does is to end, and not the session.
+    pub query: bool,
+}
+
+impl Kill {
+    /// The same, by the CN's own id of the connection.
+    pub fn at_cn(&self, connection: u32) -> String {
+        format!("KILL {}{connection}", if self.query { "QUERY " } else { "" })
+    }
+}
+
+/// How a CN of MySQL's is told of a KILL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// On the killer's own connection.
+    OwnLeg,
+    /// On a new one, as the killer.
+    AsKiller,
+    /// On a new one, by whoever may: the killer is the same user.
+    ForOwner,
+    /// Nobody can tell the CN: the killer is the same user, so corelane may end the session itself.
+    EndOnly,
+    /// It is another user's, and the CN cannot be asked whether that may be.
+    NotOwner,
+}
+
+/// `same_cn`: killer and session are on the same CN; `known`: the killer can be logged in again; `same_user`: it is the session's own
+/// user; `somebody`: somebody can be logged in who may kill the sessions of that user.
+pub fn way(same_cn: bool, known: bool, same_user: bool, somebody: bool) -> Way {
+    match (same_cn, known, same_user, somebody) {
+        (true, ..) => Way::OwnLeg,
+        (false, true, ..) => Way::AsKiller,
+        (false, false, true, true) => Way::ForOwner,
+        (false, false, true, false) => Way::EndOnly,
+        (false, false, false, _) => Way::NotOwner,
+    }
 }
 
 /// Whether a command may be a KILL, by its first bytes: at least six where it has as many.
@@ -64,12 +100,13 @@ pub fn may_be_kill(payload: &[u8], length: usize) -> bool {
 pub fn read(payload: &[u8]) -> Option<Kill> {
     if let [PROCESS_KILL, a, b, c, d] = *payload {
         let target = u32::from_le_bytes([a, b, c, d]);
-        return Some(Kill { target, text: format!("KILL CONNECTION {target}").into_bytes() });
+        return Some(Kill { target, text: format!("KILL CONNECTION {target}").into_bytes(), query: false });
     }
     let text = payload.strip_prefix(&[QUERY])?;
     let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
     let kill = words.next()?;
     let mut next = words.next()?;
+    let query = next.eq_ignore_ascii_case("QUERY");
     if ["CONNECTION", "QUERY"].iter().any(|word| word.eq_ignore_ascii_case(next)) {
         next = words.next()?;
     }
@@ -77,7 +114,7 @@ pub fn read(payload: &[u8]) -> Option<Kill> {
     // MatrixOne's KILL QUERY may name a statement. What follows an end is another statement.
     let ends = !next.ends_with(';');
     let alone = words.all(|word| word == ";" || (ends && is_quoted(word)));
-    (alone && kill.eq_ignore_ascii_case("KILL")).then(|| Kill { target, text: text.to_vec() })
+    (alone && kill.eq_ignore_ascii_case("KILL")).then(|| Kill { target, text: text.to_vec(), query })
 }
 
 fn is_quoted(word: &str) -> bool {
@@ -134,6 +171,31 @@ mod tests {
         use Verdict::{Done, NotAsked, Refused, Unknown};
         assert_eq!(verdicts, [Done, Refused, Refused, Refused, Unknown]);
         assert!(Done < Refused && Refused < NotAsked && NotAsked < Unknown);
+    }
+
+    #[test]
+    fn a_kill_is_said_by_the_id_that_the_cn_knows() {
+        for (payload, said) in [
+            (&b"\x03KILL 7"[..], "KILL 9"),
+            (b"\x03kill connection 7", "KILL 9"),
+            (b"\x03kill query 7;", "KILL QUERY 9"),
+            (b"\x0c\x07\0\0\0", "KILL 9"),
+        ] {
+            assert_eq!(read(payload).unwrap().at_cn(9), said);
+        }
+    }
+
+    /// The CN judges wherever it can be asked as the killer; else only the same user may kill.
+    #[test]
+    fn who_may_kill_is_for_the_cn_to_say() {
+        for rest in 0..8 {
+            let [known, same_user, somebody] = [1, 2, 4].map(|bit| rest & bit != 0);
+            assert_eq!(way(true, known, same_user, somebody), Way::OwnLeg);
+            assert_eq!(way(false, true, same_user, somebody), Way::AsKiller);
+        }
+        assert_eq!(way(false, false, true, true), Way::ForOwner);
+        assert_eq!(way(false, false, true, false), Way::EndOnly);
+        assert_eq!([way(false, false, false, true), way(false, false, false, false)], [Way::NotOwner; 2]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
-use crate::wire::auth::NativeKey;
+use crate::wire::auth::{NativeKey, native_key};
 
 /// Bytes of the largest packet during a login. Connection attributes may take 64 KiB by themselves.
 pub const PACKET_MAX: usize = 128 << 10;
@@ -65,6 +65,15 @@ pub struct Proof {
 }
 
 impl Proof {
+    pub fn of(password: &Secret) -> Self {
+        let native_key = (!password.is_empty()).then(|| Zeroizing::new(native_key(password)));
+        Self { native_key, password: Some(password.clone()) }
+    }
+
+    pub(in crate::session::login) fn empty() -> Self {
+        Self { native_key: None, password: Some(Secret::from("")) }
+    }
+
     /// Whether the password is the empty one.
     pub fn is_empty(&self) -> bool {
         self.native_key.is_none()

@@ -44,6 +44,23 @@ pub(super) async fn kill(worker: &Worker, card: &Card, kill: &Kill, status: Stat
     vec![OK, 0, 0, low, high, 0, 0]
 }
 
+/// Ends a session's own connection at its CN: the session has left it with a statement under way.
+pub(super) async fn kill_own(worker: &Worker, card: &Card, cn: &Cn) -> Result<(), String> {
+    let (passport, credential) = (card.passport.borrow().clone(), card.standing.borrow().credential());
+    let (Some(passport), Some(Credential::Replay(replay))) = (passport, credential) else {
+        return Err("its login is not known".to_owned());
+    };
+    let replay = replay.with_id(worker.roster.spare_id().0).map_err(|error| error.to_string())?;
+    let id = card.id.0;
+    let kill = Kill { target: id, text: format!("KILL CONNECTION {id}").into_bytes(), query: false };
+    let answer =
+        ask(worker, cn, &passport, replay.into(), &kill).await.map_err(|refusal| refusal.to_string())?;
+    match Verdict::of(&answer) {
+        Verdict::Done | Verdict::Unknown => Ok(()),
+        Verdict::Refused | Verdict::NotAsked => Err("the CN refuses".to_owned()),
+    }
+}
+
 async fn ask_all(worker: &Worker, card: &Card, kill: &Kill) -> Vec<u8> {
     let (passport, credential) = (card.passport.borrow().clone(), card.standing.borrow().credential());
     let (Some(passport), Some(Credential::Replay(replay))) = (passport, credential) else {

@@ -304,6 +304,7 @@ impl Driver<'_> {
             };
             let Applicant { login, identity, .. } = &applicant;
             let hold = self.lasting_hold(&cn, identity, &credential);
+            let proven = matches!(credential, Credential::Proof(_));
             let tracked = hold.is_none() && cn.flavour == Flavour::Mysql;
             let cn_login = CnLogin::new(login, identity.cn_user(cn.flavour), credential);
             let channel = ClientChannel {
@@ -316,7 +317,7 @@ impl Driver<'_> {
             let (refusal, timed_out) = match self.attempt(&cn, seat, cn_login, hold, login).await? {
                 Attempt::Seated(seated) => {
                     self.card.group.replace(Some(Arc::new(group)));
-                    if hold.is_none() {
+                    if hold.is_none() || proven {
                         let Applicant { login, identity, .. } = applicant;
                         self.card.passport.replace(Some(Arc::new(Passport { login, identity })));
                     }
@@ -418,6 +419,7 @@ impl Driver<'_> {
             }
         };
         let mut dialog = Dialog::new(auth.capabilities, status);
+        dialog.stop_at_kills();
         let notes = cn.flavour == Flavour::Matrixone;
         let cannot_track = !notes && !auth.capabilities.has(Capabilities::SESSION_TRACK);
         let ok = match hold.or(cannot_track.then_some(Hold::Tracking)) {
@@ -452,6 +454,7 @@ impl Driver<'_> {
             leave(&self.worker.reactor, leg.socket);
             return Err(gone);
         }
+        self.card.cn_connection.set(auth.connection_id);
         self.card.standing.replace(auth.standing());
         self.card.prove(&self.picture.users);
         Ok(Seated { cn, cn_socket: leg.socket, seat, capabilities: self.capabilities, dialog })

@@ -28,9 +28,9 @@ use futures_lite::FutureExt;
 use tracing::{debug, error};
 
 use super::Worker;
-use super::approach::{Approached, abandon, approach, leave};
+use super::approach::leave;
+use super::enter::{Entered, NotEntered, enter};
 use super::flag::Flag;
-use super::leg::Leg;
 use super::login::Passport;
 use super::offer::{Candidate, Offer, Outcome, Rehearsal, Rehearsed, Stays};
 use super::roster::{Call, Card};
@@ -41,13 +41,12 @@ use crate::route::{Cn, Flavour, WorkState};
 use crate::session::dialog::{Dialog, Quiet};
 use crate::session::hold::Hold;
 use crate::session::ledger::Ledger;
-use crate::session::login::{CnLogin, CnStep, Credential};
+use crate::session::login::{CnLogin, Credential};
 use crate::session::restore;
 use crate::session::script::{Results, Script, ScriptError};
 use crate::session::tracking;
 use crate::wire::capability::Capabilities;
 use crate::wire::frame::PacketReader;
-use crate::wire::reply::ErrPacket;
 use crate::wire::status::Status;
 
 /// Moves that wait for their turn to open a leg; as many as a worker may have sessions, or more.
@@ -411,45 +410,15 @@ pub(super) async fn open(
     cn: Arc<Cn>,
 ) -> Result<Candidate, String> {
     let seat = worker.seats.take(cn.slot);
-    let limits = worker.login_limits().ok_or("the worker has no picture yet")?;
     let tracked = cn.flavour == Flavour::Mysql;
     let user = passport.identity.cn_user(cn.flavour);
     let login = CnLogin::new(&passport.login, user, credential).tracked(tracked);
-    let Approached { mut leg, mut auth, mut answer } =
-        approach(&worker.reactor, &limits, worker.cn_tls().as_deref(), &cn, login).await.map_err(
-            |passed| {
-                if let Some(failure) = passed.failure {
-                    worker.report_failure(cn.slot, failure);
-                }
-                passed.refusal.to_string()
-            },
-        )?;
-    let status = loop {
-        let packet = match auth.from_cn(&answer) {
-            Ok(CnStep::Seated { status, .. }) => break Status(status),
-            Ok(CnStep::Refused { err, .. }) => return Err(said(&err)),
-            Ok(CnStep::ToCn(packet)) => Some(packet),
-            Ok(CnStep::Wait) => None,
-            Ok(CnStep::ToClient { .. }) => {
-                abandon(&worker.reactor, leg);
-                return Err(format!("CN {} asks its user, who cannot be asked any more", cn.id));
-            }
-            Err(cause) => {
-                abandon(&worker.reactor, leg);
-                return Err(cause.to_string());
-            }
-        };
-        let asked = async {
-            if let Some(packet) = &packet {
-                leg.write(packet).await?;
-            }
-            leg.read().await
-        };
-        let answered = worker.reactor.until(Instant::now() + limits.cn_timeout, asked).await;
-        answer = answered.ok_or("the login took too long")?.map_err(|cause| cause.to_string())?;
-    };
+    let entered = enter(worker, &cn, login).await;
+    let Entered { socket, auth, status } = entered.map_err(|cause| match cause {
+        NotEntered::Asks => format!("CN {} asks its user, who cannot be asked any more", cn.id),
+        cause => cause.to_string(),
+    })?;
     let (capabilities, connection_id) = (auth.capabilities, auth.connection_id);
-    let Leg { socket, .. } = leg;
     let limit = worker.migration().restore_timeout;
     if tracked
         && let Err(cause) =
@@ -461,14 +430,6 @@ pub(super) async fn open(
     let (answered_at, rehearsed) = (Instant::now(), Rehearsed::default());
     let transfer = None;
     Ok(Candidate { cn, socket, seat, capabilities, connection_id, status, answered_at, rehearsed, transfer })
-}
-
-/// The words of an ERR.
-fn said(err: &[u8]) -> String {
-    match ErrPacket::read(err) {
-        Ok(err) => format!("{} ({})", String::from_utf8_lossy(err.message), err.code),
-        Err(cause) => cause.to_string(),
-    }
 }
 
 /// Why a conversation with a CN came to nothing.

@@ -5,11 +5,14 @@
 //! ring until a stop was ordered and the last session has ended.
 
 mod approach;
+mod enter;
 mod flag;
 mod forward;
+mod halt;
 mod handover;
 mod kill;
 mod leg;
+mod letter;
 mod listener;
 mod login;
 mod migrate;
@@ -33,7 +36,7 @@ use std::time::{Duration, Instant};
 use futures_lite::FutureExt;
 use tracing::error;
 
-use crate::config::settings::{Login, Migration, Settings};
+use crate::config::settings::{Account, Login, Migration, Settings};
 use crate::config::tls::CnTls;
 pub use tenants::Tenants;
 
@@ -92,6 +95,10 @@ struct Worker {
     picture: RefCell<Option<Picture>>,
     /// Raised by the next picture.
     news: RefCell<Rc<Flag>>,
+    /// Sessions that are looked for at other workers.
+    seeks: letter::Seeks,
+    /// Statements of ended sessions that are being stopped.
+    orphans: Cell<u32>,
     movers: Movers,
     /// How sessions move, as long as there is no picture.
     first_migration: Arc<Migration>,
@@ -134,6 +141,8 @@ async fn work(parts: Parts) -> io::Result<()> {
         picture: RefCell::default(),
         news: RefCell::default(),
         movers: Movers::default(),
+        seeks: letter::Seeks::default(),
+        orphans: Cell::default(),
         first_migration: Arc::new(parts.settings.migration.clone()),
         stop_at: Cell::default(),
         stopping: Flag::default(),
@@ -200,6 +209,7 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
                 Order::Kill { ticket, session } => worker.kill(ticket, session),
                 Order::Handover { to, count } => handover::give(&worker, to, count),
                 Order::Adopt(parcel) => handover::adopt(&worker, parcel),
+                Order::Letter(parcel) => letter::receive(&worker, parcel),
                 Order::Ids(block) => worker.roster.stock_up(block),
                 Order::Stop { grace } => worker.stop(Instant::now() + grace),
             }
@@ -344,6 +354,16 @@ impl Worker {
     /// TLS towards CNs, where there is any.
     fn cn_tls(&self) -> Option<Arc<CnTls>> {
         self.picture.borrow().as_ref().and_then(|picture| picture.cn_tls.clone())
+    }
+
+    /// Whether the public key of a CN without TLS is believed.
+    fn trusts_cn_keys(&self) -> bool {
+        self.picture.borrow().as_ref().is_some_and(|picture| picture.trusts_cn_keys)
+    }
+
+    /// The account by which corelane itself asks CNs of MySQL's.
+    fn monitor(&self) -> Option<Arc<Account>> {
+        self.picture.borrow().as_ref().and_then(|picture| picture.monitor.clone())
     }
 
     fn report_failure(&self, slot: CnSlot, failure: CnFailure) {

@@ -115,6 +115,8 @@ pub struct Card {
     pub standing: RefCell<Standing>,
     /// The CN that serves it; none while it is logging in.
     pub cn: RefCell<Option<Arc<Cn>>>,
+    /// That CN's own id of the connection.
+    pub cn_connection: Cell<u32>,
     /// Those to which the same CNs are open; none while it is logging in.
     pub group: RefCell<Option<Arc<Group>>>,
     activity: Cell<Activity>,
@@ -130,7 +132,7 @@ pub struct Card {
     pub rehearsal: RefCell<Option<Rc<Rehearsal>>>,
     pub offer: RefCell<Option<Rc<Offer>>>,
     pub hand_to: Cell<WorkerId>,
-    /// Why it was called to end with its CN's drain.
+    /// Why it was called to end, where it was not by an operator's KILL.
     pub evicted: RefCell<Arc<str>>,
     pub moves: Cell<u32>,
     pub moved_at: Cell<Option<Instant>>,
@@ -141,7 +143,7 @@ pub struct Card {
     pub last_move: RefCell<Option<Box<str>>>,
     /// About how many commands a restore would take.
     cost: Cell<u32>,
-    /// Who logs in again, with what the standing has for a proof; none where the session can never move.
+    /// Who logs in again, with what the standing has for a proof; none where the session can never move, unless it left a proof at once.
     pub passport: RefCell<Option<Arc<Passport>>>,
     /// None where the sessions of tenants are not limited, and before it is let in.
     pub tenant_seat: RefCell<Option<TenantSeat>>,
@@ -165,6 +167,7 @@ pub struct Facts {
     bearer: Bearer,
     standing: Standing,
     cn: Option<Arc<Cn>>,
+    cn_connection: u32,
     group: Option<Arc<Group>>,
     commands: u64,
     moves: u32,
@@ -186,6 +189,7 @@ impl Card {
             bearer: RefCell::default(),
             standing: RefCell::default(),
             cn: RefCell::default(),
+            cn_connection: Cell::default(),
             group: RefCell::default(),
             activity: Cell::default(),
             hold: Cell::new(Some(Hold::Login)),
@@ -220,6 +224,7 @@ impl Card {
             bearer: self.bearer.borrow().clone(),
             standing: self.standing.borrow().clone(),
             cn: self.cn.borrow().clone(),
+            cn_connection: self.cn_connection.get(),
             group: self.group.borrow().clone(),
             commands: self.commands.get(),
             moves: self.moves.get(),
@@ -238,6 +243,7 @@ impl Card {
             bearer: RefCell::new(facts.bearer),
             standing: RefCell::new(facts.standing),
             cn: RefCell::new(facts.cn),
+            cn_connection: Cell::new(facts.cn_connection),
             group: RefCell::new(facts.group),
             commands: Cell::new(facts.commands),
             moves: Cell::new(facts.moves),
@@ -409,6 +415,11 @@ impl Roster {
         if self.stock.borrow().runs_low() && ask() {
             self.stock.borrow_mut().mark_asked();
         }
+    }
+
+    /// Whether an id is one that this process gives by itself. CNs count theirs from 1 on.
+    pub fn may_have(&self, id: u32) -> bool {
+        self.ids.contains(id)
     }
 
     /// An id that no session has: one of the cluster's, while there are any.

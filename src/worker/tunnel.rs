@@ -23,6 +23,7 @@ use tracing::{debug, info};
 
 use super::approach::leave;
 use super::forward::{Ending, Flow, Relay, Step};
+use super::halt::{Killer, stop_orphan};
 use super::handover::{self, Luggage, PackedLeg};
 use super::leg::Leg;
 use super::login::{self, Seated};
@@ -34,7 +35,7 @@ use super::{SessionGuard, Worker, kill};
 use crate::mailbox::message::CnFailure;
 use crate::metrics::{EndedBy, Refused, Seat, Transit};
 use crate::reactor::{Received, Socket};
-use crate::route::Cn;
+use crate::route::{Cn, Flavour};
 use crate::session;
 use crate::session::dialog::Dialog;
 use crate::session::refusal::Refusal;
@@ -146,6 +147,11 @@ impl Tunnel<'_> {
     async fn part(self: Box<Self>, ending: Ending) {
         self.card.retire(&self.worker.reactor);
         let Self { worker, card, client, cn, cn_socket, seat, capabilities, dialog, .. } = *self;
+        let by_cn =
+            matches!(ending, Ending::Quit | Ending::CnClosed | Ending::CnBroken(_) | Ending::Unreadable);
+        if !by_cn && dialog.current().is_some() {
+            stop_orphan(worker, card, cn.clone());
+        }
         debug!(session = card.id.0, cn = &*cn.id, ?ending, "session ends");
         worker.counters.ends.add(ended_by(ending));
         drop(cn_socket);
@@ -157,11 +163,9 @@ impl Tunnel<'_> {
                 card.cn.replace(None);
                 parting.cn_lost(&dialog, &cn, ending).await;
             }
-            Ending::Killed => {
-                parting.tell(&dialog, &Refusal::Killed { why: "by an operator".to_owned() }).await
-            }
-            Ending::Evicted => {
-                let why = card.evicted.borrow().to_string();
+            Ending::Killed | Ending::Evicted => {
+                let said = card.evicted.borrow().to_string();
+                let why = if said.is_empty() { "by an operator".to_owned() } else { said };
                 parting.tell(&dialog, &Refusal::Killed { why }).await;
             }
             Ending::Unanswerable => {
@@ -294,11 +298,12 @@ impl Tunnel<'_> {
 
     /// Puts the candidate's leg in the place of the present one.
     fn go_on_with(&mut self, candidate: Candidate) {
-        let Candidate { cn, socket, seat, .. } = candidate;
+        let Candidate { cn, socket, seat, connection_id, .. } = candidate;
         leave(&self.worker.reactor, std::mem::replace(&mut self.cn_socket, socket));
         self.flow.change_cn();
         self.seat = seat;
         self.card.cn.replace(Some(cn.clone()));
+        self.card.cn_connection.set(connection_id);
         self.cn = cn;
     }
 
@@ -338,7 +343,8 @@ impl Tunnel<'_> {
         self.flow.take_kill();
         let command = self.client.peek(length);
         let kill = command.get(frame::HEADER..).and_then(session::kill::read);
-        let Some(kill) = kill.filter(|_| self.dialog.opaque().is_none()) else {
+        let here = |target| self.cn.flavour == Flavour::Matrixone || self.worker.roster.may_have(target);
+        let Some(kill) = kill.filter(|kill| self.dialog.opaque().is_none() && here(kill.target)) else {
             self.dialog.pass_kill();
             return Ok(());
         };
@@ -349,12 +355,20 @@ impl Tunnel<'_> {
         let ended = async { Err(called_to_end(self.worker, self.card).await) };
         let status = self.dialog.status();
         let asked = async {
-            let answer = kill::kill(self.worker, self.card, &kill, status).await;
+            let answer = match self.cn.flavour {
+                Flavour::Matrixone => kill::kill(self.worker, self.card, &kill, status).await,
+                Flavour::Mysql => self.killer().kill(&kill, status).await,
+            };
             let mut bytes = Vec::new();
             frame::write_packet(&mut bytes, &mut 1, &answer);
             self.client.send(bytes).await.map_err(|_| Ending::ClientGone)
         };
         ended.or(asked).await
+    }
+
+    fn killer(&self) -> Killer<'_> {
+        let spoken = self.dialog.watched().map_or(self.capabilities, |watched| watched.cn);
+        Killer { worker: self.worker, card: self.card, cn: &self.cn, cn_socket: &self.cn_socket, spoken }
     }
 
     /// Goes on at another CN, as the present one has closed. If it cannot, it ends by `ending`.

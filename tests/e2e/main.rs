@@ -12,6 +12,7 @@ mod auth;
 mod discovery;
 mod galera;
 mod http;
+mod kill;
 mod lifecycle;
 mod login;
 mod matrixone;

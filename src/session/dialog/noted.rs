@@ -1,16 +1,13 @@
 //! What a dialog notes of a session on a CN that reports nothing of it: one of MatrixOne's.
 //!
-//! It stands in the place of [`Watched`](super::Watched), and has a [`Ledger`] where that has a state. No packet is replaced; the one that
-//! a look stops at is a KILL, which may be another CN's to carry out.
+//! It stands in the place of [`Watched`](super::Watched), and has a [`Ledger`] where that has a state. No packet is replaced.
 
 use std::cell::Cell;
 
-use super::look::{Look, Stop};
-use super::scanner::{HEADER, Start};
+use super::scanner::Start;
 use super::watch::insert_id;
-use super::{Dialog, Outcome, Turn, Watch};
+use super::{Dialog, Outcome, Watch};
 use crate::session::hold::Hold;
-use crate::session::kill::may_be_kill;
 use crate::session::ledger::Ledger;
 use crate::session::state::Errand;
 use crate::wire::capability::Capabilities;
@@ -25,8 +22,6 @@ pub struct Noted {
     hold: Cell<Option<Hold>>,
     pub(super) stale: Cell<bool>,
     pub(super) leftovers: Leftovers,
-    /// The next command goes as it is.
-    passes: bool,
 }
 
 /// What the client may still ask for of earlier statements.
@@ -69,7 +64,6 @@ impl Noted {
             hold: Cell::new(None),
             stale: Cell::new(true),
             leftovers: Leftovers::default(),
-            passes: false,
         }
     }
 
@@ -93,30 +87,6 @@ impl Noted {
 }
 
 impl Dialog {
-    /// Lets the command go as it is that a look has stopped at with [`Stop::Kill`].
-    pub fn pass_kill(&mut self) {
-        if let Watch::Noted(noted) = &mut self.watch {
-            noted.passes = true;
-        }
-    }
-
-    /// Whether the client's next frame may be a KILL, which is not to go before it is known where.
-    #[inline]
-    pub(super) fn stops_at_kill(&mut self, start: &Start<'_>, at: usize, look: &mut Look) -> bool {
-        let Watch::Noted(noted) = &mut self.watch else { return false };
-        if self.turn != Turn::Commands || self.client.continues {
-            return false;
-        }
-        let passes = std::mem::take(&mut noted.passes);
-        let stops = !passes && may_be_kill(start.payload, start.length as usize);
-        if stops {
-            look.taken = at;
-            look.stop = Some(Stop::Kill { length: HEADER + start.length as usize });
-            self.client.forget();
-        }
-        stops
-    }
-
     /// A packet of the CN's begins, as in [`watch_reply`](Self::watch_reply).
     #[inline]
     pub(super) fn note_reply(&mut self, start: &Start<'_>, first: bool, was_in_transaction: bool) {

@@ -323,11 +323,10 @@ impl Dialog {
     /// Whether the client's next frame cannot go as it is.
     #[inline]
     pub(super) fn must_stop(&mut self, start: &Start<'_>, at: usize, look: &mut Look) -> bool {
-        let watched = match &mut self.watch {
-            Watch::Off(_) => return false,
-            Watch::On(watched) => watched,
-            Watch::Noted(_) => return self.stops_at_kill(start, at, look),
-        };
+        if self.stops_at_kill(start, at, look) {
+            return true;
+        }
+        let Watch::On(watched) = &mut self.watch else { return false };
         let executes = matches!(start.payload.first(), Some(&(EXECUTE | BULK_EXECUTE)));
         if !executes || self.turn != Turn::Commands || self.client.continues {
             return false;

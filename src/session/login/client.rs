@@ -9,6 +9,10 @@ use crate::wire::auth::NATIVE;
 use crate::wire::capability::Capabilities;
 use crate::wire::login::{Answer, Attributes, HandshakeResponse};
 
+/// What corelane asks for by itself: bytes of a packet, and the collation `utf8mb4_general_ci`.
+const OWN_PACKET_MAX: u32 = 1 << 24;
+const UTF8MB4: u8 = 45;
+
 /// What a client sent to log in, its own copy of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientLogin {
@@ -36,6 +40,22 @@ impl ClientLogin {
             Answer::Tls(_) => return Err(Refusal::TlsNotOffered),
         };
         Self::new(&response, face)
+    }
+
+    /// That of corelane itself, by an account of its own.
+    pub fn own() -> Self {
+        let asked =
+            Face::default().capabilities - Capabilities::CONNECT_WITH_DB - Capabilities::CONNECT_ATTRS;
+        Self {
+            capabilities: asked - Capabilities::LOCAL_FILES - Capabilities::MULTI_STATEMENTS,
+            max_packet: OWN_PACKET_MAX,
+            charset: UTF8MB4,
+            user: Vec::new(),
+            database: None,
+            auth: Vec::new(),
+            plugin: None,
+            attributes: None,
+        }
     }
 
     /// Whether a packet asks for TLS in the place of a login.

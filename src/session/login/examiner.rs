@@ -19,7 +19,7 @@ use crate::session::user::KnownUser;
 use crate::wire::auth::rsa::ServerKey;
 use crate::wire::auth::{
     AuthMoreData, AuthSwitchRequest, Plugin, SHA2_ASK_KEY, SHA2_FAST_OK, SHA2_FULL, ed25519,
-    is_caching_sha2_scramble, native_hash, native_key, recover_native_key,
+    is_caching_sha2_scramble, native_hash, recover_native_key,
 };
 use crate::wire::capability::Capabilities;
 use crate::wire::greeting::SALT;
@@ -246,22 +246,11 @@ fn first(nonce: &Nonce) -> &[u8; SALT] {
     nonce.first_chunk().expect("a nonce is longer than a salt")
 }
 
-/// What a client's password says, if it is right.
-impl Proof {
-    fn of(password: &Secret) -> Self {
-        let native_key = (!password.is_empty()).then(|| Zeroizing::new(native_key(password)));
-        Self { native_key, password: Some(password.clone()) }
-    }
-
-    fn empty() -> Self {
-        Self { native_key: None, password: Some(Secret::from("")) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::client::tests::login;
     use super::*;
+    use crate::wire::auth::native_key;
     use crate::wire::auth::rsa;
     use crate::wire::auth::{CACHING_SHA2, CLEAR, ED25519, NATIVE, caching_sha2_scramble, native_scramble};
 

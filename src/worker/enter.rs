@@ -1,0 +1,97 @@
+//! A login at a CN without the client: by what corelane knows of the user. For a session's second leg, and for a KILL.
+//!
+//! The client is neither asked nor told; what the CN says in the end is the caller's.
+
+use std::time::Instant;
+
+use super::Worker;
+use super::approach::{Approached, Passed, abandon, approach};
+use super::leg::Leg;
+use crate::reactor::Socket;
+use crate::route::Cn;
+use crate::session::login::{CnAuth, CnLogin, CnLoginError, CnStep};
+use crate::session::refusal::Refusal;
+use crate::wire::reply::ErrPacket;
+use crate::wire::status::Status;
+
+/// A leg that a CN has let in.
+pub(super) struct Entered {
+    pub socket: Socket,
+    pub auth: CnAuth,
+    pub status: Status,
+}
+
+/// Why a CN has not let it in.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotEntered {
+    #[error("{0}")]
+    Passed(Refusal),
+    /// In the CN's words: code and message.
+    #[error("{1} ({0})")]
+    Refused(u16, String),
+    #[error("it asks the user, who cannot be asked any more")]
+    Asks,
+    #[error("{0}")]
+    Broken(#[from] CnLoginError),
+    #[error("{0}")]
+    Lost(String),
+}
+
+/// Logs in at `cn`. A CN that fails before it has heard who comes is reported.
+pub(super) async fn enter(worker: &Worker, cn: &Cn, login: CnLogin<'_>) -> Result<Entered, NotEntered> {
+    let limits = worker.login_limits().ok_or(NotEntered::Passed(Refusal::ShuttingDown))?;
+    let tls = worker.cn_tls();
+    let login = login.believing_key(worker.trusts_cn_keys());
+    let approached = approach(&worker.reactor, &limits, tls.as_deref(), cn, login).await;
+    let Approached { mut leg, mut auth, mut answer } =
+        approached.map_err(|Passed { refusal, failure }| {
+            if let Some(failure) = failure {
+                worker.report_failure(cn.slot, failure);
+            }
+            NotEntered::Passed(refusal)
+        })?;
+    loop {
+        let packet = match next(&mut auth, &answer) {
+            Ok(Turn::Ours(packet)) => packet,
+            Ok(Turn::In(status)) => return Ok(Entered { socket: leg.socket, auth, status }),
+            Err(refused @ NotEntered::Refused(..)) => return Err(refused),
+            Err(error) => {
+                abandon(&worker.reactor, leg);
+                return Err(error);
+            }
+        };
+        let asked = exchange(&mut leg, packet.as_deref());
+        let answered = worker.reactor.until(Instant::now() + limits.cn_timeout, asked).await;
+        answer = answered.unwrap_or_else(|| Err(NotEntered::Lost("the login took too long".to_owned())))?;
+    }
+}
+
+/// Whose turn it is after an answer of the CN's.
+enum Turn {
+    /// To send this, or only to listen.
+    Ours(Option<Vec<u8>>),
+    In(Status),
+}
+
+fn next(auth: &mut CnAuth, answer: &[u8]) -> Result<Turn, NotEntered> {
+    match auth.from_cn(answer)? {
+        CnStep::Seated { status, .. } => Ok(Turn::In(Status(status))),
+        CnStep::Refused { err, code } => {
+            let message = ErrPacket::read(&err).map(|err| String::from_utf8_lossy(err.message).into_owned());
+            Err(NotEntered::Refused(code, message.unwrap_or_default()))
+        }
+        CnStep::ToCn(packet) => Ok(Turn::Ours(Some(packet))),
+        CnStep::Wait => Ok(Turn::Ours(None)),
+        CnStep::ToClient { .. } => Err(NotEntered::Asks),
+    }
+}
+
+async fn exchange(leg: &mut Leg, packet: Option<&[u8]>) -> Result<Vec<u8>, NotEntered> {
+    let asked = async {
+        if let Some(packet) = packet {
+            leg.write(packet).await?;
+        }
+        leg.read().await
+    };
+    asked.await.map_err(|error| NotEntered::Lost(error.to_string()))
+}
