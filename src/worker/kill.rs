@@ -54,7 +54,7 @@ async fn ask_all(worker: &Worker, card: &Card, kill: &Kill) -> Vec<u8> {
     };
     let mut best: Option<(Verdict, Vec<u8>)> = None;
     for cn in candidates(worker, card, kill) {
-        let (verdict, answer) = match ask(worker, &cn, &passport, replay.clone(), kill).await {
+        let (verdict, answer) = match ask(worker, card, &cn, &passport, replay.clone(), kill).await {
             Ok(answer) => (Verdict::of(&answer), answer),
             Err(refusal) => (Verdict::NotAsked, refusal.packet(passport.login.capabilities)),
         };
@@ -79,6 +79,7 @@ fn candidates(worker: &Worker, card: &Card, kill: &Kill) -> Vec<Arc<Cn>> {
 
 async fn ask(
     worker: &Worker,
+    card: &Card,
     cn: &Cn,
     passport: &Passport,
     replay: Arc<Replay>,
@@ -87,8 +88,8 @@ async fn ask(
     let limits = worker.login_limits().ok_or(Refusal::ShuttingDown)?;
     let user = passport.identity.cn_user(cn.flavour);
     let login = CnLogin::new(&passport.login, user, Credential::Replay(replay));
-    let approached =
-        approach(&worker.reactor, &limits, None, cn, login).await.map_err(|passed| passed.refusal)?;
+    let approached = approach(&worker.reactor, &limits, None, cn, card.origin.get(), login).await;
+    let approached = approached.map_err(|passed| passed.refusal)?;
     let Approached { leg, mut auth, answer } = approached;
     match auth.from_cn(&answer) {
         Ok(CnStep::Seated { .. }) => {}

@@ -15,6 +15,7 @@ use super::Worker;
 use super::approach::{Approached, Passed, abandon, approach, leave, timed_out};
 use super::leg::{Leg, LegError};
 use super::migrate::{TalkError, converse};
+use super::proxy_header::{self, Unheard};
 use super::roster::{Bearer, Card};
 use super::tunnel;
 use crate::config::tls::ServerTls;
@@ -94,6 +95,9 @@ impl Failure {
             Self::Refused(Refusal::CnLost { .. } | Refusal::CnLogin { .. } | Refusal::CnTracking { .. }) => {
                 Refused::CnLost
             }
+            Self::Refused(Refusal::ProxyHeaderBad { .. } | Refusal::ProxyHeaderUnasked { .. }) => {
+                Refused::ProxyHeader
+            }
             Self::Refused(_) => Refused::Denied,
         }
     }
@@ -120,7 +124,8 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Res
     let picture = worker.picture.borrow().clone().ok_or(Refused::Denied)?;
     let deadline = Instant::now() + picture.login.client_timeout;
     let capabilities = Capabilities::default();
-    let mut driver = Driver { worker, card, picture, client, deadline, capabilities, has_tls: false };
+    let mut driver =
+        Driver { worker, card, picture, client, deadline, capabilities, has_tls: false, has_header: false };
     let stopped = async {
         worker.out_of_patience.raised().await;
         Err(Refusal::ShuttingDown.into())
@@ -132,7 +137,7 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Res
     let why = failure.why();
     match failure {
         Failure::Refused(refusal) | Failure::NoCn(refusal) => {
-            debug!(session = card.id.0, client = %card.client, "login refused: {refusal}");
+            debug!(session = card.id.0, client = %card.client(), "login refused: {refusal}");
             tunnel::refuse(worker, driver.client, &refusal.packet(driver.capabilities)).await;
         }
         Failure::CnRefused(err) => tunnel::refuse(worker, driver.client, &err).await,
@@ -154,10 +159,15 @@ struct Driver<'a> {
     capabilities: Capabilities,
     /// The client speaks through TLS.
     has_tls: bool,
+    /// A load balancer has told of the client.
+    has_header: bool,
 }
 
 impl Driver<'_> {
     async fn run(&mut self) -> Result<Seated, Failure> {
+        if proxy_header::is_due(self.picture.proxy_protocol.as_deref(), self.card.client()) {
+            self.hear_header().await?;
+        }
         let salt = fresh_salt()?;
         let greeting = self.picture.face.greeting(&salt, self.card.id);
         self.write_client(&greeting).await?;
@@ -171,7 +181,7 @@ impl Driver<'_> {
         }
         let login = ClientLogin::read(&packet, &self.picture.face)?;
         self.capabilities = login.capabilities;
-        let is_local = matches!(self.card.client, Peer::Unix);
+        let is_local = matches!(self.card.client(), Peer::Unix);
         if tls.is_some_and(|tls| tls.required) && !self.has_tls && !is_local {
             return Err(Refusal::TlsRequired.into());
         }
@@ -191,6 +201,30 @@ impl Driver<'_> {
         self.find_seat(applicant).await
     }
 
+    /// Hears who the client is, before it is greeted.
+    async fn hear_header(&mut self) -> Result<(), Failure> {
+        self.has_header = true;
+        let heard = proxy_header::hear(&self.client.socket);
+        let cause = match self.worker.reactor.until(self.deadline, heard).await {
+            Some(Ok(told)) => {
+                self.card.origin.set(told.unwrap_or(self.card.origin.get()));
+                return Ok(());
+            }
+            Some(Err(Unheard::Leg(_))) => return Err(Failure::ClientGone),
+            Some(Err(Unheard::Bad(cause))) => cause.to_string(),
+            None => timed_out("whole header", self.picture.login.client_timeout),
+        };
+        Err(Refusal::ProxyHeaderBad { cause }.into())
+    }
+
+    /// A header in the place of the login: somebody tells of a client who is not asked to, or for the second time.
+    fn unasked_header(&self) -> Refusal {
+        if self.has_header {
+            return Refusal::ProxyHeaderBad { cause: "a second one behind it".to_owned() };
+        }
+        Refusal::ProxyHeaderUnasked { host: self.card.client().host() }
+    }
+
     /// Begins TLS, which the client has asked for. One that does not agree hears so by TLS itself.
     async fn secure_client(&mut self, tls: &ServerTls) -> Result<(), Failure> {
         let layer = Tls::server(&tls.context.context);
@@ -205,7 +239,7 @@ impl Driver<'_> {
             Some(Err(error)) => error,
             None => "it takes too long".to_owned(),
         };
-        info!(session = self.card.id.0, client = %self.card.client, "no TLS with a client: {failure}");
+        info!(session = self.card.id.0, client = %self.card.client(), "no TLS with a client: {failure}");
         Err(Failure::NoTls)
     }
 
@@ -223,7 +257,7 @@ impl Driver<'_> {
         let users = self.picture.users.clone();
         let credential = match users.get(&identity.user) {
             Some(user) => {
-                let host = self.card.client.host();
+                let host = self.card.client().host();
                 let step = login.verify(salt, &fresh_salt()?, user, &identity.user, &host);
                 Credential::Proof(self.prove(step).await?)
             }
@@ -254,7 +288,7 @@ impl Driver<'_> {
             internal: false,
             connection_id: self.card.id.0,
             labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-            client: self.card.client.address(),
+            client: self.card.client().address(),
         };
         let Applicant { login, packet, salt, .. } = &*applicant;
         let sent = Sent { login, packet, salt: *salt, switched: switched.as_deref() };
@@ -327,7 +361,7 @@ impl Driver<'_> {
     ) -> Result<Attempt, Failure> {
         let answers_for_client = cn_login.has_proof();
         let (limits, tls) = (&self.picture.login, self.picture.cn_tls.as_deref());
-        match approach(&self.worker.reactor, limits, tls, cn, cn_login).await {
+        match approach(&self.worker.reactor, limits, tls, cn, self.card.origin.get(), cn_login).await {
             Ok(approached) => {
                 let schema = login.database.as_deref();
                 match self.take_seat(cn.clone(), seat, approached, hold, schema).await {
@@ -534,6 +568,7 @@ impl Driver<'_> {
         match self.worker.reactor.until(self.deadline, read).await {
             Some(Ok(payload)) => Ok(payload),
             Some(Err(LegError::Closed | LegError::Broken(_))) => Err(Failure::ClientGone),
+            Some(Err(LegError::ProxyHeader)) => Err(self.unasked_header().into()),
             Some(Err(LegError::TooLong { .. })) if self.has_only(Flavour::Matrixone) => {
                 Err(Refusal::LoginTooLong.into())
             }

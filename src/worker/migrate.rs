@@ -272,7 +272,8 @@ async fn attempt(
     let transfer = open_transfer(worker, order).await?;
     let passport = order.card.passport.borrow().clone().zip(order.card.credential());
     let (passport, credential) = passport.ok_or_else(Stays::ended)?;
-    let mut candidate = open(worker, &passport, credential, order.to.clone()).await.map_err(Stays::Failed)?;
+    let mut candidate =
+        open(worker, &order.card, &passport, credential, order.to.clone()).await.map_err(Stays::Failed)?;
     candidate.transfer = transfer;
     if with_rehearsal
         && candidate.transfer.is_none()
@@ -406,6 +407,7 @@ pub(super) fn answer(worker: &Worker, ticket: Option<u64>, outcome: Result<Strin
 /// Opens a leg for a session that has logged in before, and has the CN track it.
 pub(super) async fn open(
     worker: &Rc<Worker>,
+    card: &Card,
     passport: &Passport,
     credential: Credential,
     cn: Arc<Cn>,
@@ -416,14 +418,14 @@ pub(super) async fn open(
     let user = passport.identity.cn_user(cn.flavour);
     let login = CnLogin::new(&passport.login, user, credential).tracked(tracked);
     let Approached { mut leg, mut auth, mut answer } =
-        approach(&worker.reactor, &limits, worker.cn_tls().as_deref(), &cn, login).await.map_err(
-            |passed| {
-                if let Some(failure) = passed.failure {
-                    worker.report_failure(cn.slot, failure);
-                }
-                passed.refusal.to_string()
-            },
-        )?;
+        approach(&worker.reactor, &limits, worker.cn_tls().as_deref(), &cn, card.origin.get(), login)
+            .await
+            .map_err(|passed| {
+            if let Some(failure) = passed.failure {
+                worker.report_failure(cn.slot, failure);
+            }
+            passed.refusal.to_string()
+        })?;
     let status = loop {
         let packet = match auth.from_cn(&answer) {
             Ok(CnStep::Seated { status, .. }) => break Status(status),
