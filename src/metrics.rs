@@ -104,11 +104,21 @@ pub enum Refused {
     ClientGone,
     /// The client and corelane have not agreed on TLS.
     Tls,
+    /// Its header of the PROXY protocol was missing or wrong, or nobody had asked for one.
+    ProxyHeader,
 }
 
 impl Refused {
-    pub const ALL: [Self; 7] =
-        [Self::Full, Self::NoCn, Self::Denied, Self::ByCn, Self::CnLost, Self::ClientGone, Self::Tls];
+    pub const ALL: [Self; 8] = [
+        Self::Full,
+        Self::NoCn,
+        Self::Denied,
+        Self::ByCn,
+        Self::CnLost,
+        Self::ClientGone,
+        Self::Tls,
+        Self::ProxyHeader,
+    ];
 
     /// The reason in one word.
     pub const fn name(self) -> &'static str {
@@ -120,6 +130,7 @@ impl Refused {
             Self::CnLost => "cn_lost",
             Self::ClientGone => "client_gone",
             Self::Tls => "tls",
+            Self::ProxyHeader => "proxy_header",
         }
     }
 }
@@ -467,7 +478,7 @@ mod tests {
         counters.refuse(Refused::ClientGone);
         counters.refuse(Refused::ClientGone);
         let all = Refused::ALL.map(|why| counters.refusals.get(why));
-        assert_eq!((all, counters.refused.get()), ([0, 1, 0, 0, 0, 2, 0], 3));
+        assert_eq!((all, counters.refused.get()), ([0, 1, 0, 0, 0, 2, 0, 0], 3));
         assert!(Refused::ALL.iter().enumerate().all(|(at, why)| at == *why as usize));
         assert!(EndedBy::ALL.iter().enumerate().all(|(at, by)| at == *by as usize));
     }

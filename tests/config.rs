@@ -443,6 +443,43 @@ const TLS: &[Case] = &[
     ),
 ];
 
+const PROXY_PROTOCOL: &[Case] = &[
+    (
+        "[proxy_protocol]\nfrom = [\"10.1.2.3/8\", \"10.0.0.0/33\", \"unix:/run/a\", 7, \"unix\", \"::1\"]\n",
+        &[
+            "2:9 bad address `10.1.2.3/8`: the network is 10.0.0.0/8 | write `10.0.0.0/8`, or the address alone",
+            "2:23 bad address `10.0.0.0/33`: it is neither a network nor an IP address, nor `unix`",
+            "2:38 bad address `unix:/run/a`: it is neither a network nor an IP address, nor `unix`",
+            "2:53 `from` is an integer | expected a list of networks and addresses, such as [\"10.0.0.0/8\"]",
+        ],
+    ),
+    (
+        "[proxy_protocol]\nfrom = \"10.0.0.0/8\"\n",
+        &["2:8 `from` is a string | expected a list of networks and addresses, such as [\"10.0.0.0/8\"]"],
+    ),
+    (
+        "[[cn]]\nid = \"a\"\naddress = \"db1:6001\"\nflavour = \"matrixone\"\nproxy_protocol = true\n",
+        &[
+            "5:1 `proxy_protocol` is for CNs of flavour mysql | leave it out: its preamble tells a MatrixOne CN the \
+             client's address",
+        ],
+    ),
+];
+
+#[test]
+fn wrong_proxy_protocols() {
+    check(PROXY_PROTOCOL);
+}
+
+#[test]
+fn load_balancers_are_listed_by_their_networks() {
+    assert_eq!(settings_of("[proxy_protocol]\nfrom = []\n").proxy_protocol, None);
+    let rules = settings_of("[proxy_protocol]\nfrom = [\"10.0.0.0/8\", \"unix\"]\n").proxy_protocol;
+    let rules = rules.expect("there are some");
+    let has = |ip: &str| rules.has(ip.parse().expect("an address"));
+    assert!(rules.unix && has("10.9.9.9") && has("::ffff:10.1.1.1") && !has("11.0.0.1") && !has("::1"));
+}
+
 #[test]
 fn wrong_tls() {
     check(TLS);

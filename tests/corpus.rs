@@ -9,6 +9,8 @@ mod dialog;
 mod frame;
 #[path = "fuzz/checks/login.rs"]
 mod login;
+#[path = "fuzz/checks/proxy_header.rs"]
+mod proxy_header;
 #[path = "fuzz/checks/sql.rs"]
 mod sql;
 
@@ -37,6 +39,11 @@ fn frames() {
 #[test]
 fn dialogs() {
     replay("dialog", dialog::check);
+}
+
+#[test]
+fn proxy_headers() {
+    replay("proxy_header", proxy_header::check);
 }
 
 #[test]

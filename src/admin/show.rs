@@ -288,6 +288,7 @@ mod tests {
             weight: 2,
             work: Default::default(),
             data: None,
+            proxy_protocol: false,
         };
         let probe = Some(Duration::from_micros(3200));
         let last_error = Some("refused".into());

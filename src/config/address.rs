@@ -5,6 +5,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::{IpNet, Ipv4Net};
+
 use super::settings::ListenAddress;
 
 /// The bytes of a socket path that Linux takes (`sun_path` without its terminating zero).
@@ -32,6 +34,10 @@ pub enum AddressError {
     NameToListen(String),
     #[error("`{0}` is another host name than that of the CN, and a query service needs an IP address then")]
     OtherName(String),
+    #[error("it is neither a network nor an IP address, nor `unix`")]
+    BadNetwork,
+    #[error("the network is {0}")]
+    HostBits(IpNet),
     #[error("`unix:` needs an absolute path")]
     RelativePath,
     #[error("the socket path has {0} bytes, more than the 107 that Linux takes")]
@@ -48,6 +54,7 @@ impl AddressError {
                 Some(format!("write `{}`", text.replace("localhost", "127.0.0.1")))
             }
             Self::NameToListen(_) => Some("use `0.0.0.0` for every address of this machine".to_owned()),
+            Self::HostBits(network) => Some(format!("write `{network}`, or the address alone")),
             Self::RelativePath => Some("write `unix:/path/to/socket`".to_owned()),
             _ => None,
         }
@@ -69,6 +76,21 @@ pub fn socket_address(text: &str) -> Result<SocketAddr, AddressError> {
         Host::Ip(ip) => Ok(SocketAddr::new(ip, port)),
         Host::Name(name) => Err(AddressError::NameToListen(name.to_owned())),
     }
+}
+
+/// Reads a network in CIDR notation, or a single address. One of IPv4 in IPv6's clothes is one of IPv4.
+pub fn network(text: &str) -> Result<IpNet, AddressError> {
+    let single = text.parse::<IpAddr>().ok().map(IpNet::from);
+    let network = single.or_else(|| text.parse().ok()).ok_or(AddressError::BadNetwork)?;
+    if network.addr() != network.network() {
+        return Err(AddressError::HostBits(network.trunc()));
+    }
+    let mapped = match network.addr() {
+        IpAddr::V6(ip) => ip.to_ipv4_mapped().zip(network.prefix_len().checked_sub(96)),
+        IpAddr::V4(_) => None,
+    };
+    let as_v4 = mapped.and_then(|(ip, prefix)| Ipv4Net::new(ip, prefix).ok());
+    Ok(as_v4.map_or(network, IpNet::V4))
 }
 
 /// Checks the address of a CN: `host:port` or `unix:/path`.
@@ -204,6 +226,28 @@ mod tests {
         ] {
             assert!(check_query_address(bad, cn).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn networks() {
+        for (text, expected) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("fd00::/8", "fd00::/8"),
+            ("203.0.113.7", "203.0.113.7/32"),
+            ("::1", "::1/128"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:10.0.0.1", "10.0.0.1/32"),
+        ] {
+            assert_eq!(network(text).unwrap().to_string(), expected);
+        }
+        for bad in ["10.0.0.0/33", "10.0.0/8", "db1", "", "10.0.0.0/", "10.0.0.0/8/8", "[::1]", "10.0.0.1:1"]
+        {
+            assert_eq!(network(bad), Err(AddressError::BadNetwork), "{bad}");
+        }
+        let error = network("10.1.2.3/8").unwrap_err();
+        assert_eq!(error.to_string(), "the network is 10.0.0.0/8");
+        assert!(error.help("10.1.2.3/8").unwrap().starts_with("write `10.0.0.0/8`"));
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
     let admin = admin(&once(root, "admin", mistakes), &listeners, directory, mistakes);
     Settings {
         listen,
+        proxy_protocol: proxy_protocol(&once(root, "proxy_protocol", mistakes), mistakes),
         tls: tls::server(&once(root, "tls", mistakes), directory, mistakes).map(Arc::new),
         cn_tls: tls::client(&once(root, "cn_tls", mistakes), directory, mistakes).map(Arc::new),
         workers: workers(&once(root, "workers", mistakes), mistakes),
@@ -147,6 +148,12 @@ fn connection_ids(place: &Place<'_>, max_sessions: u32, mistakes: &mut Mistakes)
         mistakes.push(span, message, None);
     }
     (first, count)
+}
+
+/// None where the list is empty.
+fn proxy_protocol(place: &Place<'_>, mistakes: &mut Mistakes) -> Option<Arc<ProxyProtocol>> {
+    let read = place.read("from", mistakes, value::networks)?.value;
+    (read != ProxyProtocol::default()).then(|| Arc::new(read))
 }
 
 fn workers(place: &Place<'_>, mistakes: &mut Mistakes) -> Workers {
@@ -300,6 +307,7 @@ fn cn(place: &Place<'_>, known: &mut Unique, mistakes: &mut Mistakes) -> Option<
     let weight = place.count("weight", mistakes);
     let data = place.text("data", mistakes).map(|read| read.value);
     let query_address = query_address(place, address.as_ref(), &flavour, mistakes);
+    let proxy_protocol = takes_header(place, &flavour, mistakes);
     Some(CnSetting {
         id: id?.value,
         address: address?.value,
@@ -308,7 +316,18 @@ fn cn(place: &Place<'_>, known: &mut Unique, mistakes: &mut Mistakes) -> Option<
         weight,
         data,
         query_address,
+        proxy_protocol,
     })
+}
+
+fn takes_header(place: &Place<'_>, flavour: &Read<Flavour>, mistakes: &mut Mistakes) -> bool {
+    let read = place.read("proxy_protocol", mistakes, value::switch).is_some_and(|read| read.value);
+    if read && flavour.value == Flavour::Matrixone {
+        let help = "leave it out: its preamble tells a MatrixOne CN the client's address";
+        let span = place.key_span("proxy_protocol");
+        mistakes.push(span, "`proxy_protocol` is for CNs of flavour mysql", Some(help.to_owned()));
+    }
+    read
 }
 
 fn query_address(

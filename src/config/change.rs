@@ -1,6 +1,6 @@
 //! The difference of two [`Settings`], in sentences, and what of it a running process can take up.
 //!
-//! CNs, users, `[auth]`, `[discovery]`, `[tls]`, `[cn_tls]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
+//! CNs, users, `[proxy_protocol]`, `[auth]`, `[discovery]`, `[tls]`, `[cn_tls]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
 //! Listeners, workers, the admin door, the HTTP door, the receive buffers and the log level are laid down at start-up:
 //! they need a restart.
 //! No sentence shows a secret.
@@ -33,6 +33,7 @@ pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
     laid_down(old, new, &mut list);
     limits(old, new, &mut list);
     asking(old, new, &mut list);
+    proxy_protocol(old, new, &mut list);
     tls(old, new, &mut list);
     cns(&old.cns, &new.cns, &mut list);
     users(&old.users, &new.users, &mut list);
@@ -126,6 +127,17 @@ fn moving(old: &Settings, new: &Settings, list: &mut List) {
     list.value("[migration] at_once", &was.at_once, &is.at_once);
 }
 
+fn proxy_protocol(old: &Settings, new: &Settings, list: &mut List) {
+    list.effect = Effect::Live;
+    let from = |settings: &Settings| {
+        let rules = settings.proxy_protocol.as_deref();
+        let networks = rules.into_iter().flat_map(|rules| rules.networks.iter().map(ToString::to_string));
+        let unix = rules.filter(|rules| rules.unix).map(|_| "unix".to_owned());
+        networks.chain(unix).collect::<Vec<_>>()
+    };
+    list.value("[proxy_protocol] from", &from(old), &from(new));
+}
+
 fn tls(old: &Settings, new: &Settings, list: &mut List) {
     list.effect = Effect::Live;
     let required = |settings: &Settings| settings.tls.as_ref().map(|tls| tls.required);
@@ -180,6 +192,7 @@ fn cns(old: &[CnSetting], new: &[CnSetting], list: &mut List) {
         list.value(&name("weight"), &before.weight, &cn.weight);
         list.value(&name("data"), &before.data, &cn.data);
         list.value(&name("query_address"), &before.query_address, &cn.query_address);
+        list.value(&name("proxy_protocol"), &before.proxy_protocol, &cn.proxy_protocol);
     }
 }
 
@@ -355,6 +368,19 @@ mod tests {
         assert_eq!(
             sentences("", another),
             ["Live: [auth] query_user: unset is now n", "Live: [auth] query_interval_ms: 10s is now 500ms"]
+        );
+    }
+
+    #[test]
+    fn load_balancers_are_believed_at_once() {
+        let old = "[[cn]]\nid='a'\naddress='a:1'\n";
+        let new = format!("{old}proxy_protocol=true\n[proxy_protocol]\nfrom=['10.0.0.0/8', 'unix', '::1']\n");
+        assert_eq!(
+            sentences(old, &new),
+            [
+                "Live: [proxy_protocol] from: [] is now [10.0.0.0/8, ::1/128, unix]",
+                "Live: CN a: proxy_protocol: false is now true",
+            ]
         );
     }
 

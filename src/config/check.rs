@@ -2,6 +2,7 @@
 //!
 //! Each error is a sentence for whoever asked for the value.
 
+use crate::route::Flavour;
 use crate::route::label::Labels;
 
 use super::address::{check_cn_address, check_query_address};
@@ -15,6 +16,9 @@ pub fn cn(cn: &CnSetting) -> Result<(), String> {
     labels(&cn.labels)?;
     weight(cn.weight)?;
     cn.data.as_deref().map_or(Ok(()), data)?;
+    if cn.proxy_protocol && cn.flavour == Flavour::Matrixone {
+        return Err("the PROXY protocol is for CNs of flavour mysql".to_owned());
+    }
     let Some(query) = &cn.query_address else { return Ok(()) };
     check_query_address(query, &cn.address).map_err(|error| format!("bad address `{query}`: {error}"))
 }
@@ -69,7 +73,6 @@ fn kind(key: &str) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::Flavour;
 
     #[test]
     fn the_rules_of_the_file_hold() {
@@ -81,6 +84,7 @@ mod tests {
             weight: 10_000,
             data: Some("d1".into()),
             query_address: Some("10.0.0.1:19998".into()),
+            proxy_protocol: true,
         };
         assert_eq!(cn(&good), Ok(()));
         let long = "x".repeat(NAME_MAX + 1);
@@ -97,6 +101,10 @@ mod tests {
             (CnSetting { data: Some(String::new()), ..good.clone() }, "`data` is empty"),
             (CnSetting { address: "db".into(), ..good.clone() }, "bad address `db`: no port"),
             (CnSetting { query_address: Some("db2".into()), ..good.clone() }, "bad address `db2`: no port"),
+            (
+                CnSetting { flavour: Flavour::Matrixone, ..good.clone() },
+                "the PROXY protocol is for CNs of flavour mysql",
+            ),
             (
                 CnSetting { labels: Labels([(long, vec![])].into()), ..good },
                 "a label has a name of 1 to 64 bytes",

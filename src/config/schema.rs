@@ -5,6 +5,7 @@
 //! values become is in `assemble`.
 
 mod accounts;
+mod proxy_protocol;
 mod tls;
 
 pub use accounts::ADMIN_USER;
@@ -65,6 +66,8 @@ pub enum Kind {
     Listeners,
     /// A list of `host:port`.
     Addresses,
+    /// A list of networks, and of `unix`.
+    Networks,
     /// One `ip:port`.
     Socket,
     CnAddress,
@@ -110,6 +113,7 @@ impl Kind {
             Self::LogLevel => "a log level in a string, such as \"info\"".to_owned(),
             Self::Listeners => "a list of addresses, such as [\"127.0.0.1:6009\"]".to_owned(),
             Self::Addresses => "a list of addresses, such as [\"db1:32001\"]".to_owned(),
+            Self::Networks => "a list of networks and addresses, such as [\"10.0.0.0/8\"]".to_owned(),
             Self::Socket => "an address, \"ip:port\"".to_owned(),
             Self::CnAddress => "an address in a string, such as \"db1:3306\"".to_owned(),
             Self::Flavour => "\"mysql\" or \"matrixone\"".to_owned(),
@@ -202,6 +206,7 @@ pub static SECTIONS: &[Section] = &[
             },
         ],
     },
+    proxy_protocol::PROXY_PROTOCOL,
     tls::TLS,
     tls::CN_TLS,
     Section {
@@ -539,6 +544,12 @@ pub static SECTIONS: &[Section] = &[
                 kind: Kind::CnAddress,
                 default: Default::Absent(r#""127.0.0.1:19998""#),
                 sentence: "Where the query service of a MatrixOne CN is, if not at `query_port` of [discovery] on its own host: \"ip:port\", or its own host name and a port.",
+            },
+            Key {
+                name: "proxy_protocol",
+                kind: Kind::Switch,
+                default: Default::Value("false"),
+                sentence: "Whether connections to it begin with a header of the PROXY protocol, version 2, that tells it the client's address; CNs of flavour mysql only, and only those that take one.",
             },
         ],
     },

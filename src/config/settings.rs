@@ -4,10 +4,12 @@
 //! stand in it, is [`super::schema`]'s. No `Debug` output here shows a secret.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::route::Flavour;
 use crate::route::label::Labels;
@@ -21,6 +23,8 @@ use crate::wire::auth::rsa::ServerKey;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub listen: Listen,
+    /// None where no connection begins with a header.
+    pub proxy_protocol: Option<Arc<ProxyProtocol>>,
     /// None where clients are not offered it.
     pub tls: Option<Arc<ServerTls>>,
     /// None where no CN is.
@@ -111,6 +115,22 @@ impl fmt::Display for ListenAddress {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+/// `[proxy_protocol]`: whose connections begin with a header that tells of their client.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProxyProtocol {
+    pub networks: Vec<IpNet>,
+    /// Those on Unix sockets.
+    pub unix: bool,
+}
+
+impl ProxyProtocol {
+    /// Whether connections from there do.
+    pub fn has(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.networks.iter().any(|network| network.contains(&ip))
     }
 }
 
@@ -314,6 +334,8 @@ pub struct CnSetting {
     /// `host:port` of its query service, where that is not at the usual port of its own host. MatrixOne only; a host
     /// name is that of `address`.
     pub query_address: Option<String>,
+    /// It is told of clients by a header. `mysql` only. Default false.
+    pub proxy_protocol: bool,
 }
 
 /// `[[user]]`

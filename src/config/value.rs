@@ -12,12 +12,14 @@ use crate::ident::WORKERS_MAX;
 use crate::route::Flavour;
 use crate::route::label::Labels;
 
-use super::address::{AddressError, check_cn_address, check_tcp_address, listen_address, socket_address};
+use super::address::{
+    AddressError, check_cn_address, check_tcp_address, listen_address, network, socket_address,
+};
 use super::mistake::Mistakes;
 use super::near::near;
 use super::reader::{Given, Read};
 use super::schema::{CPU_MAX, Key, Kind, NAME_MAX};
-use super::settings::{AtDeadline, ListenAddress};
+use super::settings::{AtDeadline, ListenAddress, ProxyProtocol};
 
 /// Entries of a list of addresses at most.
 const ADDRESSES_MAX: usize = 64;
@@ -124,13 +126,32 @@ pub fn listeners(
     Some(addresses.collect())
 }
 
-pub fn addresses(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<Vec<String>> {
+/// Networks, and `unix`.
+pub fn networks(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<ProxyProtocol> {
+    let mut read = ProxyProtocol::default();
+    for entry in few(key, given, mistakes)?.iter() {
+        let given = given.inner(entry);
+        match given.value {
+            DeValue::String(text) if text == "unix" => read.unix = true,
+            _ => read.networks.extend(address(key, &given, mistakes, network)),
+        }
+    }
+    Some(read)
+}
+
+/// A list that is not too long.
+fn few<'d>(key: &Key, given: &Given<'d>, mistakes: &mut Mistakes) -> Option<&'d DeArray<'d>> {
     let entries = array(key, given, mistakes)?;
     if entries.len() > ADDRESSES_MAX {
         let message = format!("`{}` has {} entries, more than {ADDRESSES_MAX}", key.name, entries.len());
         mistakes.push(given.span.clone(), message, None);
         return None;
     }
+    Some(entries)
+}
+
+pub fn addresses(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<Vec<String>> {
+    let entries = few(key, given, mistakes)?;
     Some(entries.iter().filter_map(|entry| tcp_address(key, &given.inner(entry), mistakes)).collect())
 }
 

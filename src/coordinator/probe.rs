@@ -7,6 +7,9 @@
 //! be it with ERR 1045, does not. So the probe logs in as [`USER`] with an empty password and does not mind
 //! the answer. Where that user exists, the CN's log stays clean as well.
 //!
+//! A CN that takes headers of the PROXY protocol is sent one that says that the connection is for nobody but corelane (LOCAL). One
+//! that does not take it answers that in place of the login, and is of no use.
+//!
 //! A CN of MatrixOne's is sent a preamble, as before a login, and shows with its greeting whether it takes one; it is then left.
 //!
 //! When to probe is for `watch` to say.
@@ -28,6 +31,7 @@ use crate::wire::frame::{PacketReader, write_packet};
 use crate::wire::greeting::{Greeting, Hello, SALT};
 use crate::wire::login::HandshakeResponse;
 use crate::wire::matrixone::preamble::Preamble;
+use crate::wire::proxy_header;
 use crate::wire::reply::{self, ErrPacket};
 
 /// The user that a probe logs in as. It needs no rights and need not exist.
@@ -38,6 +42,9 @@ const PACKET_MAX: usize = 4096;
 
 /// Packets of a CN during the probe's login; one or two is usual.
 const LOGIN_PACKETS_MAX: usize = 8;
+
+/// The number of an ERR about a header, where a login would be answered by a later one.
+const ABOUT_HEADER: u8 = 1;
 
 /// How a CN failed its probe.
 #[derive(Debug, thiserror::Error)]
@@ -55,33 +62,47 @@ pub enum Error {
     /// As [`CnLoginError::NoPreamble`](crate::session::login::CnLoginError::NoPreamble) says it.
     #[error("it has not taken the preamble of a proxy (is proxy-enabled set in its [cn.frontend]?)")]
     NoPreamble,
+    /// As [`CnLoginError::NoHeader`](crate::session::login::CnLoginError::NoHeader) says it.
+    #[error("it takes no PROXY protocol header from corelane, which [[cn]] proxy_protocol has it sent: {0}")]
+    NoHeader(String),
     #[error("no random numbers: {0}")]
     NoRandom(getrandom::Error),
     #[error("what it says is no MySQL greeting: {0}")]
     Wire(#[from] wire::Error),
 }
 
-/// Connects, reads the greeting and takes leave, all within `limit`. Gives the CN's face, and how long it took
+/// Connects, with a `header` where the CN takes one, reads the greeting and takes leave, all within `limit`. Gives the CN's face, and how long it took
 /// to show it or to fail.
-pub async fn probe(target: &Target, flavour: Flavour, limit: Duration) -> (Result<Face, Error>, Duration) {
+pub async fn probe(
+    target: &Target,
+    flavour: Flavour,
+    header: bool,
+    limit: Duration,
+) -> (Result<Face, Error>, Duration) {
     let begun = Instant::now();
     let preamble = match preamble(flavour) {
         Ok(preamble) => preamble,
         Err(error) => return (Err(error), begun.elapsed()),
     };
+    let mut opening = Vec::new();
+    if header {
+        proxy_header::write(&mut opening, None);
+    }
     let greeted = timeout(limit, async {
         let mut stream = connect(target).await?;
         if let Some(preamble) = &preamble {
-            let mut bytes = Vec::new();
-            preamble.write(&mut bytes)?;
-            stream.write_all(&bytes).await.map_err(Error::Lost)?;
+            preamble.write(&mut opening)?;
         }
-        let payload = read_greeting(&mut stream).await?;
-        Ok((stream, payload))
+        stream.write_all(&opening).await.map_err(Error::Lost)?;
+        // It keeps what comes behind the greeting: an ERR about the header may.
+        let mut reader = PacketReader::new(PACKET_MAX);
+        reader.expect_any();
+        let payload = read_packet(&mut stream, &mut reader).await?;
+        Ok((stream, reader, payload))
     });
     let greeted = greeted.await.unwrap_or(Err(Error::TimedOut(limit)));
     let took = begun.elapsed();
-    let (stream, payload) = match greeted {
+    let (stream, reader, payload) = match greeted {
         Ok(greeted) => greeted,
         Err(error) => return (Err(error), took),
     };
@@ -95,7 +116,10 @@ pub async fn probe(target: &Target, flavour: Flavour, limit: Duration) -> (Resul
     }
     if flavour == Flavour::Mysql {
         // A CN that does not let us take leave has greeted nonetheless; a login will tell.
-        let _ = timeout(limit.saturating_sub(took), take_leave(stream, &greeting)).await;
+        let left = timeout(limit.saturating_sub(took), take_leave(stream, reader, &greeting, header)).await;
+        if let Ok(Err(error @ Error::NoHeader(_))) = left {
+            return (Err(error), took);
+        }
     }
     (Ok(Face::of(&greeting)), took)
 }
@@ -134,12 +158,6 @@ pub(super) async fn connect(target: &Target) -> Result<Box<dyn Stream>, Error> {
     }
 }
 
-async fn read_greeting(stream: &mut impl Stream) -> Result<Vec<u8>, Error> {
-    let mut reader = PacketReader::new(PACKET_MAX);
-    reader.expect_any();
-    read_packet(stream, &mut reader).await
-}
-
 async fn read_packet(stream: &mut impl Stream, reader: &mut PacketReader) -> Result<Vec<u8>, Error> {
     loop {
         if let Some(packet) = reader.take()? {
@@ -154,8 +172,14 @@ async fn read_packet(stream: &mut impl Stream, reader: &mut PacketReader) -> Res
 }
 
 /// Ends a greeted connection so that the CN does not count it as broken: logs in with an empty password,
-/// whatever plugin it asks for, and quits if that was even let in.
-async fn take_leave(mut stream: impl Stream, greeting: &Greeting<'_>) -> Result<(), Error> {
+/// whatever plugin it asks for, and quits if that was even let in. What is wrong with a header is told in place of the first answer,
+/// perhaps before the login was sent.
+async fn take_leave(
+    mut stream: impl Stream,
+    mut reader: PacketReader,
+    greeting: &Greeting<'_>,
+    header: bool,
+) -> Result<(), Error> {
     let login = HandshakeResponse {
         capabilities: LOGIN,
         max_packet: 1 << 24,
@@ -170,14 +194,22 @@ async fn take_leave(mut stream: impl Stream, greeting: &Greeting<'_>) -> Result<
     let (mut payload, mut out, mut sequence) = (Vec::new(), Vec::new(), 1);
     login.write(&mut payload)?;
     write_packet(&mut out, &mut sequence, &payload);
-    let mut reader = PacketReader::new(PACKET_MAX);
     for _ in 0..LOGIN_PACKETS_MAX {
-        stream.write_all(&out).await.map_err(Error::Lost)?;
+        let written = stream.write_all(&out).await.map_err(Error::Lost);
+        if !header {
+            written?;
+        }
         out.clear();
         reader.expect_any();
         let answer = read_packet(&mut stream, &mut reader).await?;
         sequence = reader.next_sequence();
         match answer.first() {
+            Some(&reply::ERR) if header && sequence == ABOUT_HEADER + 1 => {
+                let Error::Unwilling { code, message } = unwilling(&ErrPacket::read(&answer)?) else {
+                    return Ok(());
+                };
+                return Err(Error::NoHeader(format!("{message} ({code})")));
+            }
             Some(&reply::ERR) => return Ok(()),
             Some(&reply::OK) => {
                 out.extend_from_slice(QUIT);
@@ -231,7 +263,7 @@ mod tests {
             }
             answers
         });
-        let (outcome, took) = probe(&target, flavour, Duration::from_millis(500)).await;
+        let (outcome, took) = probe(&target, flavour, false, Duration::from_millis(500)).await;
         assert!(took < Duration::from_secs(5));
         (outcome, cn.await.unwrap())
     }
@@ -269,11 +301,38 @@ mod tests {
                 stream.read_to_end(&mut rest).await.unwrap();
                 (preamble, rest)
             });
-            let (outcome, _) = probe(&target, Flavour::Matrixone, Duration::from_millis(500)).await;
+            let (outcome, _) = probe(&target, Flavour::Matrixone, false, Duration::from_millis(500)).await;
             assert_eq!(matches!(outcome, Err(Error::NoPreamble)), !takes, "{outcome:?}");
             let (preamble, rest) = cn.await.unwrap();
             assert_eq!((preamble.connection_id, preamble.internal), (u32::MAX, true));
             assert_eq!(rest, b"", "it is left without a login");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cn_that_takes_no_header_is_of_no_use() {
+        let told = b"\x25\0\0\x01\xff\x6a\x04#HY000Proxy header is not accepted";
+        let denied = b"\x19\0\0\x02\xff\x15\x04#28000Access denied...";
+        for (answer, takes) in [(&told[..], false), (&denied[..], true)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let target = Target::Tcp(listener.local_addr().unwrap());
+            let cn = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut header = [0; 16];
+                stream.read_exact(&mut header).await.unwrap();
+                stream.write_all(GREETING).await.unwrap();
+                stream.write_all(answer).await.unwrap();
+                header
+            });
+            let (outcome, _) = probe(&target, Flavour::Mysql, true, Duration::from_millis(500)).await;
+            assert_eq!(&cn.await.unwrap(), b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", "for nobody but corelane");
+            match outcome {
+                Ok(_) => assert!(takes),
+                Err(error) => {
+                    assert!(!takes);
+                    assert!(error.to_string().ends_with(": Proxy header is not accepted (1130)"), "{error}");
+                }
+            }
         }
     }
 
@@ -295,7 +354,7 @@ mod tests {
         let (outcome, _) = probed(vec![GREETING[..40].to_vec()], Flavour::Mysql).await;
         assert!(matches!(outcome, Err(Error::TimedOut(_))));
         let nowhere = Target::Unix("/nowhere".into());
-        let (outcome, _) = probe(&nowhere, Flavour::Mysql, Duration::from_secs(1)).await;
+        let (outcome, _) = probe(&nowhere, Flavour::Mysql, false, Duration::from_secs(1)).await;
         assert!(matches!(outcome, Err(Error::Connect(_))));
     }
 }

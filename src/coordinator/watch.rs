@@ -157,7 +157,10 @@ impl Watch {
     }
 
     fn is_about(&self, cn: &Cn) -> bool {
-        self.cn.id == cn.id && self.cn.target == cn.target && self.cn.flavour == cn.flavour
+        self.cn.id == cn.id
+            && self.cn.target == cn.target
+            && self.cn.flavour == cn.flavour
+            && self.cn.proxy_protocol == cn.proxy_protocol
     }
 }
 
@@ -184,7 +187,7 @@ async fn keep_probing(
     let mut next = Instant::now() + offset;
     loop {
         let begun = Instant::now();
-        let (face, took) = probe::probe(&target, cn.flavour, rules.timeout).await;
+        let (face, took) = probe::probe(&target, cn.flavour, cn.proxy_protocol, rules.timeout).await;
         if to.send(Outcome { slot: cn.slot, epoch, face, begun, took }).await.is_err() {
             return;
         }
@@ -225,6 +228,7 @@ mod tests {
             weight: 1,
             work: Default::default(),
             data: None,
+            proxy_protocol: false,
         })
     }
 

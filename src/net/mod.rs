@@ -1,4 +1,4 @@
-//! Sockets as corelane makes them: where it listens, how it dials a CN.
+//! Sockets as corelane makes them: where it listens, how it dials a CN. And who is at the other end.
 //!
 //! No protocol and no time limits here: those who wait set them.
 
@@ -47,6 +47,20 @@ impl fmt::Display for Peer {
             Self::Unix => f.write_str("unix"),
         }
     }
+}
+
+/// A client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub client: Peer,
+    /// The address that it has connected to, where that is known.
+    pub called: Option<SocketAddr>,
+}
+
+/// The one address at which a listener takes connections; none where it takes those to any.
+pub fn called(listener: &OwnedFd) -> Option<SocketAddr> {
+    let address = socket2::SockRef::from(listener).local_addr().ok()?.as_socket()?;
+    (!address.ip().is_unspecified()).then_some(address)
 }
 
 /// Who is at the other end; one that has gone already counts as local.

@@ -345,6 +345,7 @@ fn setting_of(row: &Found) -> CnSetting {
         weight: 1,
         data: None,
         query_address: None,
+        proxy_protocol: false,
     }
 }
 

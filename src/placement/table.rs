@@ -257,6 +257,7 @@ impl Entry {
             weight: self.setting.weight.max(1),
             work,
             data: self.setting.data.as_deref().map(Into::into),
+            proxy_protocol: self.setting.proxy_protocol,
         }
     }
 }
@@ -279,6 +280,7 @@ fn differences(old: &CnSetting, new: &CnSetting) -> Vec<String> {
         ("weight", old.weight.to_string(), new.weight.to_string()),
         ("data", or_none(&old.data), or_none(&new.data)),
         ("query_address", or_none(&old.query_address), or_none(&new.query_address)),
+        ("proxy_protocol", old.proxy_protocol.to_string(), new.proxy_protocol.to_string()),
     ];
     let changed = pairs.into_iter().filter(|(_, old, new)| old != new);
     changed.map(|(what, was, is)| format!("{} {what} changed from {was} to {is}", new.id)).collect()
@@ -299,6 +301,7 @@ pub(crate) mod tests {
             weight: 1,
             data: None,
             query_address: None,
+            proxy_protocol: false,
         }
     }
 
@@ -355,6 +358,8 @@ pub(crate) mod tests {
         assert_eq!(differences(&old, &data), ["cn1 data changed from none to d1"]);
         let query = CnSetting { query_address: Some("10.0.0.1:1".into()), ..old.clone() };
         assert_eq!(differences(&old, &query), ["cn1 query_address changed from none to 10.0.0.1:1"]);
+        let header = CnSetting { proxy_protocol: true, ..old.clone() };
+        assert_eq!(differences(&old, &header), ["cn1 proxy_protocol changed from false to true"]);
         assert_eq!(differences(&old, &setting("cn1", B)), [format!("cn1 address changed from {A} to {B}")]);
     }
 

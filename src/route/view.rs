@@ -91,6 +91,8 @@ pub struct Cn {
     pub work: WorkState,
     /// The data set that it serves: sessions move only between CNs of the same one. Without one they stay.
     pub data: Option<Arc<str>>,
+    /// A connection to it begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 impl Cn {
@@ -143,6 +145,7 @@ pub(crate) mod tests {
             weight: 1,
             work: Default::default(),
             data: None,
+            proxy_protocol: false,
         })
     }
 

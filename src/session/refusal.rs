@@ -24,6 +24,14 @@ pub enum Refusal {
     LoginTooLong,
     #[error("Bad handshake: TLS was asked for, but this proxy does not offer it")]
     TlsNotOffered,
+    /// A client of whom a load balancer should have told, or one that is taken for such a load balancer.
+    #[error(
+        "No right PROXY protocol header, with which [proxy_protocol] has connections from here begin: {cause}"
+    )]
+    ProxyHeaderBad { cause: String },
+    /// MariaDB's words, and why.
+    #[error("Proxy header is not accepted from {host}, which is not among [proxy_protocol] from")]
+    ProxyHeaderUnasked { host: String },
     /// MySQL's words.
     #[error("Connections using insecure transport are prohibited while --require_secure_transport=ON.")]
     TlsRequired,
@@ -81,6 +89,9 @@ impl Refusal {
         match self {
             Self::TooManySessions => (1040, *b"08004"),
             Self::HandshakeBad { .. } | Self::TlsNotOffered => (1043, *b"08S01"),
+            // ER_UNKNOWN_ERROR and ER_HOST_NOT_PRIVILEGED, as MariaDB has them for this.
+            Self::ProxyHeaderBad { .. } => (UNKNOWN_ERROR, *b"HY000"),
+            Self::ProxyHeaderUnasked { .. } => (1130, *b"HY000"),
             // ER_SECURE_TRANSPORT_REQUIRED
             Self::TlsRequired => (3159, *b"HY000"),
             Self::LoginTooLong => (13125, *b"HY000"),

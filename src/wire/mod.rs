@@ -12,6 +12,7 @@ pub mod frame;
 pub mod greeting;
 pub mod login;
 pub mod matrixone;
+pub mod proxy_header;
 pub mod reply;
 pub mod resultset;
 pub mod statement;

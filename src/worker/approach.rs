@@ -4,13 +4,18 @@
 //! And whoever has begun a login ends it: a server counts a handshake that breaks off against the host that
 //! it came from, and shuts that host out after some (`max_connect_errors`), with it every other session.
 //! [`abandon`] ends a login that nobody wants any more.
+//!
+//! A CN that is sent a header of the PROXY protocol and takes none from here says so in an ERR that is numbered as an answer to the
+//! first packet, though that was never a packet, and closes, perhaps before it was sent the login.
 
 use std::time::{Duration, Instant};
 
 use super::leg::{Leg, LegError};
+use super::proxy_header;
 use crate::config::settings::Login;
 use crate::config::tls::CnTls;
 use crate::mailbox::message::CnFailure;
+use crate::net::Origin;
 use crate::net::dial::{dial, is_about_the_cn};
 use crate::net::tls::Tls;
 use crate::reactor::{Reactor, Socket};
@@ -18,7 +23,7 @@ use crate::route::{Cn, Flavour, Target};
 use crate::session::login::{CnAuth, CnLogin, CnLoginError, WantsTls};
 use crate::session::refusal::Refusal;
 use crate::wire::login::SSL_REQUEST;
-use crate::wire::reply;
+use crate::wire::reply::{self, ErrPacket};
 
 /// How long the end of an abandoned login is waited for.
 const ABANDON_LIMIT: Duration = Duration::from_secs(2);
@@ -40,19 +45,24 @@ pub(super) struct Passed {
     pub failure: Option<CnFailure>,
 }
 
-/// Approaches `cn`, within the limits of `login`.
+/// The number of an ERR about a header, where a login would be answered by a later one.
+const ABOUT_HEADER: u8 = 1;
+
+/// Approaches `cn` for the client at `origin`, within these limits.
 pub(super) async fn approach(
     reactor: &Reactor,
     limits: &Login,
     tls: Option<&CnTls>,
     cn: &Cn,
+    origin: Origin,
     login: CnLogin<'_>,
 ) -> Result<Approached, Passed> {
     let (waited, replays) = (limits.connect_timeout, login.preamble().is_some());
     let local = matches!(cn.target, Some(Target::Unix(_)));
     let tls = tls.filter(|_| cn.flavour == Flavour::Mysql && !local);
     let login = login.secured(tls.map_or(WantsTls::No, wish), local);
-    let heard = hear(reactor, cn, login.preamble());
+    let header = proxy_header::for_cn(cn, origin);
+    let heard = hear(reactor, cn, header.as_deref().or(login.preamble()));
     let (mut leg, greeting) = match reactor.until(Instant::now() + waited, heard).await {
         Some(Ok(heard)) => heard,
         Some(Err(passed)) => return Err(passed),
@@ -67,7 +77,7 @@ pub(super) async fn approach(
         let secured = secure(&mut leg, cn, tls, &response);
         let failed = match reactor.until(Instant::now() + waited, secured).await {
             Some(Ok(())) => None,
-            Some(Err(error)) => Some((error, CnFailure::Refused)),
+            Some(Err(error)) => Some((perhaps_by_header(cn, error), CnFailure::Refused)),
             None => Some((timed_out("end of the TLS handshake", waited), CnFailure::TimedOut)),
         };
         if let Some((cause, failure)) = failed {
@@ -75,14 +85,22 @@ pub(super) async fn approach(
         }
     }
     let answered = async {
-        leg.write(&response).await?;
+        let written = leg.write(&response).await;
+        if header.is_none() {
+            written?;
+        }
         // Versions of MatrixOne differ in how they number it.
-        if replays { leg.read_first().await } else { leg.read().await }
+        if replays || header.is_some() { leg.read_first().await } else { leg.read().await }
     };
     let waited = limits.cn_timeout;
     match reactor.until(Instant::now() + waited, answered).await {
+        Some(Ok(answer)) if header.is_some() && leg.last_number() == ABOUT_HEADER => {
+            Err(no_header(cn, &answer))
+        }
         Some(Ok(answer)) => Ok(Approached { leg, auth, answer }),
-        Some(Err(error)) => Err(unreachable(cn, error.to_string(), Some(CnFailure::Lost))),
+        Some(Err(error)) => {
+            Err(unreachable(cn, perhaps_by_header(cn, error.to_string()), Some(CnFailure::Lost)))
+        }
         None => Err(unreachable(cn, timed_out("answer to the login", waited), Some(CnFailure::TimedOut))),
     }
 }
@@ -133,7 +151,23 @@ pub(super) fn abandon(reactor: &Reactor, mut leg: Leg) {
     });
 }
 
-async fn hear(reactor: &Reactor, cn: &Cn, preamble: Option<&[u8]>) -> Result<(Leg, Vec<u8>), Passed> {
+/// The CN has answered the header, and not the login.
+fn no_header(cn: &Cn, answer: &[u8]) -> Passed {
+    let said = match ErrPacket::read(answer) {
+        Ok(err) => format!("{} ({})", String::from_utf8_lossy(err.message), err.code),
+        Err(cause) => cause.to_string(),
+    };
+    let cause = CnLoginError::NoHeader { said };
+    Passed { refusal: Refusal::CnLogin { cn: cn.id.to_string(), cause }, failure: Some(CnFailure::Unwilling) }
+}
+
+/// How a CN ends that does not say what it has against a header.
+fn perhaps_by_header(cn: &Cn, cause: String) -> String {
+    if cn.proxy_protocol { cause + " (does it take a PROXY protocol header from corelane?)" } else { cause }
+}
+
+/// Dials, says first what is to be said first, and hears the greeting.
+async fn hear(reactor: &Reactor, cn: &Cn, opening: Option<&[u8]>) -> Result<(Leg, Vec<u8>), Passed> {
     let unknown = || unreachable(cn, "its address is not known".to_owned(), None);
     let target = cn.target.as_ref().ok_or_else(unknown)?;
     let socket = dial(reactor, target).await.map_err(|error| {
@@ -142,8 +176,8 @@ async fn hear(reactor: &Reactor, cn: &Cn, preamble: Option<&[u8]>) -> Result<(Le
     })?;
     let mut leg = Leg::new(socket);
     let heard = async {
-        if let Some(preamble) = preamble {
-            leg.socket.send(preamble.to_vec()).await.map_err(LegError::Broken)?;
+        if let Some(opening) = opening {
+            leg.socket.send(opening.to_vec()).await.map_err(LegError::Broken)?;
         }
         leg.read_first().await
     };

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::Worker;
 use super::approach::{Approached, Passed, abandon, approach};
 use super::leg::Leg;
+use crate::net::Origin;
 use crate::reactor::Socket;
 use crate::route::Cn;
 use crate::session::login::{CnAuth, CnLogin, CnLoginError, CnStep};
@@ -37,12 +38,17 @@ pub(super) enum NotEntered {
     Lost(String),
 }
 
-/// Logs in at `cn`. A CN that fails before it has heard who comes is reported.
-pub(super) async fn enter(worker: &Worker, cn: &Cn, login: CnLogin<'_>) -> Result<Entered, NotEntered> {
+/// Logs in at `cn` for the client at `origin`. A CN that fails before it has heard who comes is reported.
+pub(super) async fn enter(
+    worker: &Worker,
+    cn: &Cn,
+    origin: Origin,
+    login: CnLogin<'_>,
+) -> Result<Entered, NotEntered> {
     let limits = worker.login_limits().ok_or(NotEntered::Passed(Refusal::ShuttingDown))?;
     let tls = worker.cn_tls();
     let login = login.believing_key(worker.trusts_cn_keys());
-    let approached = approach(&worker.reactor, &limits, tls.as_deref(), cn, login).await;
+    let approached = approach(&worker.reactor, &limits, tls.as_deref(), cn, origin, login).await;
     let Approached { mut leg, mut auth, mut answer } =
         approached.map_err(|Passed { refusal, failure }| {
             if let Some(failure) = failure {

@@ -20,6 +20,7 @@ use super::migrate::{TalkError, converse};
 use super::roster::Card;
 use crate::config::settings::Account;
 use crate::ident::SessionId;
+use crate::net::{Origin, Peer};
 use crate::reactor::Socket;
 use crate::route::{Cn, Flavour};
 use crate::session::kill::{Kill, Way, way};
@@ -31,6 +32,9 @@ use crate::wire::status::Status;
 
 /// Statements of ended sessions that one worker stops at the same time; any more are left to their CNs.
 const ORPHANS_MAX: u32 = 64;
+
+/// Corelane itself, as no client of a network.
+const OWN: Origin = Origin { client: Peer::Unix, called: None };
 
 /// ER_NO_SUCH_THREAD, ER_KILL_DENIED_ERROR, ER_UNKNOWN_ERROR.
 const NO_SUCH_THREAD: u16 = 1094;
@@ -51,7 +55,7 @@ pub(super) struct Whereabouts {
 /// As whom a KILL is said.
 #[derive(Clone)]
 enum By {
-    User(Arc<Passport>, Proof),
+    User(Arc<Passport>, Proof, Origin),
     Account(Arc<Account>),
 }
 
@@ -72,7 +76,9 @@ impl Whereabouts {
 /// The user of a session, where corelane can log it in again.
 fn user(card: &Card) -> Option<By> {
     match (card.passport.borrow().clone(), card.credential()) {
-        (Some(passport), Some(Credential::Proof(proof))) => Some(By::User(passport, proof)),
+        (Some(passport), Some(Credential::Proof(proof))) => {
+            Some(By::User(passport, proof, card.origin.get()))
+        }
         _ => None,
     }
 }
@@ -188,15 +194,15 @@ pub(super) fn stop_orphan(worker: &std::rc::Rc<Worker>, card: &std::rc::Rc<Card>
 async fn say(worker: &Worker, cn: &Arc<Cn>, by: Option<&By>, text: &str) -> Outcome {
     let entered = match by {
         None => return Outcome::NotAsked("there is nobody to say so".to_owned()),
-        Some(By::User(passport, proof)) => {
+        Some(By::User(passport, proof, origin)) => {
             let user = passport.identity.cn_user(cn.flavour);
             let login = CnLogin::new(&passport.login, user, Credential::Proof(proof.clone()));
-            enter(worker, cn, login).await
+            enter(worker, cn, *origin, login).await
         }
         Some(By::Account(account)) => {
             let login = ClientLogin::own();
             let proof = Credential::Proof(Proof::of(&account.password));
-            enter(worker, cn, CnLogin::new(&login, account.user.as_bytes(), proof)).await
+            enter(worker, cn, OWN, CnLogin::new(&login, account.user.as_bytes(), proof)).await
         }
     };
     let (Entered { socket, auth, .. }, limits) = match (entered, worker.login_limits()) {

@@ -53,8 +53,9 @@ pub(super) async fn kill_own(worker: &Worker, card: &Card, cn: &Cn) -> Result<()
     let replay = replay.with_id(worker.roster.spare_id().0).map_err(|error| error.to_string())?;
     let id = card.id.0;
     let kill = Kill { target: id, text: format!("KILL CONNECTION {id}").into_bytes(), query: false };
-    let answer =
-        ask(worker, cn, &passport, replay.into(), &kill).await.map_err(|refusal| refusal.to_string())?;
+    let answer = ask(worker, card, cn, &passport, replay.into(), &kill)
+        .await
+        .map_err(|refusal| refusal.to_string())?;
     match Verdict::of(&answer) {
         Verdict::Done | Verdict::Unknown => Ok(()),
         Verdict::Refused | Verdict::NotAsked => Err("the CN refuses".to_owned()),
@@ -71,7 +72,7 @@ async fn ask_all(worker: &Worker, card: &Card, kill: &Kill) -> Vec<u8> {
     };
     let mut best: Option<(Verdict, Vec<u8>)> = None;
     for cn in candidates(worker, card, kill) {
-        let (verdict, answer) = match ask(worker, &cn, &passport, replay.clone(), kill).await {
+        let (verdict, answer) = match ask(worker, card, &cn, &passport, replay.clone(), kill).await {
             Ok(answer) => (Verdict::of(&answer), answer),
             Err(refusal) => (Verdict::NotAsked, refusal.packet(passport.login.capabilities)),
         };
@@ -96,6 +97,7 @@ fn candidates(worker: &Worker, card: &Card, kill: &Kill) -> Vec<Arc<Cn>> {
 
 async fn ask(
     worker: &Worker,
+    card: &Card,
     cn: &Cn,
     passport: &Passport,
     replay: Arc<Replay>,
@@ -104,8 +106,8 @@ async fn ask(
     let limits = worker.login_limits().ok_or(Refusal::ShuttingDown)?;
     let user = passport.identity.cn_user(cn.flavour);
     let login = CnLogin::new(&passport.login, user, Credential::Replay(replay));
-    let approached =
-        approach(&worker.reactor, &limits, None, cn, login).await.map_err(|passed| passed.refusal)?;
+    let approached = approach(&worker.reactor, &limits, None, cn, card.origin.get(), login).await;
+    let approached = approached.map_err(|passed| passed.refusal)?;
     let Approached { leg, mut auth, answer } = approached;
     match auth.from_cn(&answer) {
         Ok(CnStep::Seated { .. }) => {}

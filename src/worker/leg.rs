@@ -7,7 +7,7 @@ use std::io;
 
 use crate::reactor::{Received, Socket};
 use crate::session::login::PACKET_MAX;
-use crate::wire::frame;
+use crate::wire::{frame, proxy_header};
 
 const HEADER: usize = 4;
 
@@ -20,6 +20,8 @@ pub(super) enum LegError {
     Broken(io::Error),
     #[error("a packet of {found} bytes, at most {PACKET_MAX} are expected during login")]
     TooLong { found: usize },
+    #[error("a header of the PROXY protocol in the place of a packet")]
+    ProxyHeader,
     #[error("packet number {found} came out of order, {expected} was expected")]
     OutOfOrder { found: u8, expected: u8 },
 }
@@ -50,6 +52,11 @@ impl Leg {
         let mut bytes = Vec::new();
         self.fill(&mut bytes, HEADER).await?;
         let length = usize::from(bytes[0]) | usize::from(bytes[1]) << 8 | usize::from(bytes[2]) << 16;
+        if proxy_header::is_start([bytes[0], bytes[1], bytes[2], bytes[3]]) {
+            // Behind it is the packet, which is what is answered.
+            self.seq = expected.unwrap_or_default().wrapping_add(1);
+            return Err(LegError::ProxyHeader);
+        }
         if length > PACKET_MAX {
             return Err(LegError::TooLong { found: length });
         }
@@ -62,6 +69,11 @@ impl Leg {
         bytes.clear();
         self.fill(&mut bytes, length).await?;
         Ok(bytes)
+    }
+
+    /// The number of the packet that was read last.
+    pub fn last_number(&self) -> u8 {
+        self.seq.wrapping_sub(1)
     }
 
     /// Writes `payload` as the next packet.

@@ -8,6 +8,7 @@ use futures_lite::FutureExt;
 use tracing::warn;
 
 use super::{Worker, tunnel};
+use crate::net;
 use crate::reactor::Acceptor;
 
 /// How long to wait after the kernel could not give a connection (no files left, no memory).
@@ -15,13 +16,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until the worker stops.
 pub(super) async fn accept(worker: Rc<Worker>, listener: OwnedFd) {
+    let called = net::called(&listener);
     let acceptor = Acceptor::new(&worker.reactor, listener);
     let accepting = async {
         loop {
             match acceptor.accept().await {
                 Ok(fd) => {
                     let host = worker.clone();
-                    worker.host(async move { tunnel::serve(&host, fd).await });
+                    worker.host(async move { tunnel::serve(&host, fd, called).await });
                 }
                 Err(cause) => {
                     warn!(worker = worker.id.0, "cannot accept a connection: {cause}");

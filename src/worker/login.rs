@@ -16,6 +16,7 @@ use super::Worker;
 use super::approach::{Approached, Passed, abandon, approach, leave, timed_out};
 use super::leg::{Leg, LegError};
 use super::migrate::{TalkError, converse};
+use super::proxy_header::{self, Unheard};
 use super::roster::{Bearer, Card};
 use super::tunnel;
 use crate::config::tls::ServerTls;
@@ -96,6 +97,9 @@ impl Failure {
             Self::Refused(Refusal::CnLost { .. } | Refusal::CnLogin { .. } | Refusal::CnTracking { .. }) => {
                 Refused::CnLost
             }
+            Self::Refused(Refusal::ProxyHeaderBad { .. } | Refusal::ProxyHeaderUnasked { .. }) => {
+                Refused::ProxyHeader
+            }
             Self::Refused(_) => Refused::Denied,
         }
     }
@@ -122,7 +126,8 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Res
     let picture = worker.picture.borrow().clone().ok_or(Refused::Denied)?;
     let deadline = Instant::now() + picture.login.client_timeout;
     let capabilities = Capabilities::default();
-    let mut driver = Driver { worker, card, picture, client, deadline, capabilities, has_tls: false };
+    let mut driver =
+        Driver { worker, card, picture, client, deadline, capabilities, has_tls: false, has_header: false };
     let stopped = async {
         worker.out_of_patience.raised().await;
         Err(Refusal::ShuttingDown.into())
@@ -134,7 +139,7 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Res
     let why = failure.why();
     match failure {
         Failure::Refused(refusal) | Failure::NoCn(refusal) => {
-            debug!(session = card.id.0, client = %card.client, "login refused: {refusal}");
+            debug!(session = card.id.0, client = %card.client(), "login refused: {refusal}");
             tunnel::refuse(worker, driver.client, &refusal.packet(driver.capabilities)).await;
         }
         Failure::CnRefused(err) => tunnel::refuse(worker, driver.client, &err).await,
@@ -156,10 +161,15 @@ struct Driver<'a> {
     capabilities: Capabilities,
     /// The client speaks through TLS.
     has_tls: bool,
+    /// A load balancer has told of the client.
+    has_header: bool,
 }
 
 impl Driver<'_> {
     async fn run(&mut self) -> Result<Seated, Failure> {
+        if proxy_header::is_due(self.picture.proxy_protocol.as_deref(), self.card.client()) {
+            self.hear_header().await?;
+        }
         let salt = fresh_salt()?;
         let greeting = self.picture.face.greeting(&salt, self.card.id);
         self.write_client(&greeting).await?;
@@ -192,6 +202,30 @@ impl Driver<'_> {
         self.find_seat(applicant).await
     }
 
+    /// Hears who the client is, before it is greeted.
+    async fn hear_header(&mut self) -> Result<(), Failure> {
+        self.has_header = true;
+        let heard = proxy_header::hear(&self.client.socket);
+        let cause = match self.worker.reactor.until(self.deadline, heard).await {
+            Some(Ok(told)) => {
+                self.card.origin.set(told.unwrap_or(self.card.origin.get()));
+                return Ok(());
+            }
+            Some(Err(Unheard::Leg(_))) => return Err(Failure::ClientGone),
+            Some(Err(Unheard::Bad(cause))) => cause.to_string(),
+            None => timed_out("whole header", self.picture.login.client_timeout),
+        };
+        Err(Refusal::ProxyHeaderBad { cause }.into())
+    }
+
+    /// A header in the place of the login: somebody tells of a client who is not asked to, or for the second time.
+    fn unasked_header(&self) -> Refusal {
+        if self.has_header {
+            return Refusal::ProxyHeaderBad { cause: "a second one behind it".to_owned() };
+        }
+        Refusal::ProxyHeaderUnasked { host: self.card.client().host() }
+    }
+
     /// Begins TLS, which the client has asked for. One that does not agree hears so by TLS itself.
     async fn secure_client(&mut self, tls: &ServerTls) -> Result<(), Failure> {
         let layer = Tls::server(&tls.context.context);
@@ -206,13 +240,13 @@ impl Driver<'_> {
             Some(Err(error)) => error,
             None => "it takes too long".to_owned(),
         };
-        info!(session = self.card.id.0, client = %self.card.client, "no TLS with a client: {failure}");
+        info!(session = self.card.id.0, client = %self.card.client(), "no TLS with a client: {failure}");
         Err(Failure::NoTls)
     }
 
     /// Whether the client is on this machine, and nobody can read along.
     fn is_local(&self) -> bool {
-        matches!(self.card.client, Peer::Unix)
+        matches!(self.card.client(), Peer::Unix)
     }
 
     /// Whether there are CNs of no other flavour.
@@ -229,7 +263,7 @@ impl Driver<'_> {
         let users = self.picture.users.clone();
         let credential = match users.get(&identity.user) {
             Some(user) => {
-                let host = self.card.client.host();
+                let host = self.card.client().host();
                 let (key, private) = (self.picture.key.clone(), self.has_tls || self.is_local());
                 let (key, name) = (key.as_deref(), &*identity.user);
                 let examiner = Examiner { known: user, user: name, host: &host, private, key };
@@ -263,7 +297,7 @@ impl Driver<'_> {
             internal: false,
             connection_id: self.card.id.0,
             labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-            client: self.card.client.address(),
+            client: self.card.client().address(),
         };
         let Applicant { login, packet, salt, .. } = &*applicant;
         let sent = Sent { login, packet, salt: *salt, switched: switched.as_deref() };
@@ -349,7 +383,7 @@ impl Driver<'_> {
     ) -> Result<Attempt, Failure> {
         let answers_for_client = cn_login.has_proof();
         let (limits, tls) = (&self.picture.login, self.picture.cn_tls.as_deref());
-        match approach(&self.worker.reactor, limits, tls, cn, cn_login).await {
+        match approach(&self.worker.reactor, limits, tls, cn, self.card.origin.get(), cn_login).await {
             Ok(approached) => {
                 let schema = login.database.as_deref();
                 match self.take_seat(cn.clone(), seat, approached, hold, schema).await {
@@ -559,6 +593,7 @@ impl Driver<'_> {
         match self.worker.reactor.until(self.deadline, read).await {
             Some(Ok(payload)) => Ok(payload),
             Some(Err(LegError::Closed | LegError::Broken(_))) => Err(Failure::ClientGone),
+            Some(Err(LegError::ProxyHeader)) => Err(self.unasked_header().into()),
             Some(Err(LegError::TooLong { .. })) if self.has_only(Flavour::Matrixone) => {
                 Err(Refusal::LoginTooLong.into())
             }

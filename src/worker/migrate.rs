@@ -271,7 +271,8 @@ async fn attempt(
     let transfer = open_transfer(worker, order).await?;
     let passport = order.card.passport.borrow().clone().zip(order.card.credential());
     let (passport, credential) = passport.ok_or_else(Stays::ended)?;
-    let mut candidate = open(worker, &passport, credential, order.to.clone()).await.map_err(Stays::Failed)?;
+    let mut candidate =
+        open(worker, &order.card, &passport, credential, order.to.clone()).await.map_err(Stays::Failed)?;
     candidate.transfer = transfer;
     if with_rehearsal
         && candidate.transfer.is_none()
@@ -405,6 +406,7 @@ pub(super) fn answer(worker: &Worker, ticket: Option<u64>, outcome: Result<Strin
 /// Opens a leg for a session that has logged in before, and has the CN track it.
 pub(super) async fn open(
     worker: &Rc<Worker>,
+    card: &Card,
     passport: &Passport,
     credential: Credential,
     cn: Arc<Cn>,
@@ -413,7 +415,7 @@ pub(super) async fn open(
     let tracked = cn.flavour == Flavour::Mysql;
     let user = passport.identity.cn_user(cn.flavour);
     let login = CnLogin::new(&passport.login, user, credential).tracked(tracked);
-    let entered = enter(worker, &cn, login).await;
+    let entered = enter(worker, &cn, card.origin.get(), login).await;
     let Entered { socket, auth, status } = entered.map_err(|cause| match cause {
         NotEntered::Asks => format!("CN {} asks its user, who cannot be asked any more", cn.id),
         cause => cause.to_string(),

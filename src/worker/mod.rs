@@ -17,6 +17,7 @@ mod listener;
 mod login;
 mod migrate;
 mod offer;
+mod proxy_header;
 mod refuge;
 mod roster;
 mod stock;
@@ -44,7 +45,7 @@ use crate::ident::{CnSlot, IdRange, SessionId, WorkerId};
 use crate::mailbox::message::{CnFailure, Event, MoveOrder, Order, Picture, Report, Whom};
 use crate::mailbox::{Full, WorkerEnd};
 use crate::metrics::{Counters, SeatBook, Tally};
-use crate::net;
+use crate::net::Origin;
 use crate::reactor::executor::{self, ExecutorError};
 use crate::reactor::{self, Bell, Reactor};
 use crate::route::pick::Turns;
@@ -397,10 +398,10 @@ struct SessionGuard {
 }
 
 impl SessionGuard {
-    fn begin(worker: &Rc<Worker>, client: &OwnedFd) -> Self {
+    fn begin(worker: &Rc<Worker>, origin: Origin) -> Self {
         worker.counters.accepted.add(1);
         worker.counters.sessions.add(1);
-        let entry = worker.roster.enter(net::peer(client), Instant::now());
+        let entry = worker.roster.enter(origin, Instant::now());
         worker.roster.ask_for_ids(|| worker.try_report(Event::IdsWanted).is_ok());
         Self { worker: worker.clone(), entry }
     }

@@ -18,7 +18,7 @@ use super::stock::Stock;
 use super::tenants::TenantSeat;
 use crate::ident::{CnSlot, IdBlock, IdRange, SessionId, WorkerId};
 use crate::mailbox::message::{CensusRow, SessionRow};
-use crate::net::Peer;
+use crate::net::{Origin, Peer};
 use crate::reactor::Reactor;
 use crate::route::{Cn, Group};
 use crate::session::dialog::Dialog;
@@ -109,7 +109,8 @@ impl Call {
 pub struct Card {
     pub id: SessionId,
     pub since: Instant,
-    pub client: Peer,
+    /// As a load balancer has told, where one has.
+    pub origin: Cell<Origin>,
     pub bearer: RefCell<Bearer>,
     /// Whether the bearer can be logged in again; unknown until a CN has let it in.
     pub standing: RefCell<Standing>,
@@ -163,7 +164,7 @@ pub struct Facts {
     id: SessionId,
     claim: Claim,
     since: Instant,
-    client: Peer,
+    origin: Origin,
     bearer: Bearer,
     standing: Standing,
     cn: Option<Arc<Cn>>,
@@ -181,11 +182,11 @@ pub struct Facts {
 }
 
 impl Card {
-    fn new(id: SessionId, client: Peer, since: Instant) -> Self {
+    fn new(id: SessionId, origin: Origin, since: Instant) -> Self {
         Self {
             id,
             since,
-            client,
+            origin: Cell::new(origin),
             bearer: RefCell::default(),
             standing: RefCell::default(),
             cn: RefCell::default(),
@@ -220,7 +221,7 @@ impl Card {
             id: self.id,
             claim,
             since: self.since,
-            client: self.client,
+            origin: self.origin.get(),
             bearer: self.bearer.borrow().clone(),
             standing: self.standing.borrow().clone(),
             cn: self.cn.borrow().clone(),
@@ -255,8 +256,13 @@ impl Card {
             passport: RefCell::new(facts.passport),
             tenant_seat: RefCell::new(facts.tenant_seat),
             claim: RefCell::new(Some(facts.claim)),
-            ..Self::new(facts.id, facts.client, facts.since)
+            ..Self::new(facts.id, facts.origin, facts.since)
         }
+    }
+
+    /// Where its client is.
+    pub fn client(&self) -> Peer {
+        self.origin.get().client
     }
 
     #[inline]
@@ -437,9 +443,9 @@ impl Roster {
     }
 
     /// Gives a new session its id and card; the card is taken out when the entry is dropped.
-    pub fn enter(self: &Rc<Self>, client: Peer, now: Instant) -> Entry {
+    pub fn enter(self: &Rc<Self>, origin: Origin, now: Instant) -> Entry {
         let id = self.spare_id();
-        let card = Rc::new(Card::new(id, client, now));
+        let card = Rc::new(Card::new(id, origin, now));
         self.cards.borrow_mut().insert(id, card.clone());
         Entry { roster: self.clone(), card }
     }
@@ -550,7 +556,7 @@ impl Card {
         SessionRow {
             id: self.id,
             worker,
-            client: self.client.to_string(),
+            client: self.client().to_string(),
             user: bearer.user.to_string(),
             tenant: bearer.tenant.to_string(),
             labels: bearer.labels.to_string(),
@@ -605,12 +611,15 @@ impl Drop for Entry {
 mod tests {
     use super::*;
 
+    const LOCAL: Origin = Origin { client: Peer::Unix, called: None };
+
     #[test]
     fn a_card_is_there_as_long_as_its_entry() {
         let roster = Rc::new(Roster::new(WorkerId(2), IdRange::default(), 0));
         let now = Instant::now();
-        let first = roster.enter(Peer::Unix, now);
-        let second = roster.enter(Peer::Tcp(([127, 0, 0, 1], 2).into()), now);
+        let first = roster.enter(LOCAL, now);
+        let second =
+            roster.enter(Origin { client: Peer::Tcp(([127, 0, 0, 1], 2).into()), called: None }, now);
         assert_ne!(first.card().id, second.card().id);
         assert_eq!(roster.rows(now).len(), 2);
         drop(first);
@@ -623,7 +632,7 @@ mod tests {
     #[test]
     fn silence_is_known_from_one_look_to_the_next() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
-        let card = Card::new(SessionId(1), Peer::Unix, now);
+        let card = Card::new(SessionId(1), LOCAL, now);
         card.activity.set(Activity::Idle);
         assert_eq!(card.silent_since(now), Some(now));
         assert_eq!(card.silent_since(now + second), Some(now));
@@ -642,7 +651,7 @@ mod tests {
         let now = Instant::now();
         let home = Rc::new(Roster::new(WorkerId(0), IdRange::default(), 0));
         let abroad = Rc::new(Roster::new(WorkerId(1), IdRange::default(), 0));
-        let born = home.enter(Peer::Unix, now);
+        let born = home.enter(LOCAL, now);
         let id = born.card().id;
         born.card().commands.set(7);
         let facts = home.send_off(born.card());
@@ -651,7 +660,7 @@ mod tests {
         assert_eq!((guest.card().id, guest.card().commands.get()), (id, 7));
         let again = |roster: &Rc<Roster>| {
             roster.count.set(0);
-            roster.enter(Peer::Unix, now).card().id
+            roster.enter(LOCAL, now).card().id
         };
         assert_ne!(again(&home), id, "it lives abroad");
         let facts = abroad.send_off(guest.card());

@@ -12,6 +12,7 @@
 //! and its card, and no buffer.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use super::roster::{Call, Card};
 use super::{SessionGuard, Worker, kill};
 use crate::mailbox::message::CnFailure;
 use crate::metrics::{EndedBy, Refused, Seat, Transit};
+use crate::net::{self, Origin};
 use crate::reactor::{Received, Socket};
 use crate::route::{Cn, Flavour};
 use crate::session;
@@ -46,9 +48,10 @@ use crate::wire::frame;
 /// How long a closing session waits for its last bytes to leave, and for the client to close.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A client's connection, to its end.
-pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd) {
-    let session = SessionGuard::begin(worker, &fd);
+/// A client's connection, to its end. `called` is the address that it was made to, where that is known.
+pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd, called: Option<SocketAddr>) {
+    let origin = Origin { client: net::peer(&fd), called };
+    let session = SessionGuard::begin(worker, origin);
     let client = Leg::new(Socket::adopt(&worker.reactor, fd));
     if worker.sessions_everywhere() > u64::from(worker.max_sessions) {
         worker.counters.refuse(Refused::Full);

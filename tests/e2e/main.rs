@@ -18,6 +18,7 @@ mod login;
 mod matrixone;
 mod migrate;
 mod pressure;
+mod proxy_protocol;
 mod relay;
 mod reload;
 mod route;

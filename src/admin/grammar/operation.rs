@@ -2,7 +2,8 @@
 //!
 //! `DRAIN CN 'id' [DEADLINE n] [CLOSE|LEAVE]`, `REMOVE CN` likewise, `RESUME CN 'id'`, `MOVE SESSION n TO CN 'id'`,
 //! `KILL [SESSION|CONNECTION] n`, `ALTER CN 'id' SET WEIGHT n, LABELS (..), DATA 'd'` (one or several) and
-//! `ADD CN 'id' ADDRESS 'host:port' [FLAVOUR ..] [WEIGHT n] [LABELS (..)] [DATA 'd']`. Values are checked by the
+//! `ADD CN 'id' ADDRESS 'host:port' [FLAVOUR ..] [WEIGHT n] [LABELS (..)] [DATA 'd']
+//! [PROXY_PROTOCOL]`. Values are checked by the
 //! rules of the configuration.
 
 use std::collections::BTreeMap;
@@ -20,7 +21,9 @@ use crate::route::label::Labels;
 const ID: &str = "the id of a CN";
 const SESSION: &str = "the id of a session";
 const ALTERATIONS: &str = "WEIGHT n, LABELS (k = 'v', ..) or DATA 'name'";
-const ADDED: &str = "ADDRESS, FLAVOUR, WEIGHT, LABELS, DATA or the end of the statement";
+const ADDED: &str = "ADDRESS, FLAVOUR, WEIGHT, LABELS, DATA, PROXY_PROTOCOL or the end of the statement";
+
+const ADDED_KEYS: &[&str] = &["FLAVOUR", "WEIGHT", "LABELS", "DATA", "PROXY_PROTOCOL"];
 
 impl Parser {
     /// The rest of a statement that begins with `verb`; none where it is not one of these.
@@ -152,17 +155,30 @@ impl Parser {
         self.expect("ADDRESS", "ADDRESS 'host:port'")?;
         let address = self.text("an address in quotes")?;
         let (flavour, labels) = (Flavour::Mysql, Labels::default());
-        let mut cn = CnSetting { id, address, flavour, labels, weight: 1, data: None, query_address: None };
+        let mut cn = CnSetting {
+            id,
+            address,
+            flavour,
+            labels,
+            weight: 1,
+            data: None,
+            query_address: None,
+            proxy_protocol: false,
+        };
         while self.peek().is_some() {
             if self.take("FLAVOUR") {
                 cn.flavour = self.flavour()?;
+                continue;
+            }
+            if self.take("PROXY_PROTOCOL") {
+                cn.proxy_protocol = true;
                 continue;
             }
             match self.alteration()? {
                 Some(Alteration::Weight(weight)) => cn.weight = weight,
                 Some(Alteration::Labels(labels)) => cn.labels = labels,
                 Some(Alteration::Data(data)) => cn.data = data,
-                None => return Err(unexpected(ADDED, self.peek(), &["FLAVOUR", "WEIGHT", "LABELS", "DATA"])),
+                None => return Err(unexpected(ADDED, self.peek(), ADDED_KEYS)),
             }
         }
         check::cn(&cn).map_err(Error::Unfit)?;
@@ -245,8 +261,13 @@ mod tests {
             weight: 2,
             data: Some("d".into()),
             query_address: None,
+            proxy_protocol: false,
         };
         assert_eq!(operation(text), Operation::Add(Box::new(cn)));
+        let Operation::Add(cn) = operation("ADD CN x ADDRESS 'db:3306' PROXY_PROTOCOL WEIGHT 2") else {
+            panic!("it adds a CN");
+        };
+        assert!(cn.proxy_protocol && cn.weight == 2);
     }
 
     #[test]
@@ -266,6 +287,7 @@ mod tests {
             ("alter cn 'x' set labels (a = ' ')", "label `a` has an empty value"),
             ("alter cn 'x' set labels (a = 'b'", "found the end of the statement"),
             ("add cn 'x' address 'db'", "bad address `db`: no port"),
+            ("add cn 'x' address 'db:1' proxy_protocol flavour matrixone", "is for CNs of flavour mysql"),
             ("add cn '' address 'db:1'", "`id` is empty"),
             ("add cn 'x' address 'db:1' flavour oracle", "expected MYSQL or MATRIXONE"),
             ("resume cn 'x' now", "expected the end of the statement, found \"now\""),

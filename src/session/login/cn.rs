@@ -40,6 +40,10 @@ pub enum CnLoginError {
     Unwilling { code: u16, sqlstate: Option<[u8; 5]>, message: String },
     #[error("it has not taken the preamble of a proxy (is proxy-enabled set in its [cn.frontend]?)")]
     NoPreamble,
+    #[error(
+        "it takes no PROXY protocol header from corelane, which [[cn]] proxy_protocol has it sent: {said}"
+    )]
+    NoHeader { said: String },
     #[error("it offers no TLS, which [cn_tls] asks for")]
     NoTls,
     #[error("it asks for the password in clear text, and the connection to it has no TLS ([cn_tls])")]
