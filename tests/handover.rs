@@ -127,6 +127,7 @@ impl Workers {
             login: Arc::new(settings.login.clone()),
             tls: None,
             cn_tls: None,
+            compression: settings.compression,
             migration: Arc::new(settings.migration.clone()),
             dwell: settings.balance.dwell,
         };

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::route::Flavour;
 use crate::route::label::Labels;
+use crate::wire::compressed::codec::{Algorithm, Packing};
 
 use super::tls::{CnTls, ServerTls};
 
@@ -22,6 +23,7 @@ pub struct Settings {
     pub tls: Option<Arc<ServerTls>>,
     /// None where no CN is.
     pub cn_tls: Option<Arc<CnTls>>,
+    pub compression: Compression,
     pub workers: Workers,
     pub admin: Admin,
     pub login: Login,
@@ -108,6 +110,27 @@ impl fmt::Display for ListenAddress {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+/// `[compression]`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compression {
+    /// What clients are offered, and how it is done. Default none.
+    pub zlib: Option<Packing>,
+    pub zstd: Option<Packing>,
+    /// What CNs are asked for. Default none.
+    pub cns: Option<Packing>,
+}
+
+impl Compression {
+    /// How bytes for a client that has asked for `algorithm` are packed; what it was offered may be changed by now.
+    pub fn packing(&self, algorithm: Algorithm) -> Packing {
+        let packing = match algorithm {
+            Algorithm::Zlib => self.zlib,
+            Algorithm::Zstd => self.zstd,
+        };
+        packing.unwrap_or(Packing { algorithm, level: 1 })
     }
 }
 

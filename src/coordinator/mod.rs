@@ -155,6 +155,7 @@ impl Coordinator {
                 login: Arc::new(settings.login.clone()),
                 tls: settings.tls.clone(),
                 cn_tls: settings.cn_tls.clone(),
+                compression: settings.compression,
                 migration: Arc::new(settings.migration.clone()),
                 dwell: settings.balance.dwell,
             },
@@ -499,9 +500,11 @@ impl Coordinator {
     }
 }
 
-/// What all CNs have in common, and TLS where it is offered.
+/// What all CNs have in common, and TLS and compression where they are offered.
 fn face<'a>(cns: impl IntoIterator<Item = &'a Face>, settings: &Settings) -> Face {
     let common = Face::common(cns, settings.listen.server_version.as_deref());
+    let [zlib, zstd] = [settings.compression.zlib, settings.compression.zstd];
+    let common = common.with_compression(zlib.into_iter().chain(zstd).map(|packing| packing.algorithm));
     if settings.tls.is_some() { common.with_tls() } else { common }
 }
 

@@ -150,6 +150,7 @@ mod tests {
             login: Arc::new(settings.login),
             tls: None,
             cn_tls: None,
+            compression: settings.compression,
             migration: Arc::new(settings.migration),
             dwell: Duration::ZERO,
         }

@@ -48,6 +48,7 @@ impl Coordinator {
         self.picture.login = self.settings.login.clone().into();
         self.picture.tls.clone_from(&self.settings.tls);
         self.picture.cn_tls.clone_from(&self.settings.cn_tls);
+        self.picture.compression = self.settings.compression;
         self.picture.migration = self.settings.migration.clone().into();
         self.picture.dwell = self.settings.balance.dwell;
         self.helm.balance.set_rules(&self.settings.balance, &self.settings.drain);

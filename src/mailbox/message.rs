@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::settings::{Login, Migration};
+use crate::config::settings::{Compression, Login, Migration};
 use crate::config::tls::{CnTls, ServerTls};
 use crate::ident::{CnSlot, Epoch, IdBlock, SessionId, WorkerId};
 use crate::route::{Group, View};
@@ -27,6 +27,8 @@ pub struct Picture {
     pub tls: Option<Arc<ServerTls>>,
     /// TLS towards CNs, where there is any.
     pub cn_tls: Option<Arc<CnTls>>,
+    /// What clients are offered, and CNs are asked for.
+    pub compression: Compression,
     /// How sessions move, which a reload may change.
     pub migration: Arc<Migration>,
     /// How long a session that has moved stays where it is, `[balance] dwell_ms`.

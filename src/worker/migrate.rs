@@ -28,7 +28,7 @@ use futures_lite::FutureExt;
 use tracing::{debug, error};
 
 use super::Worker;
-use super::approach::{Approached, abandon, approach, leave};
+use super::approach::{Approached, Below, abandon, approach, compress, leave};
 use super::flag::Flag;
 use super::leg::Leg;
 use super::login::Passport;
@@ -415,15 +415,15 @@ pub(super) async fn open(
     let tracked = cn.flavour == Flavour::Mysql;
     let user = passport.identity.cn_user(cn.flavour);
     let login = CnLogin::new(&passport.login, user, credential).tracked(tracked);
+    let tls = worker.cn_tls();
+    let below = Below { tls: tls.as_deref(), compression: worker.cn_compression() };
     let Approached { mut leg, mut auth, mut answer } =
-        approach(&worker.reactor, &limits, worker.cn_tls().as_deref(), &cn, login).await.map_err(
-            |passed| {
-                if let Some(failure) = passed.failure {
-                    worker.report_failure(cn.slot, failure);
-                }
-                passed.refusal.to_string()
-            },
-        )?;
+        approach(&worker.reactor, &limits, below, &cn, login).await.map_err(|passed| {
+            if let Some(failure) = passed.failure {
+                worker.report_failure(cn.slot, failure);
+            }
+            passed.refusal.to_string()
+        })?;
     let status = loop {
         let packet = match auth.from_cn(&answer) {
             Ok(CnStep::Seated { status, .. }) => break Status(status),
@@ -449,6 +449,7 @@ pub(super) async fn open(
         answer = answered.ok_or("the login took too long")?.map_err(|cause| cause.to_string())?;
     };
     let (capabilities, connection_id) = (auth.capabilities, auth.connection_id);
+    compress(&leg, &auth);
     let Leg { socket, .. } = leg;
     let limit = worker.migration().restore_timeout;
     if tracked

@@ -35,6 +35,7 @@ use tracing::error;
 
 use crate::config::settings::{Login, Migration, Settings};
 use crate::config::tls::CnTls;
+use crate::wire::compressed::codec::Packing;
 pub use tenants::Tenants;
 
 use crate::ident::{CnSlot, IdRange, SessionId, WorkerId};
@@ -344,6 +345,11 @@ impl Worker {
     /// TLS towards CNs, where there is any.
     fn cn_tls(&self) -> Option<Arc<CnTls>> {
         self.picture.borrow().as_ref().and_then(|picture| picture.cn_tls.clone())
+    }
+
+    /// By what connections to CNs are compressed.
+    fn cn_compression(&self) -> Option<Packing> {
+        self.picture.borrow().as_ref().and_then(|picture| picture.compression.cns)
     }
 
     fn report_failure(&self, slot: CnSlot, failure: CnFailure) {

@@ -8,6 +8,7 @@ mod house;
 
 mod accounts;
 mod admin;
+mod compression;
 mod discovery;
 mod galera;
 mod http;

@@ -216,7 +216,13 @@ mod tests {
     }
 
     impl Layer for Turned {
-        fn open(&mut self, sealed: &[u8], plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<(), String> {
+        fn open(
+            &mut self,
+            sealed: &[u8],
+            _room: usize,
+            plain: &mut Vec<u8>,
+            wire: &mut Vec<u8>,
+        ) -> Result<(), String> {
             if !std::mem::replace(&mut self.said, true) {
                 wire.extend(b"turned");
             }
@@ -244,6 +250,10 @@ mod tests {
 
         fn has_ended(&self) -> bool {
             self.ended
+        }
+
+        fn parts(&self) -> Vec<&dyn std::any::Any> {
+            vec![self]
         }
     }
 

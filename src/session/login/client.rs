@@ -12,6 +12,7 @@ use crate::session::refusal::Refusal;
 use crate::session::user::KnownUser;
 use crate::wire::auth::{AuthSwitchRequest, NATIVE, recover_native_key};
 use crate::wire::capability::Capabilities;
+use crate::wire::compressed::codec::Algorithm;
 use crate::wire::greeting::SALT;
 use crate::wire::login::{Answer, Attributes, HandshakeResponse};
 
@@ -29,6 +30,8 @@ pub struct ClientLogin {
     auth: Vec<u8>,
     plugin: Option<Vec<u8>>,
     attributes: Option<Vec<u8>>,
+    /// By what its own connection is compressed from the end of the login on.
+    pub compression: Option<Algorithm>,
 }
 
 impl ClientLogin {
@@ -96,8 +99,10 @@ impl ClientLogin {
 
     fn new(response: &HandshakeResponse<'_>, face: &Face) -> Result<Self, Refusal> {
         let mark = response.capabilities & Capabilities::LONG_PASSWORD;
-        // TLS is of this leg alone, and lies below all that is said from here on.
-        let common = (response.capabilities & face.capabilities) - Capabilities::SSL;
+        let common = response.capabilities & face.capabilities;
+        let compression = common.compression();
+        // TLS and compression are of this leg alone, and lie below all that is said from here on.
+        let common = common - Capabilities::SSL - Capabilities::COMPRESSION;
         Ok(Self {
             capabilities: (common - Capabilities::LONG_PASSWORD) | mark,
             max_packet: response.max_packet,
@@ -107,6 +112,7 @@ impl ClientLogin {
             auth: response.auth.to_vec(),
             plugin: response.plugin.map(<[u8]>::to_vec),
             attributes: response.attributes.map(|attributes| attributes.0.to_vec()),
+            compression,
         })
     }
 }

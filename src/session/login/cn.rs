@@ -13,6 +13,7 @@ use crate::wire::auth::{
     caching_sha2_scramble, native_scramble,
 };
 use crate::wire::capability::Capabilities;
+use crate::wire::compressed::codec::Packing;
 use crate::wire::greeting::{Greeting, Hello, SALT};
 use crate::wire::login::HandshakeResponse;
 use crate::wire::reply::{ERR, ErrPacket, OK, OkPacket};
@@ -59,6 +60,7 @@ pub struct CnLogin<'a> {
     client_has_tls: bool,
     /// Nobody can read along on this leg even without TLS.
     local: bool,
+    compression: Option<Packing>,
 }
 
 /// Whether TLS is wanted on a leg to a CN.
@@ -81,6 +83,7 @@ impl<'a> CnLogin<'a> {
             tls: WantsTls::No,
             client_has_tls: false,
             local: false,
+            compression: None,
         }
     }
 
@@ -97,6 +100,11 @@ impl<'a> CnLogin<'a> {
     /// What is wanted of the leg; `local` is one within this machine.
     pub fn secured(self, tls: WantsTls, local: bool) -> Self {
         Self { tls, local, ..self }
+    }
+
+    /// By what the leg is to be compressed if the CN offers it.
+    pub fn compressed(self, compression: Option<Packing>) -> Self {
+        Self { compression, ..self }
     }
 
     /// Whether corelane answers for the client, which then hears nothing before the CN's verdict.
@@ -137,7 +145,10 @@ impl<'a> CnLogin<'a> {
         let capabilities = ((self.login.capabilities | tracking) & greeting.capabilities)
             | (self.login.capabilities & Capabilities::LONG_PASSWORD);
         let tls = if has_tls { Capabilities::SSL } else { Capabilities::default() };
-        let response = self.response(&greeting, capabilities | tls)?;
+        let flag = |packing: &Packing| Capabilities::of_compression(packing.algorithm);
+        let compression = self.compression.filter(|packing| greeting.capabilities.has(flag(packing)));
+        let compressed = compression.as_ref().map(flag).unwrap_or_default();
+        let response = self.response(&greeting, capabilities | tls | compressed)?;
         let plugin = match self.credential {
             Credential::Relay => RELAY_PLUGIN,
             Credential::Proof(_) | Credential::Replay(_) => NATIVE,
@@ -153,6 +164,7 @@ impl<'a> CnLogin<'a> {
             asked: None,
             witness: None,
             has_tls,
+            compression,
             exposes: self.client_has_tls && !has_tls && !self.local,
         };
         Ok((response, auth))
@@ -177,7 +189,7 @@ impl<'a> CnLogin<'a> {
             database: self.login.database.as_deref(),
             plugin: Some(plugin.as_bytes()),
             attributes: self.login.attributes(),
-            zstd_level: None,
+            zstd_level: self.compression.map(|packing| packing.level),
         };
         let mut payload = Vec::with_capacity(256);
         response.write(&mut payload)?;
@@ -240,6 +252,8 @@ pub struct CnAuth {
     /// That answer, as long as the CN has not asked for anything more.
     witness: Option<Witness>,
     has_tls: bool,
+    /// By what the leg is compressed once the CN has let it in.
+    pub compression: Option<Packing>,
     /// What the client says through TLS would be heard on this leg.
     exposes: bool,
 }

@@ -4,7 +4,8 @@
 //! CN judges the answer itself, and does so again whenever the session goes to another CN. So corelane knows no password, and need
 //! not know the user. The packet goes as it came, with tenant, role and labels in the user's name. Two things are changed where they
 //! must: a client that answers by another plugin than MatrixOne knows is asked by corelane to switch, and its second answer put
-//! in the first one's place; and capabilities are taken out that corelane has not offered and that would change what the CN sends.
+//! in the first one's place; and capabilities are taken out that corelane has not offered and that would change what the CN sends, as
+//! are those of compression, which is of the client's connection alone.
 
 use std::fmt;
 
@@ -99,7 +100,7 @@ fn login_packet(sent: Sent<'_>) -> wire::Result<Vec<u8>> {
         let mut packet = sent.packet.to_vec();
         if let Some(flags) = packet.first_chunk_mut() {
             let said = Capabilities::new(u32::from_le_bytes(*flags), 0);
-            let surplus = (said - sent.login.capabilities) & PROMISED;
+            let surplus = (said - sent.login.capabilities) & (PROMISED | Capabilities::COMPRESSION);
             *flags = (said - surplus).base().to_le_bytes();
         }
         return Ok(packet);
