@@ -113,7 +113,7 @@ fn local_files_are_loaded() {
             for before in [0, 251, 252, 253, 254] {
                 let file = file.display();
                 let sql = format!(
-                    "CREATE TEMPORARY TABLE t (line TEXT); DELIMITER //\n\
+                    "CREATE TEMPORARY TABLE t (line TEXT);\nDELIMITER //\n\
                      SELECT seq FROM seq_1_to_{} WHERE {before} > 0; LOAD DATA LOCAL INFILE '{file}' INTO TABLE t; SELECT 'loaded'//\n\
                      DELIMITER ;\nSELECT COUNT(*), COALESCE(SUM(LENGTH(line) + 1), 0) FROM t;\n",
                     before.max(1)
