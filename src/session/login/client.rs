@@ -228,6 +228,27 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn compression_is_of_this_leg_alone() {
+        use Algorithm::{Zlib, Zstd};
+        for (offered, asked, agreed) in [
+            (&[][..], Capabilities::COMPRESSION, None),
+            (&[Zlib, Zstd], Capabilities::COMPRESSION, Some(Zlib)),
+            (&[Zlib, Zstd], Capabilities::ZSTD_COMPRESSION, Some(Zstd)),
+            (&[Zstd], Capabilities::COMPRESSION, Some(Zstd)),
+            (&[Zlib, Zstd], Capabilities::default(), None),
+        ] {
+            let face = face().with_compression(offered.iter().copied());
+            let mut packet = TRACKING.to_vec();
+            let flags = Capabilities::new(u32::from_le_bytes(packet[..4].try_into().unwrap()), 0) | asked;
+            packet[..4].copy_from_slice(&flags.base().to_le_bytes());
+            packet.push(3);
+            let login = ClientLogin::read(&packet, &face).unwrap();
+            assert_eq!(login.compression, agreed, "{offered:?} {asked:?}");
+            assert_eq!(login.capabilities & Capabilities::COMPRESSION, Capabilities::default());
+        }
+    }
+
+    #[test]
     fn a_wish_for_tls_is_refused_in_words() {
         let mut request = TRACKING[..32].to_vec();
         request[1] |= 0x08;

@@ -123,6 +123,7 @@ mod tests {
     use super::super::client::tests::face;
     use super::*;
     use crate::session::face::Face;
+    use crate::wire::compressed::codec::Algorithm;
     use crate::wire::login::tests::TRACKING;
 
     const SALT_HERE: [u8; SALT] = *b"abcdefghijklmnopqrst";
@@ -163,6 +164,20 @@ mod tests {
         assert_eq!(gone, came.capabilities & (PROMISED - Face::default().capabilities));
         assert!(gone.has(Capabilities::DEPRECATE_EOF));
         assert_eq!(replay.login()[4..], TRACKING[4..]);
+    }
+
+    #[test]
+    fn compression_is_not_asked_of_the_cn() {
+        let mut packet = TRACKING.to_vec();
+        packet[0] |= Capabilities::COMPRESS.base() as u8;
+        packet[3] |= (Capabilities::ZSTD_COMPRESSION.base() >> 24) as u8;
+        packet.push(3);
+        let face = face().with_compression([Algorithm::Zlib, Algorithm::Zstd]);
+        let login = &ClientLogin::read(&packet, &face).unwrap();
+        assert_eq!(login.compression, Some(Algorithm::Zlib));
+        let sent = Sent { login, packet: &packet, salt: SALT_HERE, switched: None };
+        let replay = Replay::new(sent, preamble()).unwrap();
+        assert_eq!(replay.login()[..TRACKING.len()], *TRACKING);
     }
 
     #[test]

@@ -263,6 +263,11 @@ impl Turns {
         number
     }
 
+    /// Whether the session has said a part of a packet, or of a header, of which the rest is to come.
+    pub fn within_packet(&self) -> bool {
+        !self.ours.between_packets()
+    }
+
     /// Whether a frame of that number may come now.
     fn check(&self, frame: u8) -> Result<(), FrameError> {
         let (next, begins) = (self.their_frame.wrapping_add(1), frame == 0);
