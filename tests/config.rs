@@ -424,11 +424,11 @@ fn wrong_compression() {
         (
             "[compression]\nclients = [\"zlib\", \"zst\", \"zlib\"]\n",
             &[
-                "2:20 `clients` cannot have \"zst\" | did you mean `zstd`?",
-                "2:27 `clients` has \"zlib\" twice | ",
+                "2:20 `clients` cannot have \"zst\" | did you mean \"zstd\"?",
+                "2:27 `clients` has \"zlib\" twice",
             ],
         ),
-        ("[compression]\ncns = \"of\"\n", &["2:7 `cns` cannot be \"of\" | did you mean `off`?"]),
+        ("[compression]\ncns = \"of\"\n", &["2:7 `cns` cannot be \"of\" | did you mean \"off\"?"]),
     ]);
 }
 
