@@ -481,6 +481,20 @@ fn load_balancers_are_listed_by_their_networks() {
 }
 
 #[test]
+fn wrong_compression() {
+    check(&[
+        (
+            "[compression]\nclients = [\"zlib\", \"zst\", \"zlib\"]\n",
+            &[
+                "2:20 `clients` cannot have \"zst\" | did you mean \"zstd\"?",
+                "2:27 `clients` has \"zlib\" twice",
+            ],
+        ),
+        ("[compression]\ncns = \"of\"\n", &["2:7 `cns` cannot be \"of\" | did you mean \"off\"?"]),
+    ]);
+}
+
+#[test]
 fn wrong_tls() {
     check(TLS);
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "fuzz/checks/compressed.rs"]
+mod compressed;
 #[path = "fuzz/checks/dialog.rs"]
 mod dialog;
 #[path = "fuzz/checks/frame.rs"]
@@ -34,6 +36,11 @@ fn login_packets() {
 #[test]
 fn frames() {
     replay("frame", frame::check);
+}
+
+#[test]
+fn compressed_frames() {
+    replay("compressed", compressed::check);
 }
 
 #[test]

@@ -131,6 +131,7 @@ impl Workers {
             monitor: None,
             key: None,
             trusts_cn_keys: false,
+            compression: settings.compression,
             migration: Arc::new(settings.migration.clone()),
             dwell: settings.balance.dwell,
         };

@@ -21,7 +21,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("placement", &["ident", "route", "config", "mailbox"]),
     ("mailbox", &["ident", "wire", "route", "session", "config"]),
     ("reactor", &[]),
-    ("net", &["reactor", "route", "config"]),
+    ("net", &["wire", "reactor", "route", "config"]),
     ("worker", &["ident", "metrics", "wire", "route", "session", "config", "mailbox", "reactor", "net"]),
     ("coordinator", &["ident", "metrics", "wire", "route", "session", "config", "placement", "mailbox"]),
     ("ctl", &["config"]),

@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::ident::{CNS_MAX, WORKERS_MAX};
 use crate::route::Flavour;
+use crate::wire::compressed::codec::{Algorithm, Packing};
 
 use super::accounts;
 use super::address::{check_query_address, clash};
@@ -34,6 +35,7 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
         proxy_protocol: proxy_protocol(&once(root, "proxy_protocol", mistakes), mistakes),
         tls: tls::server(&once(root, "tls", mistakes), directory, mistakes).map(Arc::new),
         cn_tls: tls::client(&once(root, "cn_tls", mistakes), directory, mistakes).map(Arc::new),
+        compression: compression(&once(root, "compression", mistakes), mistakes),
         workers: workers(&once(root, "workers", mistakes), mistakes),
         login: login(&once(root, "login", mistakes), mistakes),
         auth: accounts::auth(&once(root, "auth", mistakes), directory, mistakes),
@@ -154,6 +156,26 @@ fn connection_ids(place: &Place<'_>, max_sessions: u32, mistakes: &mut Mistakes)
 fn proxy_protocol(place: &Place<'_>, mistakes: &mut Mistakes) -> Option<Arc<ProxyProtocol>> {
     let read = place.read("from", mistakes, value::networks)?.value;
     (read != ProxyProtocol::default()).then(|| Arc::new(read))
+}
+
+fn compression(place: &Place<'_>, mistakes: &mut Mistakes) -> Compression {
+    let clients = place.read("clients", mistakes, value::words).map_or(Vec::new(), |read| read.value);
+    let cns = place.read("cns", mistakes, value::word).map(|read| read.value);
+    let level = |key, mistakes: &mut Mistakes| {
+        u8::try_from(place.count(key, mistakes)).expect("the schema's range is small")
+    };
+    let (zlib, zstd) = (level("level_zlib", mistakes), level("level_zstd", mistakes));
+    let zlib = Packing { algorithm: Algorithm::Zlib, level: zlib };
+    let zstd = Packing { algorithm: Algorithm::Zstd, level: zstd };
+    Compression {
+        zlib: clients.contains(&"zlib").then_some(zlib),
+        zstd: clients.contains(&"zstd").then_some(zstd),
+        cns: match cns.as_deref() {
+            Some("zlib") => Some(zlib),
+            Some("zstd") => Some(zstd),
+            _ => None,
+        },
+    }
 }
 
 fn workers(place: &Place<'_>, mistakes: &mut Mistakes) -> Workers {

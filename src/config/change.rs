@@ -1,6 +1,6 @@
 //! The difference of two [`Settings`], in sentences, and what of it a running process can take up.
 //!
-//! CNs, users, `[proxy_protocol]`, `[auth]`, `[discovery]`, `[tls]`, `[cn_tls]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
+//! CNs, users, `[proxy_protocol]`, `[auth]`, `[discovery]`, `[tls]`, `[cn_tls]`, `[compression]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
 //! Listeners, workers, the admin door, the HTTP door, the receive buffers and the log level are laid down at start-up:
 //! they need a restart.
 //! No sentence shows a secret.
@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use crate::route::Flavour;
 use crate::route::label::Labels;
+use crate::wire::compressed::codec::{Algorithm, Packing};
 
-use super::settings::{Account, AtDeadline, CnSetting, Http, ListenAddress, Settings, UserSetting};
+use super::settings::{
+    Account, AtDeadline, CnSetting, Compression, Http, ListenAddress, Settings, UserSetting,
+};
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,7 @@ pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
     asking(old, new, &mut list);
     proxy_protocol(old, new, &mut list);
     tls(old, new, &mut list);
+    compression(&old.compression, &new.compression, &mut list);
     cns(&old.cns, &new.cns, &mut list);
     users(&old.users, &new.users, &mut list);
     list.changes
@@ -149,6 +153,24 @@ fn tls(old: &Settings, new: &Settings, list: &mut List) {
     if old.cn_tls != new.cn_tls {
         list.push("[cn_tls] has another mode or other certificates".to_owned());
     }
+}
+
+fn compression(old: &Compression, new: &Compression, list: &mut List) {
+    list.effect = Effect::Live;
+    let clients = |offer: &Compression| {
+        let words: Vec<String> = [offer.zlib, offer.zstd].into_iter().flatten().map(packing).collect();
+        if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    };
+    list.value("[compression] clients", &clients(old), &clients(new));
+    list.value("[compression] cns", &old.cns.map(packing), &new.cns.map(packing));
+}
+
+fn packing(packing: Packing) -> String {
+    let name = match packing.algorithm {
+        Algorithm::Zlib => "zlib",
+        Algorithm::Zstd => "zstd",
+    };
+    format!("{name} of level {}", packing.level)
 }
 
 fn asking(old: &Settings, new: &Settings, list: &mut List) {

@@ -5,6 +5,7 @@
 //! values become is in `assemble`.
 
 mod accounts;
+mod compression;
 mod proxy_protocol;
 mod tls;
 
@@ -75,6 +76,8 @@ pub enum Kind {
     AtDeadline,
     /// One of these.
     Word(&'static [&'static str]),
+    /// A list of these, each once at most.
+    Words(&'static [&'static str]),
     Cpus,
     Cpu,
     AdminUsers,
@@ -118,10 +121,8 @@ impl Kind {
             Self::CnAddress => "an address in a string, such as \"db1:3306\"".to_owned(),
             Self::Flavour => "\"mysql\" or \"matrixone\"".to_owned(),
             Self::AtDeadline => "\"close\" or \"leave\"".to_owned(),
-            Self::Word(words) => {
-                let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
-                format!("one of {}", words.join(", "))
-            }
+            Self::Word(words) => format!("one of {}", quoted(words)),
+            Self::Words(words) => format!("a list of {}", quoted(words)),
             Self::Cpus => "\"auto\" or a list of CPU numbers".to_owned(),
             Self::Cpu => "\"auto\" or a CPU number".to_owned(),
             Self::AdminUsers => {
@@ -132,6 +133,11 @@ impl Kind {
             Self::File => "a path in a string".to_owned(),
         }
     }
+}
+
+fn quoted(words: &[&str]) -> String {
+    let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    words.join(", ")
 }
 
 impl Section {
@@ -209,6 +215,7 @@ pub static SECTIONS: &[Section] = &[
     proxy_protocol::PROXY_PROTOCOL,
     tls::TLS,
     tls::CN_TLS,
+    compression::COMPRESSION,
     Section {
         name: "workers",
         repeated: false,

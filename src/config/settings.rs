@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 use crate::route::Flavour;
 use crate::route::label::Labels;
+use crate::wire::compressed::codec::{Algorithm, Packing};
 
 use super::tls::{CnTls, ServerTls};
 use crate::secret::Secret;
@@ -29,6 +30,7 @@ pub struct Settings {
     pub tls: Option<Arc<ServerTls>>,
     /// None where no CN is.
     pub cn_tls: Option<Arc<CnTls>>,
+    pub compression: Compression,
     pub workers: Workers,
     pub admin: Admin,
     pub login: Login,
@@ -131,6 +133,27 @@ impl ProxyProtocol {
     pub fn has(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         self.networks.iter().any(|network| network.contains(&ip))
+    }
+}
+
+/// `[compression]`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compression {
+    /// What clients are offered, and how it is done. Default none.
+    pub zlib: Option<Packing>,
+    pub zstd: Option<Packing>,
+    /// What CNs are asked for. Default none.
+    pub cns: Option<Packing>,
+}
+
+impl Compression {
+    /// How bytes for a client that has asked for `algorithm` are packed; what it was offered may be changed by now.
+    pub fn packing(&self, algorithm: Algorithm) -> Packing {
+        let packing = match algorithm {
+            Algorithm::Zlib => self.zlib,
+            Algorithm::Zstd => self.zstd,
+        };
+        packing.unwrap_or(Packing { algorithm, level: 1 })
     }
 }
 

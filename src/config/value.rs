@@ -200,6 +200,27 @@ pub fn word(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Op
     None
 }
 
+/// Some of the words of a list, each once.
+pub fn words(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<Vec<&'static str>> {
+    let Kind::Words(words) = key.kind else { unreachable!("`{}` is no list of words", key.name) };
+    let mut found = Vec::new();
+    for entry in array(key, given, mistakes)? {
+        let entry = given.inner(entry);
+        let Some(text) = string(key, &entry, mistakes) else { continue };
+        match words.iter().find(|word| **word == text) {
+            Some(word) if found.contains(word) => {
+                mistakes.push(entry.span.clone(), format!("`{}` has \"{text}\" twice", key.name), None);
+            }
+            Some(word) => found.push(*word),
+            None => {
+                let message = format!("`{}` cannot have \"{text}\"", key.name);
+                mistakes.push(entry.span.clone(), message, Some(did_you_mean(text, words)));
+            }
+        }
+    }
+    Some(found)
+}
+
 /// `"auto"` is none.
 pub fn cpus(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<Option<Vec<usize>>> {
     if let DeValue::String(text) = given.value {

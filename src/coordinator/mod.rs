@@ -159,6 +159,7 @@ impl Coordinator {
                 monitor: settings.auth.query.clone().map(Arc::new),
                 key: reload::key(&settings, None),
                 trusts_cn_keys: settings.auth.trusts_cn_keys,
+                compression: settings.compression,
                 migration: Arc::new(settings.migration.clone()),
                 dwell: settings.balance.dwell,
             },
@@ -504,10 +505,12 @@ impl Coordinator {
     }
 }
 
-/// What all CNs have in common, and TLS where it is offered.
+/// What all CNs have in common, and TLS and compression where they are offered.
 fn face<'a>(cns: impl IntoIterator<Item = &'a Face>, settings: &Settings) -> Face {
     let common = Face::common(cns, settings.listen.server_version.as_deref());
     let common = common.with_plugin(settings.auth.plugin);
+    let [zlib, zstd] = [settings.compression.zlib, settings.compression.zstd];
+    let common = common.with_compression(zlib.into_iter().chain(zstd).map(|packing| packing.algorithm));
     if settings.tls.is_some() { common.with_tls() } else { common }
 }
 

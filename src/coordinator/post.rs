@@ -160,6 +160,7 @@ mod tests {
             monitor: None,
             key: None,
             trusts_cn_keys: false,
+            compression: settings.compression,
             migration: Arc::new(settings.migration),
             dwell: Duration::ZERO,
         }

@@ -55,6 +55,7 @@ impl Coordinator {
         self.picture.key = key(&self.settings, self.picture.key.take());
         self.picture.monitor = self.settings.auth.query.clone().map(Arc::new);
         self.picture.trusts_cn_keys = self.settings.auth.trusts_cn_keys;
+        self.picture.compression = self.settings.compression;
         self.picture.migration = self.settings.migration.clone().into();
         self.picture.dwell = self.settings.balance.dwell;
         self.helm.balance.set_rules(&self.settings.balance, &self.settings.drain);

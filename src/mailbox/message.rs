@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::settings::{Account, Login, Migration, ProxyProtocol};
+use crate::config::settings::{Account, Compression, Login, Migration, ProxyProtocol};
 use crate::config::tls::{CnTls, ServerTls};
 use crate::ident::{CnSlot, Epoch, IdBlock, SessionId, WorkerId};
 use crate::route::{Group, View};
@@ -36,6 +36,8 @@ pub struct Picture {
     pub key: Option<Arc<ServerKey>>,
     /// The public key that a CN without TLS shows is believed.
     pub trusts_cn_keys: bool,
+    /// What clients are offered, and CNs are asked for.
+    pub compression: Compression,
     /// How sessions move, which a reload may change.
     pub migration: Arc<Migration>,
     /// How long a session that has moved stays where it is, `[balance] dwell_ms`.

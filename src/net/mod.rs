@@ -2,6 +2,7 @@
 //!
 //! No protocol and no time limits here: those who wait set them.
 
+pub mod compression;
 pub mod dial;
 pub mod listen;
 pub mod tls;

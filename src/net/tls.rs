@@ -3,6 +3,8 @@
 //! A [`Tls`] is a layer of a socket and knows no protocol but TLS; when it is put on is for the login to say. It holds no bytes of its
 //! own between two calls, but for a record that has not come whole. What a side is and believes is in a context.
 
+use std::any::Any;
+
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
@@ -228,7 +230,13 @@ fn seal<Data>(
 }
 
 impl Layer for Tls {
-    fn open(&mut self, sealed: &[u8], plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<(), String> {
+    fn open(
+        &mut self,
+        sealed: &[u8],
+        _room: usize,
+        plain: &mut Vec<u8>,
+        wire: &mut Vec<u8>,
+    ) -> Result<(), String> {
         if self.failed {
             return Err(FAILED.to_owned());
         }
@@ -256,6 +264,10 @@ impl Layer for Tls {
 
     fn has_ended(&self) -> bool {
         self.ended
+    }
+
+    fn parts(&self) -> Vec<&dyn Any> {
+        vec![self]
     }
 }
 
@@ -314,7 +326,7 @@ pub(crate) mod tests {
     fn pass(wire: &mut Vec<u8>, to: &mut Tls, piece: usize, heard: &mut Vec<u8>) -> Result<Vec<u8>, String> {
         let mut back = Vec::new();
         for piece in std::mem::take(wire).chunks(piece) {
-            to.open(piece, heard, &mut back)?;
+            to.open(piece, usize::MAX, heard, &mut back)?;
         }
         Ok(back)
     }
@@ -322,7 +334,7 @@ pub(crate) mod tests {
     /// Lets both agree, over a wire that cuts.
     fn agree(server: &mut Tls, client: &mut Tls, piece: usize) -> Result<(), String> {
         let (mut heard, mut wire) = (Vec::new(), Vec::new());
-        client.open(&[], &mut heard, &mut wire)?;
+        client.open(&[], usize::MAX, &mut heard, &mut wire)?;
         for _ in 0..4 {
             let mut back = pass(&mut wire, server, piece, &mut heard)?;
             wire = pass(&mut back, client, piece, &mut heard)?;
@@ -369,13 +381,13 @@ pub(crate) mod tests {
         client.seal(b"SELECT 1", &mut wire).unwrap();
         *wire.last_mut().unwrap() ^= 1;
         let (mut heard, mut alert) = (Vec::new(), Vec::new());
-        let error = server.open(&wire, &mut heard, &mut alert).unwrap_err();
+        let error = server.open(&wire, usize::MAX, &mut heard, &mut alert).unwrap_err();
         assert!(error.contains("decrypt") && heard.is_empty(), "{error}");
         assert_eq!(alert.first(), Some(&23), "an alert, sealed as all else");
         assert!(server.seal(b"x", &mut Vec::new()).is_err());
-        assert!(server.open(&wire, &mut heard, &mut alert).is_err() && heard.is_empty());
+        assert!(server.open(&wire, usize::MAX, &mut heard, &mut alert).is_err() && heard.is_empty());
         assert_eq!(
-            client.open(&alert, &mut heard, &mut Vec::new()).unwrap_err(),
+            client.open(&alert, usize::MAX, &mut heard, &mut Vec::new()).unwrap_err(),
             "received fatal alert: BadRecordMac"
         );
     }
@@ -398,7 +410,7 @@ pub(crate) mod tests {
         {
             let (mut server, _) = pair();
             let (mut heard, mut wire) = (Vec::new(), Vec::new());
-            let opened = server.open(&garbage.repeat(20), &mut heard, &mut wire);
+            let opened = server.open(&garbage.repeat(20), usize::MAX, &mut heard, &mut wire);
             assert!(opened.is_err(), "{garbage:?}");
             assert!(heard.is_empty() && (wire.is_empty() || wire[0] == 21), "{wire:?}");
         }

@@ -15,7 +15,7 @@
 //! **Closing.** Dropping a [`Socket`] cancels what is in flight; the file is closed, and buffers come back, with
 //! the last completion.
 //!
-//! **Layers.** A socket may have TLS on: [`layer`].
+//! **Layers.** A socket may have TLS and compression on: [`layer`].
 //!
 //! **Leaving.** How a socket goes to the reactor of another worker is told in [`detach`].
 
@@ -171,6 +171,10 @@ impl Socket {
         if state.received.bytes() > known {
             return Poll::Ready(Received::Data);
         }
+        if state.layer.is_some() && core.open_until(self.slot, known) {
+            return Poll::Ready(Received::Data);
+        }
+        let state = core.socket(self.slot);
         if let Some(ended) = state.ended {
             return Poll::Ready(ended);
         }
@@ -493,6 +497,15 @@ impl Core {
         if is_sealed {
             self.open(slot, sealed);
             self.say(slot);
+            let state = self.socket(slot);
+            if op == Op::Receive
+                && cqueue::more(completion.flags())
+                && state.receiving == Receiving::Armed
+                && !state.closing
+                && state.has_more()
+            {
+                self.stop_multishot(slot);
+            }
         }
     }
 

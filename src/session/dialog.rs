@@ -102,6 +102,8 @@ pub struct Dialog {
     status: Status,
     /// The CN is one of MatrixOne's, see [`with_matrixone`](Self::with_matrixone).
     matrixone: bool,
+    /// Each command waits for the reply to the one before, see [`pace`](Self::pace).
+    paced: bool,
     opaque: Option<Opaque>,
     watch: Watch,
     /// The watch wants the payload of the client's present command.
@@ -166,6 +168,7 @@ impl Dialog {
             long_data: LongData::None,
             status,
             matrixone: false,
+            paced: false,
             opaque: None,
             watch: Watch::Off(Hold::Login),
             overheard: false,
@@ -177,7 +180,13 @@ impl Dialog {
     /// in none, as it is new. And it loses a command that comes before its reply to the one before has left.
     #[must_use]
     pub fn with_matrixone(self) -> Self {
-        Self { matrixone: true, status: self.status | MARK, ..self }
+        Self { matrixone: true, paced: true, status: self.status | MARK, ..self }
+    }
+
+    /// Lets each command wait for the end of the reply to the one before, as a leg that is compressed needs it: there commands and
+    /// replies begin to count anew, and nothing else tells where.
+    pub fn pace(&mut self) {
+        self.paced = true;
     }
 
     /// Follows bytes of the client in any cut. For a dialog that is not watched and has few commands in flight, where nothing stops
@@ -308,8 +317,10 @@ impl Dialog {
     #[must_use]
     pub fn may_speak(&self) -> bool {
         // What the CN asks for belongs to the command itself.
-        let alone = self.alone || self.matrixone;
-        let held_back = alone && self.front.is_some() && self.turn == Turn::Commands;
+        let alone = self.alone || self.paced;
+        // And so does the rest of a command that comes in parts.
+        let between = self.turn == Turn::Commands && self.client.between_packets();
+        let held_back = alone && self.front.is_some() && between;
         (self.behind.len() + 1 < PIPELINE_MAX && !held_back) || self.opaque.is_some()
     }
 

@@ -7,6 +7,7 @@
 use crate::ident::SessionId;
 use crate::wire::auth::Plugin;
 use crate::wire::capability::Capabilities;
+use crate::wire::compressed::codec::Algorithm;
 use crate::wire::greeting::{Greeting, SALT};
 
 /// Bytes of the longest server version; a longer one is cut.
@@ -54,6 +55,12 @@ impl Face {
     /// The same, with another authentication plugin.
     pub fn with_plugin(self, plugin: Plugin) -> Self {
         Self { plugin, ..self }
+    }
+
+    /// The same, with compression offered.
+    pub fn with_compression(self, algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
+        let flags = algorithms.into_iter().map(Capabilities::of_compression);
+        Self { capabilities: flags.fold(self.capabilities, |all, flag| all | flag), ..self }
     }
 
     /// The greeting's payload. A salt comes out of [`salt`].
@@ -111,11 +118,10 @@ pub fn salt<const N: usize>(random: [u8; N]) -> [u8; N] {
     random.map(|byte| b'%' + byte % (b'~' - b'%' + 1))
 }
 
-/// What the relay cannot pass on: TLS is each leg's own, it does not decompress, and it does not follow these.
+/// What the relay cannot pass on: TLS and compression are each leg's own, and it does not follow the others.
 const CANNOT_PASS_ON: Capabilities = Capabilities(
     Capabilities::SSL.0
-        | Capabilities::COMPRESS.0
-        | Capabilities::ZSTD_COMPRESSION.0
+        | Capabilities::COMPRESSION.0
         | Capabilities::MULTI_FACTOR_AUTHENTICATION.0
         | Capabilities::CAPABILITY_EXTENSION.0
         | Capabilities::SSL_VERIFY_SERVER_CERT.0

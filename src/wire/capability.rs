@@ -6,6 +6,8 @@
 
 use std::ops::{BitAnd, BitOr, Sub};
 
+use super::compressed::codec::Algorithm;
+
 /// Capability flags of MySQL in the low 32 bits, MariaDB's extended ones in the high 32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Capabilities(pub u64);
@@ -41,6 +43,8 @@ impl Capabilities {
     /// MySQL 8: a result set may come without column definitions.
     pub const OPTIONAL_RESULTSET_METADATA: Self = Self(1 << 25);
     pub const ZSTD_COMPRESSION: Self = Self(1 << 26);
+    /// Either algorithm, see [`Self::of_compression`].
+    pub const COMPRESSION: Self = Self(Self::COMPRESS.0 | Self::ZSTD_COMPRESSION.0);
     pub const QUERY_ATTRIBUTES: Self = Self(1 << 27);
     pub const MULTI_FACTOR_AUTHENTICATION: Self = Self(1 << 28);
     pub const CAPABILITY_EXTENSION: Self = Self(1 << 29);
@@ -63,6 +67,24 @@ impl Capabilities {
     #[must_use]
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// The flag that offers, or asks for, an algorithm.
+    #[must_use]
+    pub const fn of_compression(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Zlib => Self::COMPRESS,
+            Algorithm::Zstd => Self::ZSTD_COMPRESSION,
+        }
+    }
+
+    /// What is spoken by two sides of which one offers and the other asks for these. Where both algorithms are agreed on, servers and
+    /// clients of MySQL's speak zlib.
+    #[must_use]
+    pub fn compression(self) -> Option<Algorithm> {
+        [Algorithm::Zlib, Algorithm::Zstd]
+            .into_iter()
+            .find(|algorithm| self.has(Self::of_compression(*algorithm)))
     }
 
     /// The 32 flags that MySQL knows.

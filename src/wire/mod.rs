@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod capability;
 pub mod command;
+pub mod compressed;
 pub mod cursor;
 pub mod frame;
 pub mod greeting;

@@ -16,12 +16,14 @@ use crate::config::settings::Login;
 use crate::config::tls::CnTls;
 use crate::mailbox::message::CnFailure;
 use crate::net::Origin;
+use crate::net::compression::Compression;
 use crate::net::dial::{dial, is_about_the_cn};
 use crate::net::tls::Tls;
 use crate::reactor::{Reactor, Socket};
 use crate::route::{Cn, Flavour, Target};
 use crate::session::login::{CnAuth, CnLogin, CnLoginError, WantsTls};
 use crate::session::refusal::Refusal;
+use crate::wire::compressed::codec::Packing;
 use crate::wire::login::SSL_REQUEST;
 use crate::wire::reply::{self, ErrPacket};
 
@@ -48,19 +50,29 @@ pub(super) struct Passed {
 /// The number of an ERR about a header, where a login would be answered by a later one.
 const ABOUT_HEADER: u8 = 1;
 
+/// What lies below the login on a leg to a CN, where the CN and its address allow it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Below<'a> {
+    pub tls: Option<&'a CnTls>,
+    pub compression: Option<Packing>,
+}
+
 /// Approaches `cn` for the client at `origin`, within these limits.
 pub(super) async fn approach(
     reactor: &Reactor,
     limits: &Login,
-    tls: Option<&CnTls>,
+    below: Below<'_>,
     cn: &Cn,
     origin: Origin,
     login: CnLogin<'_>,
 ) -> Result<Approached, Passed> {
     let (waited, replays) = (limits.connect_timeout, login.preamble().is_some());
     let local = matches!(cn.target, Some(Target::Unix(_)));
-    let tls = tls.filter(|_| cn.flavour == Flavour::Mysql && !local);
-    let login = login.secured(tls.map_or(WantsTls::No, wish), local);
+    let reached = cn.flavour == Flavour::Mysql && !local;
+    let tls = below.tls.filter(|_| reached);
+    let login = login
+        .secured(tls.map_or(WantsTls::No, wish), local)
+        .compressed(below.compression.filter(|_| reached));
     let header = proxy_header::for_cn(cn, origin);
     let heard = hear(reactor, cn, header.as_deref().or(login.preamble()));
     let (mut leg, greeting) = match reactor.until(Instant::now() + waited, heard).await {
@@ -116,6 +128,13 @@ async fn secure(leg: &mut Leg, cn: &Cn, tls: &CnTls, response: &[u8]) -> Result<
     leg.write(&response[..SSL_REQUEST]).await.map_err(|error| error.to_string())?;
     leg.socket.put_on(layer);
     leg.socket.secured().await.map_err(|error| format!("TLS: {error}"))
+}
+
+/// Begins compression on a leg that the CN has let in, if it was agreed on.
+pub(super) fn compress(leg: &Leg, auth: &CnAuth) {
+    if let Some(packing) = auth.compression {
+        leg.socket.put_on(Compression::client(packing));
+    }
 }
 
 /// The host name or address, of `host:port`.

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::Worker;
-use super::approach::{Approached, Passed, abandon, approach};
+use super::approach::{Approached, Below, Passed, abandon, approach, compress};
 use super::leg::Leg;
 use crate::net::Origin;
 use crate::reactor::Socket;
@@ -48,7 +48,8 @@ pub(super) async fn enter(
     let limits = worker.login_limits().ok_or(NotEntered::Passed(Refusal::ShuttingDown))?;
     let tls = worker.cn_tls();
     let login = login.believing_key(worker.trusts_cn_keys());
-    let approached = approach(&worker.reactor, &limits, tls.as_deref(), cn, origin, login).await;
+    let below = Below { tls: tls.as_deref(), compression: worker.cn_compression() };
+    let approached = approach(&worker.reactor, &limits, below, cn, origin, login).await;
     let Approached { mut leg, mut auth, mut answer } =
         approached.map_err(|Passed { refusal, failure }| {
             if let Some(failure) = failure {
@@ -59,7 +60,10 @@ pub(super) async fn enter(
     loop {
         let packet = match next(&mut auth, &answer) {
             Ok(Turn::Ours(packet)) => packet,
-            Ok(Turn::In(status)) => return Ok(Entered { socket: leg.socket, auth, status }),
+            Ok(Turn::In(status)) => {
+                compress(&leg, &auth);
+                return Ok(Entered { socket: leg.socket, auth, status });
+            }
             Err(refused @ NotEntered::Refused(..)) => return Err(refused),
             Err(error) => {
                 abandon(&worker.reactor, leg);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Worker;
-use super::approach::{Approached, approach, leave};
+use super::approach::{Approached, Below, approach, leave};
 use super::leg::Leg;
 use super::login::Passport;
 use super::roster::Card;
@@ -106,7 +106,7 @@ async fn ask(
     let limits = worker.login_limits().ok_or(Refusal::ShuttingDown)?;
     let user = passport.identity.cn_user(cn.flavour);
     let login = CnLogin::new(&passport.login, user, Credential::Replay(replay));
-    let approached = approach(&worker.reactor, &limits, None, cn, card.origin.get(), login).await;
+    let approached = approach(&worker.reactor, &limits, Below::default(), cn, card.origin.get(), login).await;
     let approached = approached.map_err(|passed| passed.refusal)?;
     let Approached { leg, mut auth, answer } = approached;
     match auth.from_cn(&answer) {

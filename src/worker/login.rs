@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
 use super::Worker;
-use super::approach::{Approached, Passed, abandon, approach, leave, timed_out};
+use super::approach::{Approached, Below, Passed, abandon, approach, compress, leave, timed_out};
 use super::leg::{Leg, LegError};
 use super::migrate::{TalkError, converse};
 use super::proxy_header::{self, Unheard};
@@ -24,6 +24,7 @@ use crate::ident::CnSlot;
 use crate::mailbox::message::{CnFailure, Picture};
 use crate::metrics::{Refused, Seat};
 use crate::net::Peer;
+use crate::net::compression::Compression;
 use crate::net::tls::Tls;
 use crate::reactor::Socket;
 use crate::route::{self, Cn, Flavour, Group, Identity, View};
@@ -38,6 +39,7 @@ use crate::session::refusal::Refusal;
 use crate::session::state::State;
 use crate::session::tracking::{self, Wishes};
 use crate::wire::capability::Capabilities;
+use crate::wire::compressed::codec::Packing;
 use crate::wire::greeting::SALT;
 use crate::wire::matrixone::preamble::Preamble;
 use crate::wire::status::Status;
@@ -126,8 +128,17 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Res
     let picture = worker.picture.borrow().clone().ok_or(Refused::Denied)?;
     let deadline = Instant::now() + picture.login.client_timeout;
     let capabilities = Capabilities::default();
-    let mut driver =
-        Driver { worker, card, picture, client, deadline, capabilities, has_tls: false, has_header: false };
+    let mut driver = Driver {
+        worker,
+        card,
+        picture,
+        client,
+        deadline,
+        capabilities,
+        has_tls: false,
+        has_header: false,
+        packing: None,
+    };
     let stopped = async {
         worker.out_of_patience.raised().await;
         Err(Refusal::ShuttingDown.into())
@@ -163,6 +174,8 @@ struct Driver<'a> {
     has_tls: bool,
     /// A load balancer has told of the client.
     has_header: bool,
+    /// How its bytes are compressed once it has been let in.
+    packing: Option<Packing>,
 }
 
 impl Driver<'_> {
@@ -183,6 +196,7 @@ impl Driver<'_> {
         }
         let login = ClientLogin::read(&packet, &self.picture.face)?;
         self.capabilities = login.capabilities;
+        self.packing = login.compression.map(|algorithm| self.picture.compression.packing(algorithm));
         if tls.is_some_and(|tls| tls.required) && !self.has_tls && !self.is_local() {
             return Err(Refusal::TlsRequired.into());
         }
@@ -382,8 +396,9 @@ impl Driver<'_> {
         login: &ClientLogin,
     ) -> Result<Attempt, Failure> {
         let answers_for_client = cn_login.has_proof();
-        let (limits, tls) = (&self.picture.login, self.picture.cn_tls.as_deref());
-        match approach(&self.worker.reactor, limits, tls, cn, self.card.origin.get(), cn_login).await {
+        let limits = &self.picture.login;
+        let below = Below { tls: self.picture.cn_tls.as_deref(), compression: self.picture.compression.cns };
+        match approach(&self.worker.reactor, limits, below, cn, self.card.origin.get(), cn_login).await {
             Ok(approached) => {
                 let schema = login.database.as_deref();
                 match self.take_seat(cn.clone(), seat, approached, hold, schema).await {
@@ -452,8 +467,12 @@ impl Driver<'_> {
                 return Err(failure);
             }
         };
+        compress(&leg, &auth);
         let mut dialog = Dialog::new(auth.capabilities, status);
         dialog.stop_at_kills();
+        if self.packing.is_some() || auth.compression.is_some() {
+            dialog.pace();
+        }
         let notes = cn.flavour == Flavour::Matrixone;
         let cannot_track = !notes && !auth.capabilities.has(Capabilities::SESSION_TRACK);
         let ok = match hold.or(cannot_track.then_some(Hold::Tracking)) {
@@ -489,6 +508,9 @@ impl Driver<'_> {
             return Err(gone);
         }
         self.card.cn_connection.set(auth.connection_id);
+        if let Some(packing) = self.packing {
+            self.client.socket.put_on(Compression::server(packing));
+        }
         self.card.standing.replace(auth.standing());
         self.card.prove(&self.picture.users);
         Ok(Seated { cn, cn_socket: leg.socket, seat, capabilities: self.capabilities, dialog })

@@ -39,6 +39,7 @@ use tracing::error;
 
 use crate::config::settings::{Account, Login, Migration, Settings};
 use crate::config::tls::CnTls;
+use crate::wire::compressed::codec::Packing;
 pub use tenants::Tenants;
 
 use crate::ident::{CnSlot, IdRange, SessionId, WorkerId};
@@ -365,6 +366,11 @@ impl Worker {
     /// The account by which corelane itself asks CNs of MySQL's.
     fn monitor(&self) -> Option<Arc<Account>> {
         self.picture.borrow().as_ref().and_then(|picture| picture.monitor.clone())
+    }
+
+    /// By what connections to CNs are compressed.
+    fn cn_compression(&self) -> Option<Packing> {
+        self.picture.borrow().as_ref().and_then(|picture| picture.compression.cns)
     }
 
     fn report_failure(&self, slot: CnSlot, failure: CnFailure) {

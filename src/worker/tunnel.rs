@@ -35,6 +35,7 @@ use super::roster::{Call, Card};
 use super::{SessionGuard, Worker, kill};
 use crate::mailbox::message::CnFailure;
 use crate::metrics::{EndedBy, Refused, Seat, Transit};
+use crate::net::compression::Compression;
 use crate::net::{self, Origin};
 use crate::reactor::{Received, Socket};
 use crate::route::{Cn, Flavour};
@@ -156,6 +157,15 @@ impl Tunnel<'_> {
             stop_orphan(worker, card, cn.clone());
         }
         debug!(session = card.id.0, cn = &*cn.id, ?ending, "session ends");
+        for (leg, socket) in [("client", &client), ("CN", &cn_socket)] {
+            if let Some(failure) = socket.failure() {
+                info!(
+                    session = card.id.0,
+                    cn = &*cn.id,
+                    "the connection to the {leg} is of no use: {failure}"
+                );
+            }
+        }
         worker.counters.ends.add(ended_by(ending));
         drop(cn_socket);
         let parting = Parting { worker, client: &client, capabilities };
@@ -302,6 +312,9 @@ impl Tunnel<'_> {
     /// Puts the candidate's leg in the place of the present one.
     fn go_on_with(&mut self, candidate: Candidate) {
         let Candidate { cn, socket, seat, connection_id, .. } = candidate;
+        if Compression::is_on(&socket) {
+            self.dialog.pace();
+        }
         leave(&self.worker.reactor, std::mem::replace(&mut self.cn_socket, socket));
         self.flow.change_cn();
         self.seat = seat;

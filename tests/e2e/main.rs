@@ -9,6 +9,7 @@ mod house;
 mod accounts;
 mod admin;
 mod auth;
+mod compression;
 mod discovery;
 mod galera;
 mod http;

@@ -216,7 +216,13 @@ mod tests {
     }
 
     impl Layer for Turned {
-        fn open(&mut self, sealed: &[u8], plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<(), String> {
+        fn open(
+            &mut self,
+            sealed: &[u8],
+            _room: usize,
+            plain: &mut Vec<u8>,
+            wire: &mut Vec<u8>,
+        ) -> Result<(), String> {
             if !std::mem::replace(&mut self.said, true) {
                 wire.extend(b"turned");
             }
@@ -244,6 +250,10 @@ mod tests {
 
         fn has_ended(&self) -> bool {
             self.ended
+        }
+
+        fn parts(&self) -> Vec<&dyn std::any::Any> {
+            vec![self]
         }
     }
 
@@ -328,6 +338,76 @@ mod tests {
                 assert_eq!(said, &b"turnedalert"[..said.len()]);
             }
         });
+    }
+
+    /// Makes 100,000 bytes of each, and opens no more than there is room for.
+    struct Blown(Vec<u8>);
+
+    impl Layer for Blown {
+        fn open(
+            &mut self,
+            sealed: &[u8],
+            room: usize,
+            plain: &mut Vec<u8>,
+            _wire: &mut Vec<u8>,
+        ) -> Result<(), String> {
+            self.0.extend_from_slice(sealed);
+            let begin = plain.len();
+            while plain.len() - begin < room && !self.0.is_empty() {
+                plain.resize(plain.len() + 100_000, self.0.remove(0));
+            }
+            Ok(())
+        }
+
+        fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), String> {
+            wire.extend_from_slice(plain);
+            Ok(())
+        }
+
+        fn close(&mut self, _wire: &mut Vec<u8>) {}
+
+        fn is_ready(&self) -> bool {
+            true
+        }
+
+        fn has_ended(&self) -> bool {
+            false
+        }
+
+        fn has_more(&self) -> bool {
+            !self.0.is_empty()
+        }
+
+        fn parts(&self) -> Vec<&dyn std::any::Any> {
+            vec![self]
+        }
+    }
+
+    #[test]
+    fn a_layer_opens_no_more_than_is_wanted() {
+        for files in [8, 0] {
+            on_reactor(files, async |reactor| {
+                let (mut peer, socket) = pair(&reactor);
+                socket.put_on(Box::new(Turned { said: true, ended: false }));
+                socket.put_on(Box::new(Blown(Vec::new())));
+                for byte in 0..200 {
+                    peer.write_all(&turned(&[byte])).expect("room");
+                }
+                drop(peer.shutdown(std::net::Shutdown::Write));
+                while socket.layer(|blown: &Blown| blown.0.len()).unwrap_or(0) == 0 {
+                    socket.received().await;
+                    reactor.sleep_until(Instant::now() + Duration::from_millis(5)).await;
+                }
+                assert!(socket.unread() <= 400_000, "{}", socket.unread());
+                // Who wants more than there may be gets it.
+                poll_fn(|cx| socket.poll_beyond(cx, 1_000_000)).await;
+                assert!((1_000_001..1_500_000).contains(&socket.unread()));
+                for byte in 0..200 {
+                    assert!(read(&socket, 100_000).await == vec![byte; 100_000], "{byte}");
+                }
+                assert_eq!(socket.received().await, Received::End, "behind all that was held");
+            });
+        }
     }
 
     #[test]

@@ -1,37 +1,63 @@
-//! What lies between the bytes on the wire and those that a session speaks, such as TLS.
+//! What lies between the bytes on the wire and those that a session speaks: TLS, compression, or one above the other ([`stack`]).
 //!
 //! A socket that has a layer on gives and takes the session's own bytes as one without does: what comes from the kernel goes through
 //! the layer before it counts as received, and what is sent goes through it before the kernel gets it. What the layer has to say by
 //! itself (a handshake, a new key, an alert) is sent between what the session sends. A session never waits for it but in
 //! [`Socket::secured`].
 //!
+//! A layer may make many bytes of few. It opens no more than there is room for ([`ROOM`]), keeps the others as they came, and nothing more
+//! is received meanwhile; when the session wants bytes and has read what there were, it goes on.
+//!
 //! Received bytes are copied out of their buffers here, and come into memory of their own; a socket without a layer pays for all this
 //! with one look whether it has one.
 //!
 //! Invariant: bytes go through a layer in the order in which they came, each once; a layer that has failed passes nothing on.
+
+mod stack;
 
 use std::any::Any;
 use std::future::poll_fn;
 use std::task::Poll;
 
 use super::super::buffers::Chain;
-use super::{Receiving, Rest, Sending, Socket, State};
+use super::{Received, Receiving, Rest, Sending, Socket, State};
 use crate::reactor::wake::Wakers;
 use crate::reactor::{Core, Slot};
 
+/// Bytes of a session's own that may wait unread before a layer opens no more.
+const ROOM: usize = 256 << 10;
+
 /// A layer; what it gives is appended.
 pub trait Layer: Any + Send {
-    /// Takes bytes off the wire, none at first, and gives those of the session; what it has to say by itself goes to `wire`.
+    /// Takes bytes off the wire, none at first, and gives those of the session; what it has to say by itself goes to `wire`. One that
+    /// makes many bytes of few stops when it has given `room` of them, and [has more](Self::has_more) then.
     ///
     /// # Errors
     /// Why the connection cannot be used any more, in a sentence. What is in `wire` is still sent.
-    fn open(&mut self, sealed: &[u8], plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<(), String>;
+    fn open(
+        &mut self,
+        sealed: &[u8],
+        room: usize,
+        plain: &mut Vec<u8>,
+        wire: &mut Vec<u8>,
+    ) -> Result<(), String>;
 
-    /// Takes bytes of the session's and gives those for the wire.
+    /// How many of the bytes that it has given the session has not read. Told before something is sealed, unless nobody knows.
+    fn unread(&mut self, _bytes: usize) {}
+
+    /// Takes bytes of the session's and gives those for the wire, or gathers them.
     ///
     /// # Errors
     /// Why the connection cannot be used any more, in a sentence.
     fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), String>;
+
+    /// Gives what it has gathered.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    fn flush(&mut self, _wire: &mut Vec<u8>) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Takes leave of the peer.
     fn close(&mut self, wire: &mut Vec<u8>);
@@ -39,8 +65,16 @@ pub trait Layer: Any + Send {
     /// Whether both sides have agreed, so that bytes of the session may be sent.
     fn is_ready(&self) -> bool;
 
-    /// Whether the peer has taken leave: nothing more will come.
+    /// Whether the peer has taken leave: nothing more will come but what it [has still to open](Self::has_more).
     fn has_ended(&self) -> bool;
+
+    /// Whether it could open more of what has come.
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    /// Itself, or the layers that it is made of, from the wire up.
+    fn parts(&self) -> Vec<&dyn Any>;
 }
 
 /// A socket's layer, and what is on its way through it.
@@ -55,13 +89,25 @@ pub(super) struct Fitted {
 }
 
 impl Socket {
-    /// Puts a layer on: bytes that are unread go through it, as all that come. It says its first words, if it has any.
+    /// Puts a layer on, above one that is there: bytes that are unread go through it, as all that come. It says its first words, if
+    /// it has any. Nothing may be in flight where there is a layer.
     pub fn put_on(&self, layer: Box<dyn Layer>) {
         let core = &mut *self.reactor.core.borrow_mut();
-        let state = core.socket(self.slot);
+        let Some(Slot::Socket(state)) = core.slots.get_mut(self.slot) else { return };
         let received = state.received.take();
-        state.layer = Some(Box::new(Fitted::new(layer)));
-        core.open(self.slot, received);
+        match state.layer.as_deref_mut() {
+            None => {
+                state.layer = Some(Box::new(Fitted::new(layer)));
+                core.open(self.slot, received);
+            }
+            Some(fitted) => {
+                let mut unread = Vec::with_capacity(received.bytes());
+                core.buffers.each(&received, |chunk| unread.extend_from_slice(chunk));
+                core.buffers.release(received);
+                stack::put_above(&mut fitted.layer, layer, unread);
+                core.open(self.slot, Chain::EMPTY);
+            }
+        }
         core.say(self.slot);
     }
 
@@ -110,8 +156,13 @@ impl Socket {
     pub fn layer<L: Layer, T>(&self, look: impl FnOnce(&L) -> T) -> Option<T> {
         let mut core = self.reactor.core.borrow_mut();
         let fitted = core.socket(self.slot).layer.as_deref()?;
-        let layer: &dyn Any = &*fitted.layer;
-        layer.downcast_ref::<L>().map(look)
+        fitted.layer.parts().into_iter().find_map(|part| part.downcast_ref::<L>()).map(look)
+    }
+
+    /// Why the layer has failed, if it has.
+    pub fn failure(&self) -> Option<String> {
+        let mut core = self.reactor.core.borrow_mut();
+        core.socket(self.slot).layer.as_ref()?.failure.clone()
     }
 }
 
@@ -119,9 +170,24 @@ impl Fitted {
     fn new(layer: Box<dyn Layer>) -> Self {
         Self { layer, wire: Vec::new(), failure: None, ends: false }
     }
+
+    /// Takes note of what opening has come to.
+    fn note(&mut self, opened: Result<(), String>, ended: &mut Option<Received>) {
+        if let Err(failure) = opened {
+            self.failure = Some(failure);
+            *ended = Some(Received::Broken(libc::EPROTO));
+        } else if self.layer.has_ended() {
+            *ended = Some(Received::End);
+        }
+    }
 }
 
 impl State {
+    /// Whether a layer has stopped opening for want of room.
+    pub(super) fn has_more(&self) -> bool {
+        self.layer.as_ref().is_some_and(|fitted| fitted.failure.is_none() && fitted.layer.has_more())
+    }
+
     /// Whether something of the layer's own waits to be sent.
     pub(super) fn has_words(&self) -> bool {
         self.layer.as_ref().is_some_and(|fitted| !fitted.wire.is_empty() || fitted.ends)
@@ -135,9 +201,12 @@ impl Core {
         let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
         let Some(fitted) = state.layer.as_deref_mut() else { return };
         let (mut plain, mut opened) = (Vec::new(), Ok(()));
+        let mut room = ROOM.saturating_sub(state.received.bytes());
         let mut open = |chunk: &[u8]| {
             if opened.is_ok() && fitted.failure.is_none() {
-                opened = fitted.layer.open(chunk, &mut plain, &mut fitted.wire);
+                let before = plain.len();
+                opened = fitted.layer.open(chunk, room, &mut plain, &mut fitted.wire);
+                room = room.saturating_sub(plain.len() - before);
             }
         };
         match received.is_empty() {
@@ -146,12 +215,33 @@ impl Core {
         }
         self.buffers.release(received);
         self.buffers.bring(&mut state.received, plain.into());
-        if let Err(failure) = opened {
-            fitted.failure = Some(failure);
-            state.ended = Some(super::Received::Broken(libc::EPROTO));
-        } else if fitted.layer.has_ended() {
-            state.ended = Some(super::Received::End);
+        fitted.note(opened, &mut state.ended);
+    }
+
+    /// Opens more of what has come until more than `known` bytes are unread; false if there are no more.
+    #[cold]
+    pub(super) fn open_until(&mut self, slot: usize, known: usize) -> bool {
+        while self.open_more(slot) {
+            if self.socket(slot).received.bytes() > known {
+                return true;
+            }
         }
+        false
+    }
+
+    fn open_more(&mut self, slot: usize) -> bool {
+        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return false };
+        let Some(fitted) = state.layer.as_deref_mut() else { return false };
+        if fitted.failure.is_some() || !fitted.layer.has_more() {
+            return false;
+        }
+        let room = ROOM.saturating_sub(state.received.bytes()).max(1);
+        let mut plain = Vec::new();
+        let opened = fitted.layer.open(&[], room, &mut plain, &mut fitted.wire);
+        self.buffers.bring(&mut state.received, plain.into());
+        fitted.note(opened, &mut state.ended);
+        self.say(slot);
+        true
     }
 
     /// Sends what the layer has to say by itself, if nothing is being sent; true if that is being sent now.
@@ -180,6 +270,9 @@ impl Core {
         let mut left = chain.bytes() - rest.bytes;
         let mut wire = std::mem::take(&mut fitted.wire);
         let mut sealed = Ok(());
+        if !state.rest_is_away {
+            fitted.layer.unread(state.received.bytes());
+        }
         while left > 0 && sealed.is_ok() {
             let front = self.buffers.front(&chain);
             let here = front.len().min(left);
@@ -187,6 +280,7 @@ impl Core {
             self.buffers.consume(&mut chain, here);
             left -= here;
         }
+        let sealed = sealed.and_then(|()| fitted.layer.flush(&mut wire));
         self.seal_ends(slot, sealed, wire);
         if rest.bytes > 0 {
             self.give_back(chain, rest, wakers);
@@ -201,7 +295,10 @@ impl Core {
         let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
         let Some(fitted) = state.layer.as_deref_mut() else { return };
         let mut wire = std::mem::take(&mut fitted.wire);
-        let sealed = fitted.layer.seal(bytes, &mut wire);
+        if !state.rest_is_away {
+            fitted.layer.unread(state.received.bytes());
+        }
+        let sealed = fitted.layer.seal(bytes, &mut wire).and_then(|()| fitted.layer.flush(&mut wire));
         self.seal_ends(slot, sealed, wire);
     }
 

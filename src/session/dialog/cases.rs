@@ -297,6 +297,19 @@ fn disorder() {
 
 /// What the packet before brought about must not be done again at the end of one that nobody asked for.
 #[test]
+fn where_commands_wait_for_replies_the_rest_of_one_does_not() {
+    let mut dialog = dialog(MODERN);
+    dialog.pace();
+    let query = frame(0, &[QUERY, &[b' '; 5000]].concat());
+    dialog.client_bytes(&query[..4000]);
+    assert!(dialog.may_speak(), "there is more of it");
+    dialog.client_bytes(&query[4000..]);
+    assert!(!dialog.may_speak());
+    assert_eq!(dialog.cn_bytes(&frame(1, OK)).replies, 1);
+    assert!(dialog.may_speak());
+}
+
+#[test]
 fn an_unasked_packet_is_no_reply() {
     let mut dialog = dialog(MODERN);
     dialog.client_bytes(&frame(0, QUERY));

@@ -7,6 +7,7 @@ use crate::session::face::Face;
 use crate::session::refusal::Refusal;
 use crate::wire::auth::NATIVE;
 use crate::wire::capability::Capabilities;
+use crate::wire::compressed::codec::Algorithm;
 use crate::wire::login::{Answer, Attributes, HandshakeResponse};
 
 /// What corelane asks for by itself: bytes of a packet, and the collation `utf8mb4_general_ci`.
@@ -27,6 +28,8 @@ pub struct ClientLogin {
     auth: Vec<u8>,
     plugin: Option<Vec<u8>>,
     attributes: Option<Vec<u8>>,
+    /// By what its own connection is compressed from the end of the login on.
+    pub compression: Option<Algorithm>,
 }
 
 impl ClientLogin {
@@ -48,6 +51,7 @@ impl ClientLogin {
             Face::default().capabilities - Capabilities::CONNECT_WITH_DB - Capabilities::CONNECT_ATTRS;
         Self {
             capabilities: asked - Capabilities::LOCAL_FILES - Capabilities::MULTI_STATEMENTS,
+            compression: None,
             max_packet: OWN_PACKET_MAX,
             charset: UTF8MB4,
             user: Vec::new(),
@@ -93,8 +97,10 @@ impl ClientLogin {
 
     fn new(response: &HandshakeResponse<'_>, face: &Face) -> Result<Self, Refusal> {
         let mark = response.capabilities & Capabilities::LONG_PASSWORD;
-        // TLS is of this leg alone, and lies below all that is said from here on.
-        let common = (response.capabilities & face.capabilities) - Capabilities::SSL;
+        let common = response.capabilities & face.capabilities;
+        let compression = common.compression();
+        // TLS and compression are of this leg alone, and lie below all that is said from here on.
+        let common = common - Capabilities::SSL - Capabilities::COMPRESSION;
         Ok(Self {
             capabilities: (common - Capabilities::LONG_PASSWORD) | mark,
             max_packet: response.max_packet,
@@ -104,6 +110,7 @@ impl ClientLogin {
             auth: response.auth.to_vec(),
             plugin: response.plugin.map(<[u8]>::to_vec),
             attributes: response.attributes.map(|attributes| attributes.0.to_vec()),
+            compression,
         })
     }
 }
@@ -147,6 +154,27 @@ pub(super) mod tests {
         let login = ClientLogin::read(LIBMARIADB, &Face::default()).unwrap();
         assert_eq!(login.capabilities.extended(), 0);
         assert!(!login.capabilities.has(Capabilities::SESSION_TRACK));
+    }
+
+    #[test]
+    fn compression_is_of_this_leg_alone() {
+        use Algorithm::{Zlib, Zstd};
+        for (offered, asked, agreed) in [
+            (&[][..], Capabilities::COMPRESSION, None),
+            (&[Zlib, Zstd], Capabilities::COMPRESSION, Some(Zlib)),
+            (&[Zlib, Zstd], Capabilities::ZSTD_COMPRESSION, Some(Zstd)),
+            (&[Zstd], Capabilities::COMPRESSION, Some(Zstd)),
+            (&[Zlib, Zstd], Capabilities::default(), None),
+        ] {
+            let face = face().with_compression(offered.iter().copied());
+            let mut packet = TRACKING.to_vec();
+            let flags = Capabilities::new(u32::from_le_bytes(packet[..4].try_into().unwrap()), 0) | asked;
+            packet[..4].copy_from_slice(&flags.base().to_le_bytes());
+            packet.push(3);
+            let login = ClientLogin::read(&packet, &face).unwrap();
+            assert_eq!(login.compression, agreed, "{offered:?} {asked:?}");
+            assert_eq!(login.capabilities & Capabilities::COMPRESSION, Capabilities::default());
+        }
     }
 
     #[test]

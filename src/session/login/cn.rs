@@ -21,6 +21,7 @@ use crate::wire::auth::{
     AuthMoreData, AuthSwitchRequest, CACHING_SHA2, MORE_DATA, NATIVE, SHA2_FAST_OK, SWITCH,
 };
 use crate::wire::capability::Capabilities;
+use crate::wire::compressed::codec::Packing;
 use crate::wire::greeting::{Greeting, Hello, SALT};
 use crate::wire::login::HandshakeResponse;
 use crate::wire::reply::{ERR, ErrPacket, OK, OkPacket};
@@ -79,6 +80,7 @@ pub struct CnLogin<'a> {
     believes_key: bool,
     /// Nobody can read along on this leg even without TLS.
     local: bool,
+    compression: Option<Packing>,
 }
 
 /// How the client speaks with corelane.
@@ -112,6 +114,7 @@ impl<'a> CnLogin<'a> {
             client: ClientChannel::default(),
             believes_key: false,
             local: false,
+            compression: None,
         }
     }
 
@@ -133,6 +136,11 @@ impl<'a> CnLogin<'a> {
     /// What is wanted of the leg; `local` is one within this machine.
     pub fn secured(self, tls: WantsTls, local: bool) -> Self {
         Self { tls, local, ..self }
+    }
+
+    /// By what the leg is to be compressed if the CN offers it.
+    pub fn compressed(self, compression: Option<Packing>) -> Self {
+        Self { compression, ..self }
     }
 
     /// Whether corelane answers for the client, which then hears nothing before the CN's verdict.
@@ -173,7 +181,10 @@ impl<'a> CnLogin<'a> {
         let capabilities = ((self.login.capabilities | tracking) & greeting.capabilities)
             | (self.login.capabilities & Capabilities::LONG_PASSWORD);
         let tls = if has_tls { Capabilities::SSL } else { Capabilities::default() };
-        let response = self.response(&greeting, capabilities | tls)?;
+        let flag = |packing: &Packing| Capabilities::of_compression(packing.algorithm);
+        let compression = self.compression.filter(|packing| greeting.capabilities.has(flag(packing)));
+        let compressed = compression.as_ref().map(flag).unwrap_or_default();
+        let response = self.response(&greeting, capabilities | tls | compressed)?;
         let plugin = match self.credential {
             Credential::Relay => RELAY_PLUGIN,
             Credential::Proof(_) | Credential::Replay(_) => NATIVE,
@@ -189,6 +200,7 @@ impl<'a> CnLogin<'a> {
             asked: None,
             witness: None,
             has_tls,
+            compression,
             exposes: self.client.has_tls && !has_tls && !self.local,
             channel: Channel { private: has_tls || self.local, believes_key: self.believes_key },
             prover: Prover::default(),
@@ -216,7 +228,7 @@ impl<'a> CnLogin<'a> {
             database: self.login.database.as_deref(),
             plugin: Some(plugin.as_bytes()),
             attributes: self.login.attributes(),
-            zstd_level: None,
+            zstd_level: self.compression.map(|packing| packing.level),
         };
         let mut payload = Vec::with_capacity(256);
         response.write(&mut payload)?;
@@ -279,6 +291,8 @@ pub struct CnAuth {
     /// That answer, as long as the CN has not asked for anything more.
     witness: Option<Witness>,
     has_tls: bool,
+    /// By what the leg is compressed once the CN has let it in.
+    pub compression: Option<Packing>,
     /// What the client says through TLS would be heard on this leg.
     exposes: bool,
     channel: Channel,

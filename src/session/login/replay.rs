@@ -4,7 +4,8 @@
 //! CN judges the answer itself, and does so again whenever the session goes to another CN. So corelane knows no password, and need
 //! not know the user. The packet goes as it came, with tenant, role and labels in the user's name. Two things are changed where they
 //! must: a client that answers by another plugin than MatrixOne knows is asked by corelane to switch, and its second answer put
-//! in the first one's place; and capabilities are taken out that corelane has not offered and that would change what the CN sends.
+//! in the first one's place; and capabilities are taken out that corelane has not offered and that would change what the CN sends, as
+//! are those of compression, which is of the client's connection alone.
 
 use std::fmt;
 
@@ -99,7 +100,7 @@ fn login_packet(sent: Sent<'_>) -> wire::Result<Vec<u8>> {
         let mut packet = sent.packet.to_vec();
         if let Some(flags) = packet.first_chunk_mut() {
             let said = Capabilities::new(u32::from_le_bytes(*flags), 0);
-            let surplus = (said - sent.login.capabilities) & PROMISED;
+            let surplus = (said - sent.login.capabilities) & (PROMISED | Capabilities::COMPRESSION);
             *flags = (said - surplus).base().to_le_bytes();
         }
         return Ok(packet);
@@ -122,6 +123,7 @@ mod tests {
     use super::super::client::tests::face;
     use super::*;
     use crate::session::face::Face;
+    use crate::wire::compressed::codec::Algorithm;
     use crate::wire::login::tests::TRACKING;
 
     const SALT_HERE: [u8; SALT] = *b"abcdefghijklmnopqrst";
@@ -162,6 +164,20 @@ mod tests {
         assert_eq!(gone, came.capabilities & (PROMISED - Face::default().capabilities));
         assert!(gone.has(Capabilities::DEPRECATE_EOF));
         assert_eq!(replay.login()[4..], TRACKING[4..]);
+    }
+
+    #[test]
+    fn compression_is_not_asked_of_the_cn() {
+        let mut packet = TRACKING.to_vec();
+        packet[0] |= Capabilities::COMPRESS.base() as u8;
+        packet[3] |= (Capabilities::ZSTD_COMPRESSION.base() >> 24) as u8;
+        packet.push(3);
+        let face = face().with_compression([Algorithm::Zlib, Algorithm::Zstd]);
+        let login = &ClientLogin::read(&packet, &face).unwrap();
+        assert_eq!(login.compression, Some(Algorithm::Zlib));
+        let sent = Sent { login, packet: &packet, salt: SALT_HERE, switched: None };
+        let replay = Replay::new(sent, preamble()).unwrap();
+        assert_eq!(replay.login()[..TRACKING.len()], *TRACKING);
     }
 
     #[test]

@@ -1,0 +1,138 @@
+//! The two algorithms by which the content of a frame is packed: zlib and zstd.
+//!
+//! Every frame is packed by itself, so nothing has to be remembered from one to the next, and the contexts (a quarter of a MiB for
+//! deflating, more for zstd) belong to the thread and not to the session: an idle session costs none, a busy worker makes each once.
+//!
+//! Invariant: unpacking writes no byte more than was declared, and one to notice that there are more.
+
+use std::cell::RefCell;
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use zstd::bulk::{Compressor, Decompressor};
+
+use super::FrameError;
+
+/// How content is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    Zlib,
+    Zstd,
+}
+
+/// An algorithm, and how much work is spent on it: 1 to 9 for zlib, 1 to 22 for zstd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Packing {
+    pub algorithm: Algorithm,
+    pub level: u8,
+}
+
+/// A thread's contexts, each made when it is first needed. Those for packing stand with their level.
+#[derive(Default)]
+struct Contexts {
+    deflate: Option<(u8, Compress)>,
+    inflate: Option<Decompress>,
+    zstd: Option<(u8, Compressor<'static>)>,
+    unzstd: Option<Decompressor<'static>>,
+}
+
+thread_local! {
+    static CONTEXTS: RefCell<Contexts> = RefCell::default();
+}
+
+/// Appends `plain` packed; false, and nothing is appended, if that would be no shorter.
+pub fn pack(packing: Packing, plain: &[u8], out: &mut Vec<u8>) -> bool {
+    let begin = out.len();
+    out.resize(begin + plain.len().saturating_sub(1), 0);
+    let packed = CONTEXTS.with_borrow_mut(|contexts| {
+        let room = &mut out[begin..];
+        match packing.algorithm {
+            Algorithm::Zlib => contexts.deflate(packing.level, plain, room),
+            Algorithm::Zstd => contexts.zstd(packing.level, plain, room),
+        }
+    });
+    out.truncate(begin + packed.unwrap_or(0));
+    packed.is_some()
+}
+
+/// Appends the content of `packed`, which is said to be `declared` bytes.
+///
+/// # Errors
+/// It is not, or cannot be unpacked. What has been appended then is of no use.
+pub fn unpack(
+    algorithm: Algorithm,
+    packed: &[u8],
+    declared: usize,
+    plain: &mut Vec<u8>,
+) -> Result<(), FrameError> {
+    let begin = plain.len();
+    plain.resize(begin + declared + 1, 0);
+    let found = CONTEXTS.with_borrow_mut(|contexts| {
+        let room = &mut plain[begin..];
+        match algorithm {
+            Algorithm::Zlib => contexts.inflate(packed, room),
+            Algorithm::Zstd => contexts.unzstd(packed, room),
+        }
+    })?;
+    plain.truncate(begin + found);
+    if found < declared { Err(FrameError::Shorter { declared, found }) } else { Ok(()) }
+}
+
+impl Contexts {
+    /// How many bytes of `room` it takes; none if it does not fit.
+    fn deflate(&mut self, level: u8, plain: &[u8], room: &mut [u8]) -> Option<usize> {
+        self.deflate.take_if(|(made_for, _)| *made_for != level);
+        let make = || (level, Compress::new(Compression::new(level.into()), true));
+        let (_, context) = self.deflate.get_or_insert_with(make);
+        context.reset();
+        match context.compress(plain, room, FlushCompress::Finish) {
+            Ok(Status::StreamEnd) => Some(context.total_out() as usize),
+            Ok(Status::Ok | Status::BufError) | Err(_) => None,
+        }
+    }
+
+    fn zstd(&mut self, level: u8, plain: &[u8], room: &mut [u8]) -> Option<usize> {
+        self.zstd.take_if(|(made_for, _)| *made_for != level);
+        if self.zstd.is_none() {
+            self.zstd = Some((level, Compressor::new(level.into()).ok()?));
+        }
+        let (_, context) = self.zstd.as_mut()?;
+        context.compress_to_buffer(plain, room).ok()
+    }
+
+    /// How many bytes there were, one fewer than there is room at most.
+    fn inflate(&mut self, packed: &[u8], room: &mut [u8]) -> Result<usize, FrameError> {
+        let context = self.inflate.get_or_insert_with(|| Decompress::new(true));
+        context.reset(true);
+        let status = context
+            .decompress(packed, room, FlushDecompress::Finish)
+            .map_err(|error| FrameError::Broken(error.to_string()))?;
+        let (found, behind) = (context.total_out() as usize, packed.len() - context.total_in() as usize);
+        match status {
+            _ if found == room.len() => Err(FrameError::Longer { declared: room.len() - 1 }),
+            Status::StreamEnd if behind > 0 => Err(FrameError::Trailing { found: behind }),
+            Status::StreamEnd => Ok(found),
+            Status::Ok | Status::BufError => Err(FrameError::Broken("it ends too early".to_owned())),
+        }
+    }
+
+    /// The same by zstd.
+    fn unzstd(&mut self, packed: &[u8], room: &mut [u8]) -> Result<usize, FrameError> {
+        let broken = |error: std::io::Error| FrameError::Broken(error.to_string());
+        let declared = room.len() - 1;
+        // What a frame of zstd says of itself comes first: without it there would only be "too small".
+        let says = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
+        if says.is_some_and(|says| says > declared as u64) {
+            return Err(FrameError::Longer { declared });
+        }
+        if self.unzstd.is_none() {
+            self.unzstd = Some(Decompressor::new().map_err(broken)?);
+        }
+        let Some(context) = self.unzstd.as_mut() else { return Ok(0) };
+        match context.decompress_to_buffer(packed, room).map_err(broken)? {
+            // No bytes at all are no frame.
+            0 => Err(FrameError::Broken("it is empty".to_owned())),
+            found if found > declared => Err(FrameError::Longer { declared }),
+            found => Ok(found),
+        }
+    }
+}

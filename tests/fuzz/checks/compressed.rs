@@ -1,0 +1,52 @@
+//! Any bytes as compressed frames, in any pieces: the pieces make no difference, and a frame gives what it says or an error.
+//!
+//! Input: one byte that says how large the pieces are and by which algorithm they are packed, then the stream.
+
+use corelane::wire::compressed::codec::{Algorithm, Packing};
+use corelane::wire::compressed::turns::{Commander, Turns};
+use corelane::wire::compressed::{Frames, PLAIN_MAX, write_frame};
+
+pub fn check(data: &[u8]) {
+    let Some((&piece, stream)) = data.split_first() else { return };
+    let algorithm = if piece & 1 == 0 { Algorithm::Zlib } else { Algorithm::Zstd };
+    let whole = read(algorithm, stream, stream.len().max(1));
+    assert_eq!(whole, read(algorithm, stream, usize::from(piece) + 1));
+    let mut written = Vec::new();
+    for (number, plain) in &whole.frames {
+        assert!(plain.len() <= PLAIN_MAX);
+        write_frame(Packing { algorithm, level: 1 }, *number, plain, &mut written);
+    }
+    let again = read(algorithm, &written, written.len().max(1));
+    assert_eq!((again.frames, again.error), (whole.frames, None));
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Read {
+    frames: Vec<(u8, Vec<u8>)>,
+    error: Option<String>,
+}
+
+/// Everything up to the first error, the stream coming in pieces of `piece` bytes.
+fn read(algorithm: Algorithm, stream: &[u8], piece: usize) -> Read {
+    let (mut frames, mut read) = (Frames::default(), Vec::new());
+    let mut turns = [Commander::Peer, Commander::Us].map(Turns::new);
+    for bytes in stream.chunks(piece) {
+        frames.push(bytes);
+        loop {
+            let mut plain = Vec::new();
+            match frames.take(algorithm, &mut plain) {
+                Ok(Some(number)) => {
+                    for turns in &mut turns {
+                        // Whether the number is in order makes no difference to what is in the frame.
+                        let _ = turns.opened(number, &mut plain.clone());
+                        turns.untaken(0);
+                    }
+                    read.push((number, plain));
+                }
+                Ok(None) => break,
+                Err(error) => return Read { frames: read, error: Some(error.to_string()) },
+            }
+        }
+    }
+    Read { frames: read, error: None }
+}
