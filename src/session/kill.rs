@@ -11,6 +11,9 @@ pub const KILL_MAX: usize = 256;
 const QUERY: u8 = 0x03;
 const PROCESS_KILL: u8 = 0x0c;
 
+/// A query without attributes, where their number is told: none of them, in one set.
+const NO_ATTRIBUTES: &[u8] = &[QUERY, 0, 1];
+
 /// MatrixOne's internal error, and how it begins where a CN does not know the session.
 const INTERNAL: u16 = 20101;
 const UNKNOWN: &[u8] = b"internal error: Unknown connection id";
@@ -86,23 +89,22 @@ pub fn way(same_cn: bool, known: bool, same_user: bool, somebody: bool) -> Way {
 pub fn may_be_kill(payload: &[u8], length: usize) -> bool {
     match payload {
         [PROCESS_KILL, ..] => length == 5,
+        [QUERY, 0, 1, verb @ ..] => length <= KILL_MAX && verb.len() > 2 && begins(verb, b"KIL"),
         [QUERY, verb @ ..] => {
-            length <= KILL_MAX
-                && verb.len() > 4
-                && verb[..4].eq_ignore_ascii_case(b"KILL")
-                && is_space(verb[4])
+            length <= KILL_MAX && verb.len() > 4 && begins(verb, b"KILL") && is_space(verb[4])
         }
         _ => false,
     }
 }
 
-/// Reads a whole command.
-pub fn read(payload: &[u8]) -> Option<Kill> {
+/// Reads a whole command. `attributes`: the client speaks QUERY_ATTRIBUTES, so the number of them stands before the text; with any it is
+/// not looked at.
+pub fn read(payload: &[u8], attributes: bool) -> Option<Kill> {
     if let [PROCESS_KILL, a, b, c, d] = *payload {
         let target = u32::from_le_bytes([a, b, c, d]);
         return Some(Kill { target, text: format!("KILL CONNECTION {target}").into_bytes(), query: false });
     }
-    let text = payload.strip_prefix(&[QUERY])?;
+    let text = payload.strip_prefix(if attributes { NO_ATTRIBUTES } else { &NO_ATTRIBUTES[..1] })?;
     let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
     let kill = words.next()?;
     let mut next = words.next()?;
@@ -123,6 +125,10 @@ fn is_quoted(word: &str) -> bool {
     inner.is_some_and(|inner| !inner.contains(['\'', '"', ';', '\\']))
 }
 
+fn begins(text: &[u8], word: &[u8]) -> bool {
+    text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+}
+
 fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace()
 }
@@ -133,9 +139,13 @@ mod tests {
 
     fn target(text: &str) -> Option<u32> {
         let payload = [&[QUERY][..], text.as_bytes()].concat();
-        let kill = read(&payload)?;
+        let kill = read(&payload, false)?;
         assert!(may_be_kill(&payload[..6], payload.len()), "{text}");
         assert_eq!(kill.text, text.as_bytes());
+        let told = [NO_ATTRIBUTES, text.as_bytes()].concat();
+        assert!(may_be_kill(&told[..6], told.len()), "{text}");
+        assert_eq!(read(&told, true), Some(kill.clone()), "{text}");
+        assert_eq!((read(&told, false), read(&payload, true)), (None, None), "{text}");
         Some(kill.target)
     }
 
@@ -153,7 +163,7 @@ mod tests {
         for text in ["kill", "kill @a", "kill query", "kill -1", "kill 4294967296", "killer 7", "select 7"] {
             assert_eq!(target(text), None, "{text}");
         }
-        let kill = read(b"\x0c\x07\0\0\x80").unwrap();
+        let kill = read(b"\x0c\x07\0\0\x80", false).unwrap();
         assert_eq!((kill.target, &kill.text[..]), (0x8000_0007, &b"KILL CONNECTION 2147483655"[..]));
         assert!(may_be_kill(b"\x0c\x07\0\0\x80", 5) && !may_be_kill(b"\x0c\x07\0\0", 4));
     }
@@ -181,7 +191,7 @@ mod tests {
             (b"\x03kill query 7;", "KILL QUERY 9"),
             (b"\x0c\x07\0\0\0", "KILL 9"),
         ] {
-            assert_eq!(read(payload).unwrap().at_cn(9), said);
+            assert_eq!(read(payload, false).unwrap().at_cn(9), said);
         }
     }
 
@@ -200,10 +210,19 @@ mod tests {
 
     #[test]
     fn other_commands_are_none() {
-        for payload in [&b"\x03kill"[..], b"\x03kill1", b"\x03killer", b"\x03sel", b"\x0e", b""] {
+        for payload in [
+            &b"\x03kill"[..],
+            b"\x03\0\x01sel",
+            b"\x03\0\x02kil",
+            b"\x03kill1",
+            b"\x03killer",
+            b"\x03sel",
+            b"\x0e",
+            b"",
+        ] {
             assert!(!may_be_kill(payload, payload.len()), "{payload:?}");
         }
         assert!(!may_be_kill(b"\x03kill ", KILL_MAX + 1));
-        assert_eq!(read(b"\x03\xff"), None);
+        assert_eq!(read(b"\x03\xff", false), None);
     }
 }

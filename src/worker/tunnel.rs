@@ -358,7 +358,8 @@ impl Tunnel<'_> {
     async fn kill(&mut self, length: usize) -> Result<(), Ending> {
         self.flow.take_kill();
         let command = self.client.peek(length);
-        let kill = command.get(frame::HEADER..).and_then(session::kill::read);
+        let attributes = self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
+        let kill = command.get(frame::HEADER..).and_then(|payload| session::kill::read(payload, attributes));
         let here = |target| self.cn.flavour == Flavour::Matrixone || self.worker.roster.may_have(target);
         let Some(kill) = kill.filter(|kill| self.dialog.opaque().is_none() && here(kill.target)) else {
             self.dialog.pass_kill();
