@@ -125,6 +125,7 @@ impl Workers {
             users: Arc::new(users),
             face: Arc::new(Face::common([], None)),
             login: Arc::new(settings.login.clone()),
+            timeouts: settings.timeouts,
             proxy_protocol: None,
             tls: None,
             cn_tls: None,

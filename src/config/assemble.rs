@@ -38,6 +38,7 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
         compression: compression(&once(root, "compression", mistakes), mistakes),
         workers: workers(&once(root, "workers", mistakes), mistakes),
         login: login(&once(root, "login", mistakes), mistakes),
+        timeouts: timeouts(&once(root, "timeouts", mistakes), mistakes),
         auth: accounts::auth(&once(root, "auth", mistakes), directory, mistakes),
         discovery: discovery(&once(root, "discovery", mistakes), directory, mistakes),
         probe: probe(&once(root, "probe", mistakes), mistakes),
@@ -225,6 +226,11 @@ fn login(place: &Place<'_>, mistakes: &mut Mistakes) -> Login {
         cn_timeout: place.millis("cn_timeout_ms", mistakes),
         attempts: place.count("attempts", mistakes),
     }
+}
+
+fn timeouts(place: &Place<'_>, mistakes: &mut Mistakes) -> Timeouts {
+    let mut limit = |name| Some(place.millis(name, mistakes)).filter(|limit| !limit.is_zero());
+    Timeouts { idle: limit("idle_ms"), transaction: limit("transaction_ms"), query: limit("query_ms") }
 }
 
 fn discovery(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Discovery {

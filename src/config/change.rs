@@ -107,6 +107,9 @@ fn limits(old: &Settings, new: &Settings, list: &mut List) {
     list.value("[probe] timeout_ms", &old.probe.timeout, &new.probe.timeout);
     list.value("[probe] fall", &old.probe.fall, &new.probe.fall);
     list.value("[probe] rise", &old.probe.rise, &new.probe.rise);
+    list.value("[timeouts] idle_ms", &old.timeouts.idle, &new.timeouts.idle);
+    list.value("[timeouts] transaction_ms", &old.timeouts.transaction, &new.timeouts.transaction);
+    list.value("[timeouts] query_ms", &old.timeouts.query, &new.timeouts.query);
     list.value("[shutdown] grace_ms", &old.shutdown.grace, &new.shutdown.grace);
     moving(old, new, list);
 }

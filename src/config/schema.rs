@@ -7,6 +7,7 @@
 mod accounts;
 mod compression;
 mod proxy_protocol;
+mod timeouts;
 mod tls;
 
 pub use accounts::ADMIN_USER;
@@ -300,6 +301,7 @@ pub static SECTIONS: &[Section] = &[
             },
         ],
     },
+    timeouts::TIMEOUTS,
     accounts::AUTH,
     accounts::DISCOVERY,
     Section {

@@ -34,6 +34,7 @@ pub struct Settings {
     pub workers: Workers,
     pub admin: Admin,
     pub login: Login,
+    pub timeouts: Timeouts,
     pub auth: Auth,
     pub discovery: Discovery,
     pub probe: Probe,
@@ -203,6 +204,24 @@ pub struct Login {
     pub cn_timeout: Duration,
     /// CNs tried for one login. Default 3.
     pub attempts: u32,
+}
+
+/// `[timeouts]`: how long sessions may take over something. Default none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Without a command outside a transaction.
+    pub idle: Option<Duration>,
+    /// The same inside one.
+    pub transaction: Option<Duration>,
+    /// For a statement and its result.
+    pub query: Option<Duration>,
+}
+
+impl Timeouts {
+    /// Whether nothing is limited.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// `[auth]`

@@ -153,6 +153,7 @@ impl Coordinator {
                 users: Arc::new(reload::users(&settings.users)),
                 face: Arc::new(face([], &settings)),
                 login: Arc::new(settings.login.clone()),
+                timeouts: settings.timeouts,
                 proxy_protocol: settings.proxy_protocol.clone(),
                 tls: settings.tls.clone(),
                 cn_tls: settings.cn_tls.clone(),

@@ -154,6 +154,7 @@ mod tests {
             users: Arc::default(),
             face: Arc::new(face),
             login: Arc::new(settings.login),
+            timeouts: settings.timeouts,
             proxy_protocol: None,
             tls: None,
             cn_tls: None,

@@ -49,6 +49,7 @@ impl Coordinator {
         self.tables.set_auth(&self.settings.auth, &self.picture.view);
         self.take_discovery();
         self.picture.login = self.settings.login.clone().into();
+        self.picture.timeouts = self.settings.timeouts;
         self.picture.proxy_protocol.clone_from(&self.settings.proxy_protocol);
         self.picture.tls.clone_from(&self.settings.tls);
         self.picture.cn_tls.clone_from(&self.settings.cn_tls);
