@@ -108,10 +108,12 @@ pub enum Refused {
     Tls,
     /// Its header of the PROXY protocol was missing or wrong, or nobody had asked for one.
     ProxyHeader,
+    /// It may not come in: from there, or by this name.
+    Access,
 }
 
 impl Refused {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Full,
         Self::NoCn,
         Self::Denied,
@@ -120,6 +122,7 @@ impl Refused {
         Self::ClientGone,
         Self::Tls,
         Self::ProxyHeader,
+        Self::Access,
     ];
 
     /// The reason in one word.
@@ -133,6 +136,7 @@ impl Refused {
             Self::ClientGone => "client_gone",
             Self::Tls => "tls",
             Self::ProxyHeader => "proxy_header",
+            Self::Access => "access",
         }
     }
 }
@@ -518,7 +522,7 @@ mod tests {
         counters.refuse(Refused::ClientGone);
         counters.refuse(Refused::ClientGone);
         let all = Refused::ALL.map(|why| counters.refusals.get(why));
-        assert_eq!((all, counters.refused.get()), ([0, 1, 0, 0, 0, 2, 0, 0], 3));
+        assert_eq!((all, counters.refused.get()), ([0, 1, 0, 0, 0, 2, 0, 0, 0], 3));
         assert!(Refused::ALL.iter().enumerate().all(|(at, why)| at == *why as usize));
         assert!(TimedOut::ALL.iter().enumerate().all(|(at, over)| at == *over as usize));
         assert!(EndedBy::ALL.iter().enumerate().all(|(at, by)| at == *by as usize));

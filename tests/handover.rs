@@ -127,6 +127,7 @@ impl Workers {
             login: Arc::new(settings.login.clone()),
             timeouts: settings.timeouts,
             proxy_protocol: None,
+            access: None,
             tls: None,
             cn_tls: None,
             monitor: None,

@@ -4,17 +4,16 @@
 //! stand in it, is [`super::schema`]'s. No `Debug` output here shows a secret.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-use ipnet::IpNet;
 
 use crate::route::Flavour;
 use crate::route::label::Labels;
 use crate::wire::compressed::codec::{Algorithm, Packing};
 
+use super::access::{Access, Networks};
 use super::tls::{CnTls, ServerTls};
 use crate::secret::Secret;
 use crate::wire::auth::Plugin;
@@ -24,8 +23,10 @@ use crate::wire::auth::rsa::ServerKey;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub listen: Listen,
-    /// None where no connection begins with a header.
-    pub proxy_protocol: Option<Arc<ProxyProtocol>>,
+    /// Whose connections begin with a header that tells of their client; none where nobody's do.
+    pub proxy_protocol: Option<Arc<Networks>>,
+    /// None where everybody may come in.
+    pub access: Option<Arc<Access>>,
     /// None where clients are not offered it.
     pub tls: Option<Arc<ServerTls>>,
     /// None where no CN is.
@@ -118,22 +119,6 @@ impl fmt::Display for ListenAddress {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
-    }
-}
-
-/// `[proxy_protocol]`: whose connections begin with a header that tells of their client.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ProxyProtocol {
-    pub networks: Vec<IpNet>,
-    /// Those on Unix sockets.
-    pub unix: bool,
-}
-
-impl ProxyProtocol {
-    /// Whether connections from there do.
-    pub fn has(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        self.networks.iter().any(|network| network.contains(&ip))
     }
 }
 
@@ -387,6 +372,8 @@ pub struct UserSetting {
     pub secret: UserSecret,
     /// By which its clients have to log in; none: as they like.
     pub plugin: Option<Plugin>,
+    /// Where they have to come from; none: from everywhere.
+    pub from: Option<Networks>,
 }
 
 #[derive(Clone, PartialEq)]

@@ -155,6 +155,7 @@ impl Coordinator {
                 login: Arc::new(settings.login.clone()),
                 timeouts: settings.timeouts,
                 proxy_protocol: settings.proxy_protocol.clone(),
+                access: settings.access.clone(),
                 tls: settings.tls.clone(),
                 cn_tls: settings.cn_tls.clone(),
                 monitor: settings.auth.query.clone().map(Arc::new),

@@ -156,6 +156,7 @@ mod tests {
             login: Arc::new(settings.login),
             timeouts: settings.timeouts,
             proxy_protocol: None,
+            access: None,
             tls: None,
             cn_tls: None,
             monitor: None,

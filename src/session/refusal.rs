@@ -39,6 +39,9 @@ pub enum Refusal {
     ClientTooOld,
     #[error("Access denied for user '{user}'@'{host}' (using password: {})", yes_no(.password))]
     AccessDenied { user: String, host: String, password: bool },
+    /// MySQL's words.
+    #[error("Host '{host}' is not allowed to connect to this MySQL server")]
+    HostDenied { host: String },
     /// A login name that cannot be read, or no CN for what it asks.
     #[error("internal error: {cause}")]
     Route { cause: String },
@@ -98,7 +101,7 @@ impl Refusal {
             Self::HandshakeBad { .. } | Self::TlsNotOffered => (1043, *b"08S01"),
             // ER_UNKNOWN_ERROR and ER_HOST_NOT_PRIVILEGED, as MariaDB has them for this.
             Self::ProxyHeaderBad { .. } => (UNKNOWN_ERROR, *b"HY000"),
-            Self::ProxyHeaderUnasked { .. } => (1130, *b"HY000"),
+            Self::ProxyHeaderUnasked { .. } | Self::HostDenied { .. } => (1130, *b"HY000"),
             // ER_SECURE_TRANSPORT_REQUIRED
             Self::TlsRequired => (3159, *b"HY000"),
             Self::LoginTooLong => (13125, *b"HY000"),

@@ -101,3 +101,91 @@ fn a_reload_sets_and_lifts_time_limits() {
     sleep(Duration::from_millis(900));
     assert_eq!(client.value("SELECT 6*7").unwrap(), "42");
 }
+
+/// What a client is told that may not even begin a login.
+fn turned_away(mut client: RawClient) -> ErrPacket {
+    let told = farewell(&mut client);
+    assert_eq!(told.0, 0, "in the place of the greeting");
+    told.1
+}
+
+fn host_denied(host: &str) -> ErrPacket {
+    err(1130, "", &format!("Host '{host}' is not allowed to connect to this MySQL server"))
+}
+
+fn refused(proxy: &Proxy, user: &str, password: &str) -> ErrPacket {
+    let who = LoginAs { user, password, database: "" };
+    RawClient::login(proxy.port, &who).err().unwrap_or_else(|| panic!("{user} gets in"))
+}
+
+fn access_denied(user: &str, password: &str) -> ErrPacket {
+    let message = format!("Access denied for user '{user}'@'127.0.0.1' (using password: {password})");
+    err(1045, "28000", &message)
+}
+
+#[test]
+fn a_host_is_turned_away_before_it_is_greeted() {
+    let door = HttpDoor::new();
+    let tables = one_cn() + &door.toml("");
+    let proxy = Proxy::start(&(tables.clone() + "[access]\ndeny = [\"127.0.0.0/8\"]\n"));
+    assert_eq!(turned_away(RawClient::dial(proxy.port)), host_denied("127.0.0.1"));
+    let scraped = door.get("/metrics").body;
+    assert!(scraped.lines().any(|line| line.contains("why=\"access\"") && line.ends_with(" 1")), "{scraped}");
+    let local = mysql::OptsBuilder::new()
+        .socket(Some(proxy.socket().to_str().expect("UTF-8")))
+        .user(Some("app"))
+        .pass(Some("secret"));
+    let mut local = mysql::Conn::new(local).expect("Unix sockets are not denied");
+    assert_eq!(local.query_first("SELECT 6 * 7").unwrap(), Some(42));
+    proxy.reload(&(tables.clone() + "[access]\nallow = [\"127.0.0.1\"]\n"));
+    wait_until("it may come in", SOON, || RawClient::login(proxy.port, &APP).is_ok());
+    proxy.reload(&(tables + "[access]\nallow = [\"unix\"]\n"));
+    wait_until("the file is read", SOON, || proxy.log().matches("[access] allow").count() == 2);
+    assert_eq!(turned_away(RawClient::dial(proxy.port)), host_denied("127.0.0.1"));
+}
+
+#[test]
+fn behind_a_load_balancer_the_address_that_it_tells_counts() {
+    let rules = "[proxy_protocol]\nfrom = [\"127.0.0.0/8\"]\n\
+                 [access]\nallow = [\"127.0.0.1\", \"203.0.113.0/24\"]\ndeny = [\"203.0.113.9\"]\n";
+    let proxy = Proxy::start(&(one_cn() + rules));
+    let from = |ip: &str| {
+        let mut client = RawClient::dial(proxy.port);
+        let header = format!("PROXY TCP4 {ip} 10.0.0.1 51234 6009\r\n");
+        client.send_bytes(header.as_bytes()).expect("send a header");
+        client
+    };
+    from("203.0.113.7").log_in(&APP).expect("it may come in");
+    for ip in ["203.0.113.9", "198.51.100.1"] {
+        assert_eq!(turned_away(from(ip)), host_denied(ip));
+    }
+}
+
+#[test]
+fn names_are_refused_before_a_cn_hears_of_them() {
+    let rules = "[access]\nusers_denied = [\"root\", \"a*n\"]\ntenants_allowed = [\"acc*\", \"sys\"]\n";
+    let proxy = Proxy::start(&(cn_toml("cn1", "127.0.0.1:1", "", 1) + rules));
+    for (user, name, password) in [
+        ("root", "root", "secret"),
+        ("ROOT", "ROOT", "secret"),
+        ("acc1:admin", "admin", "secret"),
+        ("other:app", "app", ""),
+    ] {
+        let said = if password.is_empty() { "NO" } else { "YES" };
+        assert_eq!(refused(&proxy, user, password), access_denied(name, said), "{user}");
+    }
+    assert_eq!(refused(&proxy, "acc1:app", "secret").code, 1429, "it is let as far as the CN");
+    proxy.reload(&(cn_toml("cn1", "127.0.0.1:1", "", 1) + "[access]\nusers_allowed = [\"web\"]\n"));
+    wait_until("others are allowed", SOON, || proxy.log().contains("[access] users_allowed"));
+    assert_eq!(refused(&proxy, "app", "secret"), access_denied("app", "YES"));
+    assert_eq!(refused(&proxy, "web", "secret").code, 1429);
+}
+
+#[test]
+fn a_known_user_may_be_at_home_somewhere() {
+    let user = |from: &str| format!("{KNOWN}from = [{from}]\n");
+    let proxy = Proxy::start(&(one_cn() + &user("\"10.0.0.0/8\"")));
+    assert_eq!(refused(&proxy, "app", "secret"), access_denied("app", "YES"));
+    proxy.reload(&(one_cn() + &user("\"10.0.0.0/8\", \"127.0.0.1\"")));
+    wait_until("it comes from home", SOON, || RawClient::login(proxy.port, &APP).is_ok());
+}
