@@ -76,6 +76,8 @@ pub struct Counters {
     pub refusals: Refusals,
     /// The sessions that had been let in and have ended, by who ended them.
     pub ends: Ends,
+    /// What took too long.
+    pub timeouts: TimeOuts,
     pub moves: Moves,
 }
 
@@ -106,10 +108,12 @@ pub enum Refused {
     Tls,
     /// Its header of the PROXY protocol was missing or wrong, or nobody had asked for one.
     ProxyHeader,
+    /// It may not come in: from there, or by this name.
+    Access,
 }
 
 impl Refused {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Full,
         Self::NoCn,
         Self::Denied,
@@ -118,6 +122,7 @@ impl Refused {
         Self::ClientGone,
         Self::Tls,
         Self::ProxyHeader,
+        Self::Access,
     ];
 
     /// The reason in one word.
@@ -131,6 +136,7 @@ impl Refused {
             Self::ClientGone => "client_gone",
             Self::Tls => "tls",
             Self::ProxyHeader => "proxy_header",
+            Self::Access => "access",
         }
     }
 }
@@ -179,6 +185,44 @@ impl Ends {
 
     pub fn get(&self, by: EndedBy) -> u64 {
         self.0[by as usize].get()
+    }
+}
+
+/// What a session has taken too long over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimedOut {
+    /// It was idle outside a transaction, and has ended.
+    Idle,
+    /// It was idle inside a transaction, and has ended.
+    Transaction,
+    /// A statement, which its CN was told to stop.
+    Query,
+}
+
+impl TimedOut {
+    pub const ALL: [Self; 3] = [Self::Idle, Self::Transaction, Self::Query];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Transaction => "transaction",
+            Self::Query => "query",
+        }
+    }
+}
+
+/// How often which took too long.
+#[derive(Debug, Default)]
+pub struct TimeOuts([Count; TimedOut::ALL.len()]);
+
+impl TimeOuts {
+    /// Counts one. To be called by the owning thread alone.
+    pub fn add(&self, over: TimedOut) {
+        self.0[over as usize].add(1);
+    }
+
+    pub fn get(&self, over: TimedOut) -> u64 {
+        self.0[over as usize].get()
     }
 }
 
@@ -478,8 +522,9 @@ mod tests {
         counters.refuse(Refused::ClientGone);
         counters.refuse(Refused::ClientGone);
         let all = Refused::ALL.map(|why| counters.refusals.get(why));
-        assert_eq!((all, counters.refused.get()), ([0, 1, 0, 0, 0, 2, 0, 0], 3));
+        assert_eq!((all, counters.refused.get()), ([0, 1, 0, 0, 0, 2, 0, 0, 0], 3));
         assert!(Refused::ALL.iter().enumerate().all(|(at, why)| at == *why as usize));
+        assert!(TimedOut::ALL.iter().enumerate().all(|(at, over)| at == *over as usize));
         assert!(EndedBy::ALL.iter().enumerate().all(|(at, by)| at == *by as usize));
     }
 

@@ -815,3 +815,32 @@ fn the_version_says_what_it_needs() {
     assert!(text(&output.stdout).contains("rustc 1."));
     assert!(text(&output.stdout).contains("Linux 6.1"));
 }
+
+#[test]
+fn wrong_access_lists() {
+    check(&[
+        (
+            "[access]\nallow = []\nusers_allowed = []\nusers_denied = [\"\", 7, \"a*\"]\ndeny = [\"10.0.0.1/8\"]\n",
+            &[
+                "2:9 `allow` is empty, and would keep everybody out | leave it out to let everybody in",
+                "3:17 `users_allowed` is empty, and would keep everybody out | leave it out to let everybody in",
+                "4:17 `users_denied` has a name that cannot be one | a name has 1 to 128 bytes, and no control characters",
+                "4:21 `users_denied` is an integer | expected a list of names, such as [\"app*\"]",
+                "5:9 bad address `10.0.0.1/8`: the network is 10.0.0.0/8 | write `10.0.0.0/8`, or the address alone",
+            ],
+        ),
+        (
+            "[[user]]\nname = \"u\"\npassword = \"\"\nfrom = []\n",
+            &["4:8 `from` is empty, and would keep everybody out | leave it out to let everybody in"],
+        ),
+    ]);
+}
+
+#[test]
+fn who_may_come_in_is_nobodys_business_unless_it_is_written() {
+    assert_eq!(settings_of("[access]\ndeny = []\nusers_denied = []\n").access, None);
+    let text = "[[user]]\nname = \"u\"\npassword = \"\"\nfrom = [\"unix\"]\n";
+    let access = settings_of(text).access.expect("a user has a home");
+    assert!(access.lets_in_as("u", "sys", None) && access.lets_in_as("v", "sys", "::1".parse().ok()));
+    assert!(!access.lets_in_as("u", "sys", "::1".parse().ok()));
+}

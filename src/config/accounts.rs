@@ -8,9 +8,11 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::access::Networks;
 use super::assemble::Unique;
 use super::mistake::Mistakes;
-use super::reader::Place;
+use super::reader::{Given, Place};
+use super::schema::Key;
 use super::settings::{Account, AdminUser, Auth, UserSecret, UserSetting};
 use super::value;
 use crate::secret::Secret;
@@ -90,9 +92,28 @@ pub(super) fn users(places: &[Place<'_>], directory: &Path, mistakes: &mut Mista
             let message = "client_ed25519 cannot be checked by a hash of another plugin".to_owned();
             mistakes.push(place.key_span("plugin"), message, Some("write `password`".to_owned()));
         }
-        Some(UserSetting { name: name?.value, secret: secret?, plugin })
+        let from = allowed(place, "from", mistakes, value::networks, Networks::is_empty);
+        Some(UserSetting { name: name?.value, secret: secret?, plugin, from })
     });
     users.collect()
+}
+
+/// A list that keeps out all that is not in it, where it is written. One that was meant to be empty would keep everybody out; one in
+/// which everything is wrong was noted as that.
+pub(super) fn allowed<T>(
+    place: &Place<'_>,
+    key: &str,
+    mistakes: &mut Mistakes,
+    parse: impl Fn(&'static Key, &Given<'_>, &mut Mistakes) -> Option<T>,
+    is_empty: impl Fn(&T) -> bool,
+) -> Option<T> {
+    let before = mistakes.list().len();
+    let read = place.read(key, mistakes, parse)?;
+    if is_empty(&read.value) && mistakes.list().len() == before {
+        let help = "leave it out to let everybody in".to_owned();
+        mistakes.push(read.span, format!("`{key}` is empty, and would keep everybody out"), Some(help));
+    }
+    Some(read.value)
 }
 
 pub(super) fn admin_users(

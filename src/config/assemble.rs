@@ -16,6 +16,7 @@ use crate::ident::{CNS_MAX, WORKERS_MAX};
 use crate::route::Flavour;
 use crate::wire::compressed::codec::{Algorithm, Packing};
 
+use super::access::{Access, Names, Networks};
 use super::accounts;
 use super::address::{check_query_address, clash};
 use super::mistake::Mistakes;
@@ -29,15 +30,18 @@ use super::value;
 pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -> Settings {
     note_unknown_sections(root, mistakes);
     let (listen, listeners) = listen(&once(root, "listen", mistakes), mistakes);
+    let users = accounts::users(&each(root, "user", mistakes), directory, mistakes);
     let admin = admin(&once(root, "admin", mistakes), &listeners, directory, mistakes);
     Settings {
         listen,
         proxy_protocol: proxy_protocol(&once(root, "proxy_protocol", mistakes), mistakes),
+        access: access(&once(root, "access", mistakes), &users, mistakes),
         tls: tls::server(&once(root, "tls", mistakes), directory, mistakes).map(Arc::new),
         cn_tls: tls::client(&once(root, "cn_tls", mistakes), directory, mistakes).map(Arc::new),
         compression: compression(&once(root, "compression", mistakes), mistakes),
         workers: workers(&once(root, "workers", mistakes), mistakes),
         login: login(&once(root, "login", mistakes), mistakes),
+        timeouts: timeouts(&once(root, "timeouts", mistakes), mistakes),
         auth: accounts::auth(&once(root, "auth", mistakes), directory, mistakes),
         discovery: discovery(&once(root, "discovery", mistakes), directory, mistakes),
         probe: probe(&once(root, "probe", mistakes), mistakes),
@@ -49,7 +53,7 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
         drain: drain(&once(root, "drain", mistakes), mistakes),
         migration: migration(&once(root, "migration", mistakes), mistakes),
         cns: cns(root, mistakes),
-        users: accounts::users(&each(root, "user", mistakes), directory, mistakes),
+        users,
         admin,
     }
 }
@@ -153,9 +157,28 @@ fn connection_ids(place: &Place<'_>, max_sessions: u32, mistakes: &mut Mistakes)
 }
 
 /// None where the list is empty.
-fn proxy_protocol(place: &Place<'_>, mistakes: &mut Mistakes) -> Option<Arc<ProxyProtocol>> {
+fn proxy_protocol(place: &Place<'_>, mistakes: &mut Mistakes) -> Option<Arc<Networks>> {
     let read = place.read("from", mistakes, value::networks)?.value;
-    (read != ProxyProtocol::default()).then(|| Arc::new(read))
+    (!read.is_empty()).then(|| Arc::new(read))
+}
+
+/// None where nobody is kept out.
+fn access(place: &Place<'_>, users: &[UserSetting], mistakes: &mut Mistakes) -> Option<Arc<Access>> {
+    let mut names = |denied, allowed| Names {
+        denied: place.read(denied, mistakes, value::names).map_or(Vec::new(), |read| read.value),
+        allowed: accounts::allowed(place, allowed, mistakes, value::names, Vec::is_empty),
+    };
+    let (users_named, tenants) =
+        (names("users_denied", "users_allowed"), names("tenants_denied", "tenants_allowed"));
+    let homes = users.iter().filter_map(|user| Some((user.name.clone(), user.from.clone()?)));
+    let access = Access {
+        deny: place.read("deny", mistakes, value::networks).map(|read| read.value).unwrap_or_default(),
+        allow: accounts::allowed(place, "allow", mistakes, value::networks, Networks::is_empty),
+        users: users_named,
+        tenants,
+        homes: homes.collect(),
+    };
+    (access != Access::default()).then(|| Arc::new(access))
 }
 
 fn compression(place: &Place<'_>, mistakes: &mut Mistakes) -> Compression {
@@ -225,6 +248,11 @@ fn login(place: &Place<'_>, mistakes: &mut Mistakes) -> Login {
         cn_timeout: place.millis("cn_timeout_ms", mistakes),
         attempts: place.count("attempts", mistakes),
     }
+}
+
+fn timeouts(place: &Place<'_>, mistakes: &mut Mistakes) -> Timeouts {
+    let mut limit = |name| Some(place.millis(name, mistakes)).filter(|limit| !limit.is_zero());
+    Timeouts { idle: limit("idle_ms"), transaction: limit("transaction_ms"), query: limit("query_ms") }
 }
 
 fn discovery(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Discovery {

@@ -11,6 +11,7 @@ use crate::route::Flavour;
 use crate::route::label::Labels;
 use crate::wire::compressed::codec::{Algorithm, Packing};
 
+use super::access::Networks;
 use super::settings::{
     Account, AtDeadline, CnSetting, Compression, Http, ListenAddress, Settings, UserSetting,
 };
@@ -37,6 +38,7 @@ pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
     limits(old, new, &mut list);
     asking(old, new, &mut list);
     proxy_protocol(old, new, &mut list);
+    access(old, new, &mut list);
     tls(old, new, &mut list);
     compression(&old.compression, &new.compression, &mut list);
     cns(&old.cns, &new.cns, &mut list);
@@ -107,6 +109,9 @@ fn limits(old: &Settings, new: &Settings, list: &mut List) {
     list.value("[probe] timeout_ms", &old.probe.timeout, &new.probe.timeout);
     list.value("[probe] fall", &old.probe.fall, &new.probe.fall);
     list.value("[probe] rise", &old.probe.rise, &new.probe.rise);
+    list.value("[timeouts] idle_ms", &old.timeouts.idle, &new.timeouts.idle);
+    list.value("[timeouts] transaction_ms", &old.timeouts.transaction, &new.timeouts.transaction);
+    list.value("[timeouts] query_ms", &old.timeouts.query, &new.timeouts.query);
     list.value("[shutdown] grace_ms", &old.shutdown.grace, &new.shutdown.grace);
     moving(old, new, list);
 }
@@ -133,13 +138,20 @@ fn moving(old: &Settings, new: &Settings, list: &mut List) {
 
 fn proxy_protocol(old: &Settings, new: &Settings, list: &mut List) {
     list.effect = Effect::Live;
-    let from = |settings: &Settings| {
-        let rules = settings.proxy_protocol.as_deref();
-        let networks = rules.into_iter().flat_map(|rules| rules.networks.iter().map(ToString::to_string));
-        let unix = rules.filter(|rules| rules.unix).map(|_| "unix".to_owned());
-        networks.chain(unix).collect::<Vec<_>>()
-    };
+    let from = |settings: &Settings| settings.proxy_protocol.as_deref().cloned().unwrap_or_default();
     list.value("[proxy_protocol] from", &from(old), &from(new));
+}
+
+fn access(old: &Settings, new: &Settings, list: &mut List) {
+    list.effect = Effect::Live;
+    let rules = |settings: &Settings| settings.access.as_deref().cloned().unwrap_or_default();
+    let (was, is) = (rules(old), rules(new));
+    list.value("[access] deny", &was.deny, &is.deny);
+    list.value("[access] allow", &was.allow, &is.allow);
+    list.value("[access] users_denied", &was.users.denied, &is.users.denied);
+    list.value("[access] users_allowed", &was.users.allowed, &is.users.allowed);
+    list.value("[access] tenants_denied", &was.tenants.denied, &is.tenants.denied);
+    list.value("[access] tenants_allowed", &was.tenants.allowed, &is.tenants.allowed);
 }
 
 fn tls(old: &Settings, new: &Settings, list: &mut List) {
@@ -232,6 +244,7 @@ fn users(old: &[UserSetting], new: &[UserSetting], list: &mut List) {
                 }
                 let plugin = |user: &UserSetting| user.plugin.map(|plugin| plugin.name().to_owned());
                 list.value(&format!("user {}: plugin", user.name), &plugin(before), &plugin(user));
+                list.value(&format!("user {}: from", user.name), &before.from, &user.from);
             }
         }
     }
@@ -287,6 +300,13 @@ impl<T: Shown> Shown for Option<T> {
 impl<T: Shown> Shown for Vec<T> {
     fn shown(&self) -> String {
         format!("[{}]", self.iter().map(T::shown).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Shown for Networks {
+    fn shown(&self) -> String {
+        let networks = self.networks.iter().map(ToString::to_string);
+        networks.chain(self.unix.then(|| "unix".to_owned())).collect::<Vec<_>>().shown()
     }
 }
 

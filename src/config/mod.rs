@@ -4,6 +4,7 @@
 //! total: either all is right and there are settings, or there are [`Mistakes`] and nothing else.
 //! Host names are not resolved and no socket is opened here, so a file can be checked on any machine.
 
+pub mod access;
 mod accounts;
 mod address;
 mod assemble;

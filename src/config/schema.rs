@@ -4,9 +4,11 @@
 //! so that the three cannot drift apart. Ranges and defaults stand here and nowhere else. What the
 //! values become is in `assemble`.
 
+mod access;
 mod accounts;
 mod compression;
 mod proxy_protocol;
+mod timeouts;
 mod tls;
 
 pub use accounts::ADMIN_USER;
@@ -69,6 +71,8 @@ pub enum Kind {
     Addresses,
     /// A list of networks, and of `unix`.
     Networks,
+    /// A list of names, in which `*` stands for anything.
+    Names,
     /// One `ip:port`.
     Socket,
     CnAddress,
@@ -93,7 +97,7 @@ pub const CPU_MAX: u64 = 1023;
 pub const NAME_MAX: usize = 64;
 
 /// The longest user name, in bytes: 32 characters in MySQL, 128 in MariaDB.
-const USER_NAME_MAX: usize = 128;
+pub const USER_NAME_MAX: usize = 128;
 
 /// The longest password, in bytes.
 const PASSWORD_MAX: usize = 256;
@@ -117,6 +121,7 @@ impl Kind {
             Self::Listeners => "a list of addresses, such as [\"127.0.0.1:6009\"]".to_owned(),
             Self::Addresses => "a list of addresses, such as [\"db1:32001\"]".to_owned(),
             Self::Networks => "a list of networks and addresses, such as [\"10.0.0.0/8\"]".to_owned(),
+            Self::Names => "a list of names, such as [\"app*\"]".to_owned(),
             Self::Socket => "an address, \"ip:port\"".to_owned(),
             Self::CnAddress => "an address in a string, such as \"db1:3306\"".to_owned(),
             Self::Flavour => "\"mysql\" or \"matrixone\"".to_owned(),
@@ -213,6 +218,7 @@ pub static SECTIONS: &[Section] = &[
         ],
     },
     proxy_protocol::PROXY_PROTOCOL,
+    access::ACCESS,
     tls::TLS,
     tls::CN_TLS,
     compression::COMPRESSION,
@@ -300,6 +306,7 @@ pub static SECTIONS: &[Section] = &[
             },
         ],
     },
+    timeouts::TIMEOUTS,
     accounts::AUTH,
     accounts::DISCOVERY,
     Section {

@@ -4,17 +4,16 @@
 //! stand in it, is [`super::schema`]'s. No `Debug` output here shows a secret.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-use ipnet::IpNet;
 
 use crate::route::Flavour;
 use crate::route::label::Labels;
 use crate::wire::compressed::codec::{Algorithm, Packing};
 
+use super::access::{Access, Networks};
 use super::tls::{CnTls, ServerTls};
 use crate::secret::Secret;
 use crate::wire::auth::Plugin;
@@ -24,8 +23,10 @@ use crate::wire::auth::rsa::ServerKey;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub listen: Listen,
-    /// None where no connection begins with a header.
-    pub proxy_protocol: Option<Arc<ProxyProtocol>>,
+    /// Whose connections begin with a header that tells of their client; none where nobody's do.
+    pub proxy_protocol: Option<Arc<Networks>>,
+    /// None where everybody may come in.
+    pub access: Option<Arc<Access>>,
     /// None where clients are not offered it.
     pub tls: Option<Arc<ServerTls>>,
     /// None where no CN is.
@@ -34,6 +35,7 @@ pub struct Settings {
     pub workers: Workers,
     pub admin: Admin,
     pub login: Login,
+    pub timeouts: Timeouts,
     pub auth: Auth,
     pub discovery: Discovery,
     pub probe: Probe,
@@ -120,22 +122,6 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// `[proxy_protocol]`: whose connections begin with a header that tells of their client.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ProxyProtocol {
-    pub networks: Vec<IpNet>,
-    /// Those on Unix sockets.
-    pub unix: bool,
-}
-
-impl ProxyProtocol {
-    /// Whether connections from there do.
-    pub fn has(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        self.networks.iter().any(|network| network.contains(&ip))
-    }
-}
-
 /// `[compression]`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compression {
@@ -203,6 +189,24 @@ pub struct Login {
     pub cn_timeout: Duration,
     /// CNs tried for one login. Default 3.
     pub attempts: u32,
+}
+
+/// `[timeouts]`: how long sessions may take over something. Default none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Without a command outside a transaction.
+    pub idle: Option<Duration>,
+    /// The same inside one.
+    pub transaction: Option<Duration>,
+    /// For a statement and its result.
+    pub query: Option<Duration>,
+}
+
+impl Timeouts {
+    /// Whether nothing is limited.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// `[auth]`
@@ -368,6 +372,8 @@ pub struct UserSetting {
     pub secret: UserSecret,
     /// By which its clients have to log in; none: as they like.
     pub plugin: Option<Plugin>,
+    /// Where they have to come from; none: from everywhere.
+    pub from: Option<Networks>,
 }
 
 #[derive(Clone, PartialEq)]

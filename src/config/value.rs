@@ -12,14 +12,15 @@ use crate::ident::WORKERS_MAX;
 use crate::route::Flavour;
 use crate::route::label::Labels;
 
+use super::access::Networks;
 use super::address::{
     AddressError, check_cn_address, check_tcp_address, listen_address, network, socket_address,
 };
 use super::mistake::Mistakes;
 use super::near::near;
 use super::reader::{Given, Read};
-use super::schema::{CPU_MAX, Key, Kind, NAME_MAX};
-use super::settings::{AtDeadline, ListenAddress, ProxyProtocol};
+use super::schema::{CPU_MAX, Key, Kind, NAME_MAX, USER_NAME_MAX};
+use super::settings::{AtDeadline, ListenAddress};
 
 /// Entries of a list of addresses at most.
 const ADDRESSES_MAX: usize = 64;
@@ -127,8 +128,8 @@ pub fn listeners(
 }
 
 /// Networks, and `unix`.
-pub fn networks(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<ProxyProtocol> {
-    let mut read = ProxyProtocol::default();
+pub fn networks(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<Networks> {
+    let mut read = Networks::default();
     for entry in few(key, given, mistakes)?.iter() {
         let given = given.inner(entry);
         match given.value {
@@ -137,6 +138,22 @@ pub fn networks(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -
         }
     }
     Some(read)
+}
+
+/// Names with stars.
+pub fn names(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in array(key, given, mistakes)?.iter().map(|entry| given.inner(entry)) {
+        let Some(text) = string(key, &entry, mistakes) else { continue };
+        if text.is_empty() || text.len() > USER_NAME_MAX || text.chars().any(char::is_control) {
+            let message = format!("`{}` has a name that cannot be one", key.name);
+            let help = format!("a name has 1 to {USER_NAME_MAX} bytes, and no control characters");
+            mistakes.push(entry.span.clone(), message, Some(help));
+        } else {
+            names.push(text.to_owned());
+        }
+    }
+    Some(names)
 }
 
 /// A list that is not too long.

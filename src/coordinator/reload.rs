@@ -49,7 +49,9 @@ impl Coordinator {
         self.tables.set_auth(&self.settings.auth, &self.picture.view);
         self.take_discovery();
         self.picture.login = self.settings.login.clone().into();
+        self.picture.timeouts = self.settings.timeouts;
         self.picture.proxy_protocol.clone_from(&self.settings.proxy_protocol);
+        self.picture.access.clone_from(&self.settings.access);
         self.picture.tls.clone_from(&self.settings.tls);
         self.picture.cn_tls.clone_from(&self.settings.cn_tls);
         self.picture.key = key(&self.settings, self.picture.key.take());
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn secrets_become_what_a_login_needs() {
-        let user = |name: &str, secret| UserSetting { name: name.into(), secret, plugin: None };
+        let user = |name: &str, secret| UserSetting { name: name.into(), secret, plugin: None, from: None };
         let hash = parse_native_hash("*14E65567ABDB5135D0CFD9A70B3032C179A49EE7").unwrap();
         let users = users(&[
             user("clear", UserSecret::Password("secret".into())),

@@ -9,7 +9,7 @@ use super::family::{Families, Labels};
 use super::scrape::{Scrape, WorkerNumber};
 use crate::coordinator::desk::{CnRow, WorkerFacts};
 use crate::coordinator::logbook::CnCounts;
-use crate::metrics::{Counters, EndedBy, Refused};
+use crate::metrics::{Counters, EndedBy, Refused, TimedOut};
 use crate::route::{CnState, Flavour, WorkState};
 
 /// One number of each worker: name, meaning, where it is.
@@ -161,6 +161,14 @@ impl<'w> Workers<'w> {
                 (labels, facts.counters.ends.get(by))
             })
         });
+        let timeouts = self.0.iter().flat_map(|(worker, facts)| {
+            TimedOut::ALL.map(|over| {
+                let labels = vec![("worker", worker.as_str()), ("what", over.name())];
+                (labels, facts.counters.timeouts.get(over))
+            })
+        });
+        let help = "Sessions that ended because they were idle for too long, statements stopped because they took too long.";
+        families.counter("corelane_timeouts", help, timeouts)?;
         families.counter(
             "corelane_sessions_ended",
             "Sessions that were let in and have ended, by whom.",

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::settings::{Account, Compression, Login, Migration, ProxyProtocol};
+use crate::config::access::{Access, Networks};
+use crate::config::settings::{Account, Compression, Login, Migration, Timeouts};
 use crate::config::tls::{CnTls, ServerTls};
 use crate::ident::{CnSlot, Epoch, IdBlock, SessionId, WorkerId};
 use crate::route::{Group, View};
@@ -24,8 +25,12 @@ pub struct Picture {
     pub face: Arc<Face>,
     /// The limits of a login, which a reload may change.
     pub login: Arc<Login>,
+    /// How long sessions may take over something.
+    pub timeouts: Timeouts,
     /// Whose connections begin with a header that tells of their client; none where nobody's do.
-    pub proxy_protocol: Option<Arc<ProxyProtocol>>,
+    pub proxy_protocol: Option<Arc<Networks>>,
+    /// Who may come in; none where everybody may.
+    pub access: Option<Arc<Access>>,
     /// TLS towards clients, where it is offered.
     pub tls: Option<Arc<ServerTls>>,
     /// The account by which corelane itself asks CNs of MySQL's, where there is one.

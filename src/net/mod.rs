@@ -13,7 +13,7 @@ pub mod tls;
 const UNSENT_MAX: u32 = 256 * 1024;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 /// Where a connection comes from.
@@ -24,6 +24,14 @@ pub enum Peer {
 }
 
 impl Peer {
+    /// None for a client on a Unix socket.
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Unix => None,
+        }
+    }
+
     /// The host as MySQL names it in a denial: without the port.
     pub fn host(self) -> String {
         match self {

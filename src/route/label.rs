@@ -100,7 +100,7 @@ fn write_pairs<'a, V: fmt::Display>(
 ///
 /// A star first stands for nothing; when what follows it does not fit, the latest star takes in one byte more.
 /// Earlier stars need never be tried again, so there is no exponential case.
-fn glob_matches(glob: &str, value: &str) -> bool {
+pub fn glob_matches(glob: &str, value: &str) -> bool {
     let (glob, value) = (glob.as_bytes(), value.as_bytes());
     let (mut g, mut v) = (0, 0);
     let mut latest_star = None;

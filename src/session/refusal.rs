@@ -39,6 +39,9 @@ pub enum Refusal {
     ClientTooOld,
     #[error("Access denied for user '{user}'@'{host}' (using password: {})", yes_no(.password))]
     AccessDenied { user: String, host: String, password: bool },
+    /// MySQL's words.
+    #[error("Host '{host}' is not allowed to connect to this MySQL server")]
+    HostDenied { host: String },
     /// A login name that cannot be read, or no CN for what it asks.
     #[error("internal error: {cause}")]
     Route { cause: String },
@@ -61,6 +64,13 @@ pub enum Refusal {
          the CN knew where it was before it moved"
     )]
     ValueLost { cn: String },
+    /// MySQL's words, as those for a statement that took too long; of a transaction it has none.
+    #[error("The client was disconnected by the server because of inactivity.")]
+    IdleTooLong,
+    #[error("The client was disconnected by the server because of inactivity inside a transaction.")]
+    TransactionTooLong,
+    #[error("Query execution was interrupted, maximum statement execution time exceeded")]
+    StatementTooLong,
     #[error("Server shutdown in progress")]
     ShuttingDown,
     #[error("Login took too long")]
@@ -91,7 +101,7 @@ impl Refusal {
             Self::HandshakeBad { .. } | Self::TlsNotOffered => (1043, *b"08S01"),
             // ER_UNKNOWN_ERROR and ER_HOST_NOT_PRIVILEGED, as MariaDB has them for this.
             Self::ProxyHeaderBad { .. } => (UNKNOWN_ERROR, *b"HY000"),
-            Self::ProxyHeaderUnasked { .. } => (1130, *b"HY000"),
+            Self::ProxyHeaderUnasked { .. } | Self::HostDenied { .. } => (1130, *b"HY000"),
             // ER_SECURE_TRANSPORT_REQUIRED
             Self::TlsRequired => (3159, *b"HY000"),
             Self::LoginTooLong => (13125, *b"HY000"),
@@ -116,6 +126,11 @@ impl Refusal {
             Self::CnLost { .. } | Self::ValueLost { .. } => (1927, *b"08S01"),
             // The same code as a server gives it to a session that is killed.
             Self::Killed { .. } => (1927, *b"70100"),
+            // ER_QUERY_TIMEOUT
+            Self::StatementTooLong => (3024, *b"HY000"),
+            // ER_CLIENT_INTERACTION_TIMEOUT, for a transaction too: MySQL has no limit of that kind, and drivers know by this code that
+            // a connection was closed because its client was silent.
+            Self::IdleTooLong | Self::TransactionTooLong => (4031, *b"HY000"),
             Self::ShuttingDown => (1053, *b"08S01"),
             // ER_NET_READ_INTERRUPTED
             Self::LoginTimeout => (1159, *b"08S01"),

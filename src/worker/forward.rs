@@ -13,7 +13,8 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use super::Worker;
-use super::roster::{Call, Card};
+use super::roster::{Activity, Call, Card};
+use crate::metrics::TimedOut;
 use crate::reactor::{Received, Socket};
 use crate::session::dialog::{Dialog, Look, Shift, Stop, Untracked};
 use crate::session::restore;
@@ -40,6 +41,8 @@ pub(super) enum Ending {
     Killed,
     /// Its CN is drained, and the time for that is over.
     Evicted,
+    /// This took too long.
+    TimedOut(TimedOut),
     /// The worker stops, and the session is idle or out of time.
     ShutDown,
 }
@@ -358,6 +361,17 @@ impl Relay<'_> {
             Call::Evict { .. } => {
                 self.card.call.set(Call::None);
                 None
+            }
+            Call::TimeOut { over, commands } => {
+                // Something may have come meanwhile.
+                self.card.call.set(Call::None);
+                let activity = match over {
+                    TimedOut::Idle => Activity::Idle,
+                    TimedOut::Transaction => Activity::Transaction,
+                    TimedOut::Query => Activity::Busy,
+                };
+                let still = self.card.commands.get() == commands && Activity::of(self.dialog) == activity;
+                still.then_some(Step::End(Ending::TimedOut(over)))
             }
             Call::Rehearse => {
                 if self.dialog.idle() {

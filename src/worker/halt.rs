@@ -30,7 +30,7 @@ use crate::wire::capability::Capabilities;
 use crate::wire::reply::{ErrPacket, OK};
 use crate::wire::status::Status;
 
-/// Statements of ended sessions that one worker stops at the same time; any more are left to their CNs.
+/// Statements that one worker stops at the same time; any more of ended sessions are left to their CNs.
 const ORPHANS_MAX: u32 = 64;
 
 /// Corelane itself, as no client of a network.
@@ -163,7 +163,7 @@ impl Killer<'_> {
 
 /// Stops what a session has left under way on its CN. Nobody waits for it.
 pub(super) fn stop_orphan(worker: &std::rc::Rc<Worker>, card: &std::rc::Rc<Card>, cn: Arc<Cn>) {
-    if worker.orphans.get() >= ORPHANS_MAX {
+    if is_crowded(worker) {
         return worker.counters.statements_left.add(1);
     }
     worker.orphans.set(worker.orphans.get() + 1);
@@ -190,8 +190,47 @@ pub(super) fn stop_orphan(worker: &std::rc::Rc<Worker>, card: &std::rc::Rc<Card>
     });
 }
 
+/// Whether as many statements are being stopped as may be at the same time.
+pub(super) fn is_crowded(worker: &Worker) -> bool {
+    worker.orphans.get() >= ORPHANS_MAX
+}
+
+/// Has its CN stop what a session has under way, if `still` says so when the CN can be told; the session goes on.
+///
+/// # Errors
+/// Why the CN cannot be told, in words.
+pub(super) async fn stop_statement(
+    worker: &Worker,
+    card: &Card,
+    still: impl Fn() -> bool,
+) -> Result<(), String> {
+    let Some(cn) = card.cn.borrow().clone().filter(|cn| cn.flavour == Flavour::Mysql) else {
+        return Err("only CNs of flavour mysql are told".to_owned());
+    };
+    worker.orphans.set(worker.orphans.get() + 1);
+    let by = user(card).or_else(|| worker.monitor().map(By::Account));
+    let text = format!("KILL QUERY {}", card.cn_connection.get());
+    let outcome = say_if(worker, &cn, by.as_ref(), &text, still).await;
+    worker.orphans.set(worker.orphans.get() - 1);
+    match outcome {
+        Outcome::Done => Ok(()),
+        Outcome::Refused(_, cause) | Outcome::NotAsked(cause) => Err(cause),
+    }
+}
+
 /// Says a KILL at a CN on a connection of its own.
 async fn say(worker: &Worker, cn: &Arc<Cn>, by: Option<&By>, text: &str) -> Outcome {
+    say_if(worker, cn, by, text, || true).await
+}
+
+/// The same, unless it is no longer meant once there is a connection to say it on.
+async fn say_if(
+    worker: &Worker,
+    cn: &Arc<Cn>,
+    by: Option<&By>,
+    text: &str,
+    still: impl Fn() -> bool,
+) -> Outcome {
     let entered = match by {
         None => return Outcome::NotAsked("there is nobody to say so".to_owned()),
         Some(By::User(passport, proof, origin)) => {
@@ -210,6 +249,10 @@ async fn say(worker: &Worker, cn: &Arc<Cn>, by: Option<&By>, text: &str) -> Outc
         (Err(cause), _) => return Outcome::NotAsked(cause.to_string()),
         (_, None) => return Outcome::NotAsked("the worker has no picture yet".to_owned()),
     };
+    if !still() {
+        leave(&worker.reactor, socket);
+        return Outcome::Done;
+    }
     let said = converse(worker, &socket, script(text), auth.capabilities, limits.cn_timeout).await;
     leave(&worker.reactor, socket);
     heard(said.map(drop))

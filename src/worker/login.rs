@@ -78,6 +78,8 @@ struct Applicant {
 enum Failure {
     /// The client is told in our words.
     Refused(Refusal),
+    /// The same, of one who may not come in.
+    NotLetIn(Refusal),
     /// No CN could take it; the client is told why, of the last one.
     NoCn(Refusal),
     /// The client is told in the CN's words: an ERR payload.
@@ -92,6 +94,7 @@ impl Failure {
     /// As it is counted.
     fn why(&self) -> Refused {
         match self {
+            Self::NotLetIn(_) => Refused::Access,
             Self::NoCn(_) => Refused::NoCn,
             Self::CnRefused(_) => Refused::ByCn,
             Self::ClientGone => Refused::ClientGone,
@@ -149,7 +152,7 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Res
     };
     let why = failure.why();
     match failure {
-        Failure::Refused(refusal) | Failure::NoCn(refusal) => {
+        Failure::Refused(refusal) | Failure::NotLetIn(refusal) | Failure::NoCn(refusal) => {
             debug!(session = card.id.0, client = %card.client(), "login refused: {refusal}");
             tunnel::refuse(worker, driver.client, &refusal.packet(driver.capabilities)).await;
         }
@@ -183,6 +186,7 @@ impl Driver<'_> {
         if proxy_header::is_due(self.picture.proxy_protocol.as_deref(), self.card.client()) {
             self.hear_header().await?;
         }
+        self.check_host()?;
         let salt = fresh_salt()?;
         let greeting = self.picture.face.greeting(&salt, self.card.id);
         self.write_client(&greeting).await?;
@@ -205,6 +209,7 @@ impl Driver<'_> {
         let identity = Identity::read(&login.user, attributes, &self.picture.view)
             .map_err(|error| Refusal::Route { cause: error.to_string() })?;
         self.introduce(&identity);
+        self.check_names(&identity, &login)?;
         if self.worker.tenants.is_full(&identity.tenant) {
             return Err(Refusal::TooManySessions.into());
         }
@@ -214,6 +219,30 @@ impl Driver<'_> {
             self.credential(&mut applicant).await?;
         }
         self.find_seat(applicant).await
+    }
+
+    /// Whether it may come in from where it is.
+    fn check_host(&self) -> Result<(), Failure> {
+        let client = self.card.client();
+        match &self.picture.access {
+            Some(access) if !access.lets_in_from(client.ip()) => {
+                Err(Failure::NotLetIn(Refusal::HostDenied { host: client.host() }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it may come in by its names; no CN is asked.
+    fn check_names(&self, identity: &Identity, login: &ClientLogin) -> Result<(), Failure> {
+        let client = self.card.client();
+        match &self.picture.access {
+            Some(access) if !access.lets_in_as(&identity.user, &identity.tenant, client.ip()) => {
+                let (user, host) = (identity.user.clone(), client.host());
+                let password = login.has_password();
+                Err(Failure::NotLetIn(Refusal::AccessDenied { user, host, password }))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Hears who the client is, before it is greeted.

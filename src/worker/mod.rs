@@ -21,6 +21,7 @@ mod proxy_header;
 mod refuge;
 mod roster;
 mod stock;
+mod sweep;
 mod tenants;
 mod transfer;
 mod tunnel;
@@ -37,7 +38,7 @@ use std::time::{Duration, Instant};
 use futures_lite::FutureExt;
 use tracing::error;
 
-use crate::config::settings::{Account, Login, Migration, Settings};
+use crate::config::settings::{Account, Login, Migration, Settings, Timeouts};
 use crate::config::tls::CnTls;
 use crate::wire::compressed::codec::Packing;
 pub use tenants::Tenants;
@@ -152,6 +153,7 @@ async fn work(parts: Parts) -> io::Result<()> {
         finished: Flag::default(),
     });
     reactor.spawn(obey(worker.clone(), bell, parts.listeners));
+    reactor.spawn(sweep::sweep(worker.clone()));
     let ended = || {
         worker.count_turns();
         worker.is_stopping() && worker.roster.is_empty()
@@ -340,6 +342,11 @@ impl Worker {
     /// How long a session that has moved stays where it is.
     fn dwell(&self) -> Duration {
         self.picture.borrow().as_ref().map(|picture| picture.dwell).unwrap_or_default()
+    }
+
+    /// How long sessions may take over something.
+    fn timeouts(&self) -> Timeouts {
+        self.picture.borrow().as_ref().map(|picture| picture.timeouts).unwrap_or_default()
     }
 
     /// The limits of a login at a CN.

@@ -7,7 +7,7 @@
 use std::io;
 
 use super::leg::LegError;
-use crate::config::settings::ProxyProtocol;
+use crate::config::access::Networks;
 use crate::net::{Origin, Peer};
 use crate::reactor::{Received, Socket};
 use crate::route::{Cn, Target};
@@ -23,7 +23,7 @@ pub(super) enum Unheard {
 }
 
 /// Whether a connection from there begins with a header.
-pub(super) fn is_due(rules: Option<&ProxyProtocol>, from: Peer) -> bool {
+pub(super) fn is_due(rules: Option<&Networks>, from: Peer) -> bool {
     rules.is_some_and(|rules| match from {
         Peer::Tcp(address) => rules.has(address.ip()),
         Peer::Unix => rules.unix,
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_header_is_due_from_those_listed() {
         let networks = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().expect("a network")).to_vec();
-        let rules = ProxyProtocol { networks, unix: false };
+        let rules = Networks { networks, unix: false };
         let due = |from: &str| is_due(Some(&rules), Peer::Tcp(from.parse().expect("an address")));
         for (from, expected) in [
             ("10.255.0.1:1", true),
@@ -130,6 +130,6 @@ mod tests {
             assert_eq!(due(from), expected, "{from}");
         }
         assert!(!is_due(Some(&rules), Peer::Unix) && !is_due(None, Peer::Unix));
-        assert!(is_due(Some(&ProxyProtocol { unix: true, ..ProxyProtocol::default() }), Peer::Unix));
+        assert!(is_due(Some(&Networks { unix: true, ..Networks::default() }), Peer::Unix));
     }
 }

@@ -18,6 +18,7 @@ use super::stock::Stock;
 use super::tenants::TenantSeat;
 use crate::ident::{CnSlot, IdBlock, IdRange, SessionId, WorkerId};
 use crate::mailbox::message::{CensusRow, SessionRow};
+use crate::metrics::TimedOut;
 use crate::net::{Origin, Peer};
 use crate::reactor::Reactor;
 use crate::route::{Cn, Group};
@@ -37,6 +38,8 @@ pub enum Activity {
     Login,
     Idle,
     Busy,
+    /// Nobody can tell, as its dialog can no longer be followed.
+    Opaque,
     /// Idle inside a transaction.
     Transaction,
 }
@@ -44,7 +47,9 @@ pub enum Activity {
 impl Activity {
     #[inline]
     pub fn of(dialog: &Dialog) -> Self {
-        if !dialog.idle() {
+        if dialog.opaque().is_some() {
+            Self::Opaque
+        } else if !dialog.idle() {
             Self::Busy
         } else if dialog.in_transaction() {
             Self::Transaction
@@ -53,11 +58,15 @@ impl Activity {
         }
     }
 
+    fn is_busy(self) -> bool {
+        matches!(self, Self::Busy | Self::Opaque)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Login => "login",
             Self::Idle => "idle",
-            Self::Busy => "busy",
+            Self::Busy | Self::Opaque => "busy",
             Self::Transaction => "transaction",
         }
     }
@@ -83,6 +92,8 @@ pub enum Call {
     Move { silent_after: Option<u64> },
     /// To the worker that the card names.
     HandOver,
+    /// To end, as this took too long; not if it has had more commands than these.
+    TimeOut { over: TimedOut, commands: u64 },
     /// To end, as its CN shall have no sessions any more; not if it has left that CN meanwhile.
     Evict { from: CnSlot },
     /// To end.
@@ -94,7 +105,7 @@ impl Call {
     fn rank(self) -> u8 {
         match self {
             Self::None | Self::Rehearse | Self::Move { .. } | Self::HandOver => 0,
-            Self::Evict { .. } => 1,
+            Self::TimeOut { .. } | Self::Evict { .. } => 1,
             Self::Kill => 2,
         }
     }
@@ -125,8 +136,10 @@ pub struct Card {
     /// What its last move has found out of its CNs that keeps it where it is.
     pub barred: Cell<Option<Hold>>,
     pub commands: Cell<u64>,
-    /// When somebody last looked at it and it was idle: its commands, and since when it was known to have had as many.
-    silence: Cell<Option<(u64, Instant)>>,
+    /// As it was when somebody last looked: its commands, whether it was busy, and since when both were known to be so.
+    seen: Cell<Option<(u64, bool, Instant)>>,
+    /// Its CN was told to stop the statement that it had under way: its commands then, and when.
+    pub halted: Cell<Option<(u64, Instant)>>,
     pub call: Cell<Call>,
     /// The CN that it shall move to, from the order on to the end of it.
     pub leaving: Cell<Option<CnSlot>>,
@@ -171,6 +184,7 @@ pub struct Facts {
     cn_connection: u32,
     group: Option<Arc<Group>>,
     commands: u64,
+    seen: Option<(u64, bool, Instant)>,
     moves: u32,
     moved_at: Option<Instant>,
     rests_until: Option<Instant>,
@@ -196,7 +210,8 @@ impl Card {
             hold: Cell::new(Some(Hold::Login)),
             barred: Cell::default(),
             commands: Cell::new(0),
-            silence: Cell::default(),
+            seen: Cell::default(),
+            halted: Cell::default(),
             call: Cell::default(),
             leaving: Cell::default(),
             rehearsal: RefCell::default(),
@@ -228,6 +243,7 @@ impl Card {
             cn_connection: self.cn_connection.get(),
             group: self.group.borrow().clone(),
             commands: self.commands.get(),
+            seen: self.seen.get(),
             moves: self.moves.get(),
             moved_at: self.moved_at.get(),
             rests_until: self.rests_until.get(),
@@ -247,6 +263,7 @@ impl Card {
             cn_connection: Cell::new(facts.cn_connection),
             group: RefCell::new(facts.group),
             commands: Cell::new(facts.commands),
+            seen: Cell::new(facts.seen),
             moves: Cell::new(facts.moves),
             moved_at: Cell::new(facts.moved_at),
             rests_until: Cell::new(facts.rests_until),
@@ -289,6 +306,10 @@ impl Card {
         self.standing.borrow().credential()
     }
 
+    pub fn activity(&self) -> Activity {
+        self.activity.get()
+    }
+
     pub fn is_idle(&self) -> bool {
         self.activity.get() == Activity::Idle
     }
@@ -328,11 +349,17 @@ impl Card {
     /// Since when it is known to have been silent, by this look and those before; none while it is busy. The session itself
     /// reads no clock.
     pub fn silent_since(&self, now: Instant) -> Option<Instant> {
-        let (commands, idle) = (self.commands.get(), self.activity.get() != Activity::Busy);
-        let known = self.silence.get().filter(|(before, _)| *before == commands);
-        let silence = idle.then(|| known.unwrap_or((commands, now)));
-        self.silence.set(silence);
-        silence.map(|(_, since)| since)
+        let since = self.stretch(now);
+        (!self.activity.get().is_busy()).then_some(since)
+    }
+
+    /// Since when it is known to do what it does, by this look and those before: to be silent, or to be busy with one command.
+    pub fn stretch(&self, now: Instant) -> Instant {
+        let (commands, busy) = (self.commands.get(), self.activity.get().is_busy());
+        let known = self.seen.get().filter(|(before, was, _)| (*before, *was) == (commands, busy));
+        let since = known.map_or(now, |(_, _, since)| since);
+        self.seen.set(Some((commands, busy, since)));
+        since
     }
 
     /// Calls the session, unless it has been called to end.
@@ -639,6 +666,7 @@ mod tests {
         card.commands.set(1);
         card.activity.set(Activity::Busy);
         assert_eq!(card.silent_since(now + 2 * second), None, "a statement runs");
+        assert_eq!(card.stretch(now + 3 * second), now + 2 * second, "it still does");
         card.activity.set(Activity::Idle);
         assert_eq!(card.silent_since(now + 3 * second), Some(now + 3 * second), "it may have ended just now");
         card.commands.set(2);

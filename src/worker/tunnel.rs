@@ -34,7 +34,7 @@ use super::refuge::{Lost, Stranded};
 use super::roster::{Call, Card};
 use super::{SessionGuard, Worker, kill};
 use crate::mailbox::message::CnFailure;
-use crate::metrics::{EndedBy, Refused, Seat, Transit};
+use crate::metrics::{EndedBy, Refused, Seat, TimedOut, Transit};
 use crate::net::compression::Compression;
 use crate::net::{self, Origin};
 use crate::reactor::{Received, Socket};
@@ -183,6 +183,13 @@ impl Tunnel<'_> {
             }
             Ending::Unanswerable => {
                 parting.tell(&dialog, &Refusal::ValueLost { cn: cn.id.to_string() }).await;
+            }
+            Ending::TimedOut(over) => {
+                // A statement was counted when its CN was told to stop it.
+                if over != TimedOut::Query {
+                    worker.counters.timeouts.add(over);
+                }
+                parting.tell(&dialog, &too_long(over)).await;
             }
             Ending::ShutDown => parting.tell(&dialog, &Refusal::ShuttingDown).await,
         }
@@ -405,11 +412,21 @@ impl Tunnel<'_> {
     }
 }
 
+fn too_long(over: TimedOut) -> Refusal {
+    match over {
+        TimedOut::Idle => Refusal::IdleTooLong,
+        TimedOut::Transaction => Refusal::TransactionTooLong,
+        TimedOut::Query => Refusal::StatementTooLong,
+    }
+}
+
 fn ended_by(ending: Ending) -> EndedBy {
     match ending {
         Ending::Quit | Ending::ClientGone => EndedBy::Client,
         Ending::CnClosed | Ending::CnBroken(_) | Ending::Unreadable => EndedBy::Cn,
-        Ending::Unanswerable | Ending::Killed | Ending::Evicted | Ending::ShutDown => EndedBy::Corelane,
+        Ending::Unanswerable | Ending::Killed | Ending::Evicted | Ending::TimedOut(_) | Ending::ShutDown => {
+            EndedBy::Corelane
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 #[path = "../house/mod.rs"]
 mod house;
 
+mod access;
 mod accounts;
 mod admin;
 mod auth;

@@ -183,6 +183,12 @@ pub const USER: Section = Section {
             default: Default::Absent(r#""caching_sha2_password""#),
             sentence: "The authentication plugin that the user's clients have to log in by; without it by the one that they prefer, as far as it can be checked.",
         },
+        Key {
+            name: "from",
+            kind: Kind::Networks,
+            default: Default::Absent(r#"["10.0.0.0/8", "unix"]"#),
+            sentence: "Where the user's clients have to come from, else they get error 1045; without it from everywhere.",
+        },
     ],
 };
 

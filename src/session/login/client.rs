@@ -63,6 +63,11 @@ impl ClientLogin {
     }
 
     /// Whether a packet asks for TLS in the place of a login.
+    /// Whether something was sent that may be the answer to a password.
+    pub fn has_password(&self) -> bool {
+        !matches!(self.auth[..], [] | [0])
+    }
+
     pub fn asks_for_tls(payload: &[u8]) -> bool {
         matches!(Answer::read(payload), Ok(Answer::Tls(_)))
     }

@@ -1,0 +1,191 @@
+//! Who may come in, how many, and for how long: limits that end sessions or keep them out, between real clients and real servers.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use mysql::prelude::Queryable;
+
+use crate::house::{
+    Com, ErrPacket, HttpDoor, LoginAs, Proxy, RawClient, cluster, cn_toml, connect, driver_error, err_of,
+    wait_until,
+};
+
+const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "test" };
+const KNOWN: &str = "[[user]]\nname = \"app\"\npassword = \"secret\"\n";
+const SOON: Duration = Duration::from_secs(20);
+
+fn one_cn() -> String {
+    cn_toml("cn1", &cluster()[0].address(), "", 1)
+}
+
+/// Reads to the end of a session that corelane ends: the number of the last packet, and its ERR.
+fn farewell(client: &mut RawClient) -> (u8, ErrPacket) {
+    let packets = client.packets_to_end();
+    let last = packets.last().expect("it is told why");
+    (client.sequence, err_of(last).expect_err("an ERR"))
+}
+
+fn err(code: u16, state: &str, message: &str) -> ErrPacket {
+    ErrPacket { code, state: state.into(), message: message.into() }
+}
+
+#[test]
+fn an_idle_session_ends() {
+    let door = HttpDoor::new();
+    let proxy = Proxy::start(&(one_cn() + "[timeouts]\nidle_ms = 700\n" + &door.toml("")));
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    let mut busy = connect(proxy.port, "app", "secret");
+    let began = Instant::now();
+    for _ in 0..8 {
+        sleep(Duration::from_millis(200));
+        assert_eq!(busy.query_first("SELECT 6 * 7").unwrap(), Some(42), "it is not idle for so long");
+    }
+    let message = "The client was disconnected by the server because of inactivity.";
+    assert_eq!(farewell(&mut client), (0, err(4031, "HY000", message)));
+    assert!(began.elapsed() >= Duration::from_millis(700));
+    let scraped = door.get("/metrics").body;
+    let counted = |worker| format!("corelane_timeouts_total{{worker=\"{worker}\",what=\"idle\"}} 1");
+    assert!(scraped.contains(&counted(0)) || scraped.contains(&counted(1)), "{scraped}");
+}
+
+#[test]
+fn a_session_idle_inside_a_transaction_ends_and_is_rolled_back() {
+    let proxy = Proxy::start(&(one_cn() + "[timeouts]\ntransaction_ms = 500\n"));
+    let mut other = connect(proxy.port, "app", "secret");
+    other.query_drop("CREATE OR REPLACE TABLE test.left_open (n INT) ENGINE = InnoDB").unwrap();
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    for sql in ["BEGIN", "INSERT INTO test.left_open VALUES (1)"] {
+        client.command(Com::QUERY, sql.as_bytes());
+        err_of(&client.packet()).unwrap();
+    }
+    let message = "The client was disconnected by the server because of inactivity inside a transaction.";
+    assert_eq!(farewell(&mut client), (0, err(4031, "HY000", message)));
+    wait_until("its lock is gone", SOON, || {
+        other.query_first("SELECT COUNT(*) FROM test.left_open FOR UPDATE").unwrap() == Some(0)
+    });
+}
+
+#[test]
+fn a_statement_that_takes_too_long_is_stopped_and_its_session_goes_on() {
+    let proxy = Proxy::start(&(one_cn() + KNOWN + "[timeouts]\nquery_ms = 500\n"));
+    let mut conn = connect(proxy.port, "app", "secret");
+    let began = Instant::now();
+    let slow = "SELECT COUNT(*) FROM information_schema.columns a, information_schema.columns b, \
+                information_schema.columns c";
+    let stopped = driver_error(conn.query_first::<u64, _>(slow));
+    assert_eq!(stopped, (1317, "Query execution was interrupted".to_owned()));
+    assert!(began.elapsed() >= Duration::from_millis(500) && began.elapsed() < SOON);
+    assert_eq!(conn.query_first("SELECT 6 * 7").unwrap(), Some(42));
+}
+
+#[test]
+fn where_nobody_can_stop_a_statement_its_session_ends() {
+    let proxy = Proxy::start(&(one_cn() + "[timeouts]\nquery_ms = 500\n"));
+    let mut conn = connect(proxy.port, "app", "secret");
+    let message = "Query execution was interrupted, maximum statement execution time exceeded";
+    let ended = driver_error(conn.query_first::<u32, _>("SELECT SLEEP(30)"));
+    assert_eq!(ended, (3024, message.to_owned()));
+}
+
+#[test]
+fn a_reload_sets_and_lifts_time_limits() {
+    let proxy = Proxy::start(&one_cn());
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    sleep(Duration::from_millis(600));
+    assert!(!client.has_ended(), "there is no limit");
+    proxy.reload(&(one_cn() + "[timeouts]\nidle_ms = 300\n"));
+    assert_eq!(farewell(&mut client).1.code, 4031);
+    proxy.reload(&one_cn());
+    wait_until("the limit is lifted", SOON, || proxy.log().matches("[timeouts] idle_ms").count() == 2);
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    sleep(Duration::from_millis(900));
+    assert_eq!(client.value("SELECT 6*7").unwrap(), "42");
+}
+
+/// What a client is told that may not even begin a login.
+fn turned_away(mut client: RawClient) -> ErrPacket {
+    let told = farewell(&mut client);
+    assert_eq!(told.0, 0, "in the place of the greeting");
+    told.1
+}
+
+fn host_denied(host: &str) -> ErrPacket {
+    err(1130, "", &format!("Host '{host}' is not allowed to connect to this MySQL server"))
+}
+
+fn refused(proxy: &Proxy, user: &str, password: &str) -> ErrPacket {
+    let who = LoginAs { user, password, database: "" };
+    RawClient::login(proxy.port, &who).err().unwrap_or_else(|| panic!("{user} gets in"))
+}
+
+fn access_denied(user: &str, password: &str) -> ErrPacket {
+    let message = format!("Access denied for user '{user}'@'127.0.0.1' (using password: {password})");
+    err(1045, "28000", &message)
+}
+
+#[test]
+fn a_host_is_turned_away_before_it_is_greeted() {
+    let door = HttpDoor::new();
+    let tables = one_cn() + &door.toml("");
+    let proxy = Proxy::start(&(tables.clone() + "[access]\ndeny = [\"127.0.0.0/8\"]\n"));
+    assert_eq!(turned_away(RawClient::dial(proxy.port)), host_denied("127.0.0.1"));
+    let scraped = door.get("/metrics").body;
+    assert!(scraped.lines().any(|line| line.contains("why=\"access\"") && line.ends_with(" 1")), "{scraped}");
+    let local = mysql::OptsBuilder::new()
+        .socket(Some(proxy.socket().to_str().expect("UTF-8")))
+        .user(Some("app"))
+        .pass(Some("secret"));
+    let mut local = mysql::Conn::new(local).expect("Unix sockets are not denied");
+    assert_eq!(local.query_first("SELECT 6 * 7").unwrap(), Some(42));
+    proxy.reload(&(tables.clone() + "[access]\nallow = [\"127.0.0.1\"]\n"));
+    wait_until("it may come in", SOON, || RawClient::login(proxy.port, &APP).is_ok());
+    proxy.reload(&(tables + "[access]\nallow = [\"unix\"]\n"));
+    wait_until("the file is read", SOON, || proxy.log().matches("[access] allow").count() == 2);
+    assert_eq!(turned_away(RawClient::dial(proxy.port)), host_denied("127.0.0.1"));
+}
+
+#[test]
+fn behind_a_load_balancer_the_address_that_it_tells_counts() {
+    let rules = "[proxy_protocol]\nfrom = [\"127.0.0.0/8\"]\n\
+                 [access]\nallow = [\"127.0.0.1\", \"203.0.113.0/24\"]\ndeny = [\"203.0.113.9\"]\n";
+    let proxy = Proxy::start(&(one_cn() + rules));
+    let from = |ip: &str| {
+        let mut client = RawClient::dial(proxy.port);
+        let header = format!("PROXY TCP4 {ip} 10.0.0.1 51234 6009\r\n");
+        client.send_bytes(header.as_bytes()).expect("send a header");
+        client
+    };
+    from("203.0.113.7").log_in(&APP).expect("it may come in");
+    for ip in ["203.0.113.9", "198.51.100.1"] {
+        assert_eq!(turned_away(from(ip)), host_denied(ip));
+    }
+}
+
+#[test]
+fn names_are_refused_before_a_cn_hears_of_them() {
+    let rules = "[access]\nusers_denied = [\"root\", \"a*n\"]\ntenants_allowed = [\"acc*\", \"sys\"]\n";
+    let proxy = Proxy::start(&(cn_toml("cn1", "127.0.0.1:1", "", 1) + rules));
+    for (user, name, password) in [
+        ("root", "root", "secret"),
+        ("ROOT", "ROOT", "secret"),
+        ("acc1:admin", "admin", "secret"),
+        ("other:app", "app", ""),
+    ] {
+        let said = if password.is_empty() { "NO" } else { "YES" };
+        assert_eq!(refused(&proxy, user, password), access_denied(name, said), "{user}");
+    }
+    assert_eq!(refused(&proxy, "acc1:app", "secret").code, 1429, "it is let as far as the CN");
+    proxy.reload(&(cn_toml("cn1", "127.0.0.1:1", "", 1) + "[access]\nusers_allowed = [\"web\"]\n"));
+    wait_until("others are allowed", SOON, || proxy.log().contains("[access] users_allowed"));
+    assert_eq!(refused(&proxy, "app", "secret"), access_denied("app", "YES"));
+    assert_eq!(refused(&proxy, "web", "secret").code, 1429);
+}
+
+#[test]
+fn a_known_user_may_be_at_home_somewhere() {
+    let user = |from: &str| format!("{KNOWN}from = [{from}]\n");
+    let proxy = Proxy::start(&(one_cn() + &user("\"10.0.0.0/8\"")));
+    assert_eq!(refused(&proxy, "app", "secret"), access_denied("app", "YES"));
+    proxy.reload(&(one_cn() + &user("\"10.0.0.0/8\", \"127.0.0.1\"")));
+    wait_until("it comes from home", SOON, || RawClient::login(proxy.port, &APP).is_ok());
+}
