@@ -173,7 +173,7 @@ fn obey(end: &WorkerEnd, order: Order, told: &mut Told) -> bool {
     let epoch = told.pictures.last().map_or(Epoch(0), |picture| picture.view.epoch);
     let report = |event| end.report(Report { worker: end.worker(), epoch, event }).unwrap();
     match order {
-        Order::Publish(picture) => told.pictures.push(picture),
+        Order::Publish(picture) => told.pictures.push(*picture),
         Order::ListSessions { .. } if told.mute => (),
         Order::ListSessions { ticket } => {
             let rows = vec![session(end.worker())];

@@ -137,8 +137,8 @@ impl Workers {
             migration: Arc::new(settings.migration.clone()),
             dwell: settings.balance.dwell,
         };
-        post.send(FIRST, Order::Publish(picture.clone()));
-        post.send(SECOND, Order::Publish(picture));
+        post.send(FIRST, Order::Publish(picture.clone().into()));
+        post.send(SECOND, Order::Publish(picture.into()));
         let postman = Some(thread::spawn({
             let post = post.clone();
             move || post.carry()

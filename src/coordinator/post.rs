@@ -20,7 +20,7 @@ pub const ORDERS_WAITING_MAX: usize = 2 * STEPS_MAX;
 #[derive(Debug)]
 pub struct Post {
     end: CoordinatorEnd,
-    picture: Option<Picture>,
+    picture: Option<Box<Picture>>,
     orders: VecDeque<Order>,
     stop: Option<Duration>,
     ended: bool,
@@ -60,7 +60,7 @@ impl Post {
     }
 
     pub fn publish(&mut self, picture: Picture) {
-        self.picture = Some(picture);
+        self.picture = Some(Box::new(picture));
     }
 
     pub fn stop(&mut self, grace: Duration) {

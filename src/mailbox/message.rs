@@ -53,7 +53,7 @@ pub struct Picture {
 #[derive(Debug)]
 pub enum Order {
     /// Route by this from now on.
-    Publish(Picture),
+    Publish(Box<Picture>),
     /// Answer with [`Event::Sessions`], carrying the same ticket.
     ListSessions { ticket: u64 },
     /// Answer with [`Event::Census`], carrying the same ticket.

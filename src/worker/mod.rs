@@ -190,7 +190,7 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
             match order {
                 Order::Publish(picture) => {
                     let users = picture.users.clone();
-                    let before = worker.picture.replace(Some(picture));
+                    let before = worker.picture.replace(Some(*picture));
                     if before.is_some_and(|before| !Arc::ptr_eq(&before.users, &users)) {
                         worker.roster.prove(&users);
                     }
