@@ -79,7 +79,7 @@ pub fn serve(settings: Settings, config_path: &Path) -> Result<(), BootError> {
     let (mailboxes, workers) = make_mailboxes(placement.workers.len())?;
     let Listeners { by_worker, files: socket_files } = listeners;
     let mut threads = Vec::new();
-    let tenants = Arc::new(worker::Tenants::new(settings.listen.max_sessions_per_tenant));
+    let books = worker::Books::new(&settings);
     for ((mailbox, own), &cpu) in workers.into_iter().zip(by_worker).zip(&placement.workers) {
         let parts = worker::Parts {
             id: mailbox.worker(),
@@ -90,7 +90,7 @@ pub fn serve(settings: Settings, config_path: &Path) -> Result<(), BootError> {
             mailbox,
             counters: counters.clone(),
             tally: tally.clone(),
-            tenants: tenants.clone(),
+            books: books.clone(),
         };
         threads.push(start_worker(parts)?);
     }

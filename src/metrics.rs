@@ -110,10 +110,14 @@ pub enum Refused {
     ProxyHeader,
     /// It may not come in: from there, or by this name.
     Access,
+    /// There were as many of its tenant, of its user or from its address as there may be, or its CNs were full.
+    Limit,
+    /// It came too soon after others.
+    Rate,
 }
 
 impl Refused {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Full,
         Self::NoCn,
         Self::Denied,
@@ -123,6 +127,8 @@ impl Refused {
         Self::Tls,
         Self::ProxyHeader,
         Self::Access,
+        Self::Limit,
+        Self::Rate,
     ];
 
     /// The reason in one word.
@@ -137,6 +143,8 @@ impl Refused {
             Self::Tls => "tls",
             Self::ProxyHeader => "proxy_header",
             Self::Access => "access",
+            Self::Limit => "limit",
+            Self::Rate => "rate",
         }
     }
 }
@@ -522,7 +530,7 @@ mod tests {
         counters.refuse(Refused::ClientGone);
         counters.refuse(Refused::ClientGone);
         let all = Refused::ALL.map(|why| counters.refusals.get(why));
-        assert_eq!((all, counters.refused.get()), ([0, 1, 0, 0, 0, 2, 0, 0, 0], 3));
+        assert_eq!((all, counters.refused.get()), ([0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0], 3));
         assert!(Refused::ALL.iter().enumerate().all(|(at, why)| at == *why as usize));
         assert!(TimedOut::ALL.iter().enumerate().all(|(at, over)| at == *over as usize));
         assert!(EndedBy::ALL.iter().enumerate().all(|(at, by)| at == *by as usize));

@@ -106,7 +106,7 @@ impl Workers {
                     mailbox,
                     counters: counters.clone(),
                     tally: tally.clone(),
-                    tenants: Default::default(),
+                    books: Default::default(),
                 };
                 (Mutex::new(end), thread::spawn(move || worker::run(parts)))
             })

@@ -36,6 +36,7 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
         listen,
         proxy_protocol: proxy_protocol(&once(root, "proxy_protocol", mistakes), mistakes),
         access: access(&once(root, "access", mistakes), &users, mistakes),
+        limits: limits(&once(root, "limits", mistakes), mistakes),
         tls: tls::server(&once(root, "tls", mistakes), directory, mistakes).map(Arc::new),
         cn_tls: tls::client(&once(root, "cn_tls", mistakes), directory, mistakes).map(Arc::new),
         compression: compression(&once(root, "compression", mistakes), mistakes),
@@ -247,6 +248,15 @@ fn login(place: &Place<'_>, mistakes: &mut Mistakes) -> Login {
         connect_timeout: place.millis("connect_timeout_ms", mistakes),
         cn_timeout: place.millis("cn_timeout_ms", mistakes),
         attempts: place.count("attempts", mistakes),
+    }
+}
+
+fn limits(place: &Place<'_>, mistakes: &mut Mistakes) -> Limits {
+    let mut limit = |name| Some(place.count(name, mistakes)).filter(|limit| *limit > 0);
+    Limits {
+        sessions_per_user: limit("sessions_per_user"),
+        sessions_per_client: limit("sessions_per_client"),
+        accepts_per_second: limit("accepts_per_second"),
     }
 }
 

@@ -50,6 +50,7 @@ pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
 pub fn in_force(old: &Settings, new: Settings) -> Settings {
     Settings {
         listen: old.listen.clone(),
+        limits: old.limits,
         workers: old.workers.clone(),
         admin: old.admin.clone(),
         relay: old.relay.clone(),
@@ -77,6 +78,10 @@ fn laid_down(old: &Settings, new: &Settings, list: &mut List) {
     list.value("[listen] connection_ids", &old.listen.connection_ids, &new.listen.connection_ids);
     list.value("[listen] server_version", &old.listen.server_version, &new.listen.server_version);
     list.value("[workers] cpus", &auto(&old.workers.cpus), &auto(&new.workers.cpus));
+    let (was, is) = (&old.limits, &new.limits);
+    list.value("[limits] sessions_per_user", &was.sessions_per_user, &is.sessions_per_user);
+    list.value("[limits] sessions_per_client", &was.sessions_per_client, &is.sessions_per_client);
+    list.value("[limits] accepts_per_second", &was.accepts_per_second, &is.accepts_per_second);
     let (old_cpu, new_cpu) = (auto(&old.workers.coordinator_cpu), auto(&new.workers.coordinator_cpu));
     list.value("[workers] coordinator_cpu", &old_cpu, &new_cpu);
     list.value("[workers] spin_us", &old.workers.spin, &new.workers.spin);

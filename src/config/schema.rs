@@ -7,6 +7,7 @@
 mod access;
 mod accounts;
 mod compression;
+mod limits;
 mod proxy_protocol;
 mod timeouts;
 mod tls;
@@ -219,6 +220,7 @@ pub static SECTIONS: &[Section] = &[
     },
     proxy_protocol::PROXY_PROTOCOL,
     access::ACCESS,
+    limits::LIMITS,
     tls::TLS,
     tls::CN_TLS,
     compression::COMPRESSION,

@@ -27,6 +27,7 @@ pub struct Settings {
     pub proxy_protocol: Option<Arc<Networks>>,
     /// None where everybody may come in.
     pub access: Option<Arc<Access>>,
+    pub limits: Limits,
     /// None where clients are not offered it.
     pub tls: Option<Arc<ServerTls>>,
     /// None where no CN is.
@@ -120,6 +121,17 @@ impl fmt::Display for ListenAddress {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// `[limits]`: how many there may be. Default none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions of one user of a tenant.
+    pub sessions_per_user: Option<u32>,
+    /// Connections from one IP address.
+    pub sessions_per_client: Option<u32>,
+    /// Connections taken in a second by all workers.
+    pub accepts_per_second: Option<u32>,
 }
 
 /// `[compression]`

@@ -72,6 +72,11 @@ pub fn called(listener: &OwnedFd) -> Option<SocketAddr> {
     (!address.ip().is_unspecified()).then_some(address)
 }
 
+/// Sends as much of `bytes` as the kernel takes at once, if any.
+pub fn send_now(socket: &OwnedFd, bytes: &[u8]) {
+    let _ = socket2::SockRef::from(socket).send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+}
+
 /// Who is at the other end; one that has gone already counts as local.
 pub fn peer(socket: &OwnedFd) -> Peer {
     let address = socket2::SockRef::from(socket).peer_addr();

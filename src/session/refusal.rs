@@ -17,6 +17,12 @@ pub const MESSAGE_MAX: usize = 512;
 pub enum Refusal {
     #[error("Too many connections")]
     TooManySessions,
+    /// Not 1226, which is about a user, and which nobody expects before a login.
+    #[error("Too many connections from '{host}': there may be {limit}")]
+    TooManyOfClient { host: String, limit: u32 },
+    /// MySQL's words.
+    #[error("User '{user}' has exceeded the 'max_user_connections' resource (current value: {limit})")]
+    TooManyOfUser { user: String, limit: u32 },
     #[error("Bad handshake: {cause}")]
     HandshakeBad { cause: String },
     /// MatrixOne's words for a login packet beyond the limit.
@@ -97,7 +103,9 @@ impl Refusal {
     /// Error code and SQL state.
     pub fn code(&self) -> (u16, [u8; 5]) {
         match self {
-            Self::TooManySessions => (1040, *b"08004"),
+            // ER_USER_LIMIT_REACHED
+            Self::TooManyOfUser { .. } => (1226, *b"42000"),
+            Self::TooManySessions | Self::TooManyOfClient { .. } => (1040, *b"08004"),
             Self::HandshakeBad { .. } | Self::TlsNotOffered => (1043, *b"08S01"),
             // ER_UNKNOWN_ERROR and ER_HOST_NOT_PRIVILEGED, as MariaDB has them for this.
             Self::ProxyHeaderBad { .. } => (UNKNOWN_ERROR, *b"HY000"),

@@ -21,6 +21,7 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: OwnedFd) {
     let accepting = async {
         loop {
             match acceptor.accept().await {
+                Ok(fd) if !worker.admits() => tunnel::turn_away(&worker, &fd),
                 Ok(fd) => {
                     let host = worker.clone();
                     worker.host(async move { tunnel::serve(&host, fd, called).await });

@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
 use super::Worker;
+use super::admission;
 use super::approach::{Approached, Below, Passed, abandon, approach, compress, leave, timed_out};
 use super::leg::{Leg, LegError};
 use super::migrate::{TalkError, converse};
@@ -75,11 +76,13 @@ struct Applicant {
 }
 
 /// Why a login ended without a seat.
-enum Failure {
+pub(super) enum Failure {
     /// The client is told in our words.
     Refused(Refusal),
     /// The same, of one who may not come in.
     NotLetIn(Refusal),
+    /// The same, of one too many.
+    Limited(Refusal),
     /// No CN could take it; the client is told why, of the last one.
     NoCn(Refusal),
     /// The client is told in the CN's words: an ERR payload.
@@ -95,6 +98,7 @@ impl Failure {
     fn why(&self) -> Refused {
         match self {
             Self::NotLetIn(_) => Refused::Access,
+            Self::Limited(_) => Refused::Limit,
             Self::NoCn(_) => Refused::NoCn,
             Self::CnRefused(_) => Refused::ByCn,
             Self::ClientGone => Refused::ClientGone,
@@ -152,7 +156,10 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Res
     };
     let why = failure.why();
     match failure {
-        Failure::Refused(refusal) | Failure::NotLetIn(refusal) | Failure::NoCn(refusal) => {
+        Failure::Refused(refusal)
+        | Failure::NotLetIn(refusal)
+        | Failure::Limited(refusal)
+        | Failure::NoCn(refusal) => {
             debug!(session = card.id.0, client = %card.client(), "login refused: {refusal}");
             tunnel::refuse(worker, driver.client, &refusal.packet(driver.capabilities)).await;
         }
@@ -186,7 +193,8 @@ impl Driver<'_> {
         if proxy_header::is_due(self.picture.proxy_protocol.as_deref(), self.card.client()) {
             self.hear_header().await?;
         }
-        self.check_host()?;
+        let access = self.picture.access.as_deref();
+        admission::host(self.worker, access, self.card)?;
         let salt = fresh_salt()?;
         let greeting = self.picture.face.greeting(&salt, self.card.id);
         self.write_client(&greeting).await?;
@@ -209,40 +217,14 @@ impl Driver<'_> {
         let identity = Identity::read(&login.user, attributes, &self.picture.view)
             .map_err(|error| Refusal::Route { cause: error.to_string() })?;
         self.introduce(&identity);
-        self.check_names(&identity, &login)?;
-        if self.worker.tenants.is_full(&identity.tenant) {
-            return Err(Refusal::TooManySessions.into());
-        }
+        let access = self.picture.access.as_deref();
+        admission::names(self.worker, access, self.card, &identity, login.has_password())?;
         let mut applicant = Applicant { login, identity, packet, salt, credential: None, replay: None };
         if self.has_only(Flavour::Mysql) {
             // Who cannot prove anything need not wait for a CN, nor hear of any.
             self.credential(&mut applicant).await?;
         }
         self.find_seat(applicant).await
-    }
-
-    /// Whether it may come in from where it is.
-    fn check_host(&self) -> Result<(), Failure> {
-        let client = self.card.client();
-        match &self.picture.access {
-            Some(access) if !access.lets_in_from(client.ip()) => {
-                Err(Failure::NotLetIn(Refusal::HostDenied { host: client.host() }))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether it may come in by its names; no CN is asked.
-    fn check_names(&self, identity: &Identity, login: &ClientLogin) -> Result<(), Failure> {
-        let client = self.card.client();
-        match &self.picture.access {
-            Some(access) if !access.lets_in_as(&identity.user, &identity.tenant, client.ip()) => {
-                let (user, host) = (identity.user.clone(), client.host());
-                let password = login.has_password();
-                Err(Failure::NotLetIn(Refusal::AccessDenied { user, host, password }))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Hears who the client is, before it is greeted.
@@ -526,12 +508,10 @@ impl Driver<'_> {
             },
         };
         self.allow_more_time();
-        let tenant = self.card.bearer.borrow().tenant.clone();
-        let Ok(tenant_seat) = self.worker.tenants.take(&tenant) else {
+        if let Err(full) = admission::seated(self.worker, self.card) {
             leave(&self.worker.reactor, leg.socket);
-            return Err(Refusal::TooManySessions.into());
-        };
-        self.card.tenant_seat.replace(tenant_seat);
+            return Err(full);
+        }
         if let Err(gone) = self.write_client(&ok).await {
             leave(&self.worker.reactor, leg.socket);
             return Err(gone);

@@ -4,10 +4,13 @@
 //! starts a session task for each connection (`tunnel`); one task reads the orders; the root task turns the
 //! ring until a stop was ordered and the last session has ended.
 
+mod admission;
 mod approach;
+mod book;
 mod enter;
 mod flag;
 mod forward;
+mod gate;
 mod halt;
 mod handover;
 mod kill;
@@ -22,7 +25,6 @@ mod refuge;
 mod roster;
 mod stock;
 mod sweep;
-mod tenants;
 mod transfer;
 mod tunnel;
 
@@ -41,7 +43,7 @@ use tracing::error;
 use crate::config::settings::{Account, Login, Migration, Settings, Timeouts};
 use crate::config::tls::CnTls;
 use crate::wire::compressed::codec::Packing;
-pub use tenants::Tenants;
+pub use book::Books;
 
 use crate::ident::{CnSlot, IdRange, SessionId, WorkerId};
 use crate::mailbox::message::{CnFailure, Event, MoveOrder, Order, Picture, Report, Whom};
@@ -54,6 +56,7 @@ use crate::route::pick::Turns;
 use crate::route::{self, Cn, View};
 use crate::session::hold::Hold;
 use flag::Flag;
+use gate::Gate;
 use migrate::{Movers, Reason, answer};
 use roster::{Call, Card, Entry, Facts, Roster};
 
@@ -70,7 +73,7 @@ pub struct Parts {
     pub counters: Vec<Arc<Counters>>,
     pub tally: Tally,
     /// Shared by all workers.
-    pub tenants: Arc<Tenants>,
+    pub books: Books,
 }
 
 /// Why a worker could not run.
@@ -87,7 +90,9 @@ struct Worker {
     id: WorkerId,
     reactor: Reactor,
     max_sessions: u32,
-    tenants: Arc<Tenants>,
+    books: Books,
+    /// None where connections may come as fast as they like.
+    gate: Option<RefCell<Gate>>,
     counters: Arc<Counters>,
     all_counters: Vec<Arc<Counters>>,
     tally: Tally,
@@ -129,11 +134,13 @@ async fn work(parts: Parts) -> io::Result<()> {
     let bell = Bell::new(&reactor, parts.mailbox.eventfd().try_clone_to_owned()?);
     let listen = &parts.settings.listen;
     let ids = IdRange::new(listen.first_connection_id, listen.connection_ids, parts.counters.len());
+    let rate = parts.settings.limits.accepts_per_second;
     let worker = Rc::new(Worker {
         id: parts.id,
         reactor: reactor.clone(),
         max_sessions: parts.settings.listen.max_sessions,
-        tenants: parts.tenants,
+        books: parts.books,
+        gate: rate.map(|rate| RefCell::new(Gate::new(rate, parts.counters.len(), Instant::now()))),
         counters: parts.counters[parts.id.index()].clone(),
         all_counters: parts.counters,
         seats: SeatBook::new(parts.tally.clone(), parts.id),
@@ -233,6 +240,11 @@ impl Worker {
                 error!(worker = worker.id.0, "a session ended by a bug of corelane");
             }
         });
+    }
+
+    /// Whether one more connection may come in now.
+    fn admits(&self) -> bool {
+        self.gate.as_ref().is_none_or(|gate| gate.borrow_mut().admits(Instant::now()))
     }
 
     fn is_stopping(&self) -> bool {

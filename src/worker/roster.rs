@@ -12,10 +12,10 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::book::Places;
 use super::login::Passport;
 use super::offer::{Offer, Rehearsal, Stays};
 use super::stock::Stock;
-use super::tenants::TenantSeat;
 use crate::ident::{CnSlot, IdBlock, IdRange, SessionId, WorkerId};
 use crate::mailbox::message::{CensusRow, SessionRow};
 use crate::metrics::TimedOut;
@@ -159,8 +159,8 @@ pub struct Card {
     cost: Cell<u32>,
     /// Who logs in again, with what the standing has for a proof; none where the session can never move, unless it left a proof at once.
     pub passport: RefCell<Option<Arc<Passport>>>,
-    /// None where the sessions of tenants are not limited, and before it is let in.
-    pub tenant_seat: RefCell<Option<TenantSeat>>,
+    /// Where it is counted, as far as sessions are limited.
+    pub places: RefCell<Places>,
     /// None for a session that lives where it got its id.
     claim: RefCell<Option<Claim>>,
     /// Its task; none before it relays, and after.
@@ -192,7 +192,7 @@ pub struct Facts {
     last_move: Option<Box<str>>,
     cost: u32,
     passport: Option<Arc<Passport>>,
-    tenant_seat: Option<TenantSeat>,
+    places: Places,
 }
 
 impl Card {
@@ -225,7 +225,7 @@ impl Card {
             last_move: RefCell::default(),
             cost: Cell::new(0),
             passport: RefCell::default(),
-            tenant_seat: RefCell::default(),
+            places: RefCell::default(),
             claim: RefCell::default(),
             waker: RefCell::default(),
         }
@@ -251,7 +251,7 @@ impl Card {
             last_move: self.last_move.borrow().clone(),
             cost: self.cost.get(),
             passport: self.passport.borrow().clone(),
-            tenant_seat: self.tenant_seat.take(),
+            places: self.places.take(),
         }
     }
 
@@ -271,7 +271,7 @@ impl Card {
             last_move: RefCell::new(facts.last_move),
             cost: Cell::new(facts.cost),
             passport: RefCell::new(facts.passport),
-            tenant_seat: RefCell::new(facts.tenant_seat),
+            places: RefCell::new(facts.places),
             claim: RefCell::new(Some(facts.claim)),
             ..Self::new(facts.id, facts.origin, facts.since)
         }
@@ -332,7 +332,7 @@ impl Card {
     /// The session has ended, or lives elsewhere from now on: nobody is called any more.
     pub fn retire(&self, reactor: &Reactor) {
         self.waker.replace(None);
-        self.tenant_seat.replace(None);
+        drop(self.places.take());
         self.tell_rehearsal(reactor, None);
         if let Some(offer) = self.offer.take() {
             offer.settle(reactor, Err(Stays::ended()));

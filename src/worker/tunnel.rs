@@ -445,6 +445,16 @@ async fn called_to_end(worker: &Worker, card: &Card) -> Ending {
     stopped.or(called).await
 }
 
+/// Tells a connection that comes too fast so, without a task or a wait: the kernel has room for so few bytes of a new one. It is closed
+/// when `fd` is; a client that has spoken already may miss the words.
+pub(super) fn turn_away(worker: &Worker, fd: &OwnedFd) {
+    worker.counters.accepted.add(1);
+    worker.counters.refuse(Refused::Rate);
+    let mut bytes = Vec::new();
+    frame::write_packet(&mut bytes, &mut 0, &Refusal::TooManySessions.packet(Capabilities::default()));
+    net::send_now(fd, &bytes);
+}
+
 /// Sends the one ERR of a session that never began, and closes.
 pub(super) async fn refuse(worker: &Worker, mut client: Leg, err: &[u8]) {
     let until = Instant::now() + LINGER;

@@ -189,3 +189,67 @@ fn a_known_user_may_be_at_home_somewhere() {
     proxy.reload(&(one_cn() + &user("\"10.0.0.0/8\", \"127.0.0.1\"")));
     wait_until("it comes from home", SOON, || RawClient::login(proxy.port, &APP).is_ok());
 }
+
+/// Logs in until somebody is refused; those who got in, and what the first other one was told.
+fn fill(proxy: &Proxy, user: &str) -> (Vec<RawClient>, ErrPacket) {
+    let who = LoginAs { user, password: "secret", database: "" };
+    let mut clients = Vec::new();
+    loop {
+        match RawClient::login(proxy.port, &who) {
+            Ok(client) => clients.push(client),
+            Err(error) => return (clients, error),
+        }
+    }
+}
+
+#[test]
+fn a_user_has_as_many_sessions_as_it_may() {
+    let proxy = Proxy::start(&(one_cn() + "[limits]\nsessions_per_user = 2\n"));
+    let (clients, error) = fill(&proxy, "app");
+    let message = "User 'app' has exceeded the 'max_user_connections' resource (current value: 2)";
+    assert_eq!((clients.len(), error), (2, err(1226, "42000", message)));
+    let other = LoginAs { user: "acc1:app", ..APP };
+    let other = RawClient::login(proxy.port, &other).expect("of another tenant it is another user");
+    drop(clients);
+    wait_until("they have left", SOON, || proxy.ctl("SHOW SESSIONS").len() == 1);
+    assert_eq!(fill(&proxy, "app").0.len(), 2);
+    drop(other);
+}
+
+#[test]
+fn an_address_has_as_many_connections_as_it_may() {
+    let door = HttpDoor::new();
+    let proxy = Proxy::start(&(one_cn() + "[limits]\nsessions_per_client = 2\n" + &door.toml("")));
+    let waiting = RawClient::dial(proxy.port);
+    wait_until("it counts before it logs in", SOON, || proxy.ctl("SHOW SESSIONS").len() == 1);
+    let client = RawClient::login(proxy.port, &APP).unwrap();
+    let refused = err(1040, "", "Too many connections from '127.0.0.1': there may be 2");
+    assert_eq!(turned_away(RawClient::dial(proxy.port)), refused);
+    let scraped = door.get("/metrics").body;
+    assert!(scraped.lines().any(|line| line.contains("why=\"limit\"") && line.ends_with(" 1")), "{scraped}");
+    drop((waiting, client));
+    wait_until("they have left", SOON, || proxy.ctl("SHOW SESSIONS").is_empty());
+    drop(RawClient::login(proxy.port, &APP).unwrap());
+}
+
+#[test]
+fn connections_that_come_too_fast_are_turned_away() {
+    let door = HttpDoor::new();
+    let tables = one_cn() + "[limits]\naccepts_per_second = 4\n" + &door.toml("");
+    let proxy = Proxy::start_on_one_worker(&tables);
+    let clients: Vec<_> = (0..12).map(|_| RawClient::dial(proxy.port)).collect();
+    let mut refused = 0;
+    for mut client in clients {
+        let packet = client.packet();
+        if packet[0] == 0xff {
+            refused += 1;
+            assert_eq!(err_of(&packet).unwrap_err(), err(1040, "", "Too many connections"));
+        }
+    }
+    assert!((1..=8).contains(&refused), "{refused}");
+    let scraped = door.get("/metrics").body;
+    let expected = format!("why=\"rate\"}} {refused}");
+    assert!(scraped.lines().any(|line| line.ends_with(&expected)), "{scraped}");
+    sleep(Duration::from_millis(1100));
+    drop(RawClient::login(proxy.port, &APP).expect("later it gets in"));
+}

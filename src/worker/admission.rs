@@ -1,0 +1,63 @@
+//! Whether a client may come in: by `[access]`, and by how many there are of its kind.
+//!
+//! Asked three times in a login: when it is known where the client is, when it has said who it is, and when a CN has let it in, from
+//! when on it counts as a session of its user. Where nothing is limited it is a look at what is not there. What is right is decided in
+//! [`crate::config::access`] and in [`super::book`].
+
+use super::Worker;
+use super::book::{self, Full};
+use super::login::Failure;
+use super::roster::Card;
+use crate::config::access::Access;
+use crate::route::Identity;
+use crate::session::refusal::Refusal;
+
+/// From where it is. It counts among those from its address from now on.
+pub(super) fn host(worker: &Worker, access: Option<&Access>, card: &Card) -> Result<(), Failure> {
+    let client = card.client();
+    if access.is_some_and(|access| !access.lets_in_from(client.ip())) {
+        return Err(Failure::NotLetIn(Refusal::HostDenied { host: client.host() }));
+    }
+    let Some(ip) = client.ip() else { return Ok(()) };
+    let entered = worker.books.clients.enter(|| book::client(ip));
+    card.places.borrow_mut().client = entered
+        .map_err(|Full(limit)| Failure::Limited(Refusal::TooManyOfClient { host: client.host(), limit }))?;
+    Ok(())
+}
+
+/// By its names, of which no CN has heard yet.
+pub(super) fn names(
+    worker: &Worker,
+    access: Option<&Access>,
+    card: &Card,
+    identity: &Identity,
+    password: bool,
+) -> Result<(), Failure> {
+    let client = card.client();
+    if access.is_some_and(|access| !access.lets_in_as(&identity.user, &identity.tenant, client.ip())) {
+        let (user, host) = (identity.user.clone(), client.host());
+        return Err(Failure::NotLetIn(Refusal::AccessDenied { user, host, password }));
+    }
+    worker.books.tenants.has_room(|| &identity.tenant).map_err(too_many)?;
+    let user = || book::user(&identity.tenant, &identity.user);
+    worker.books.users.has_room(user).map_err(|full| too_many_of(&identity.user, full))
+}
+
+/// Counts it among those of its tenant and of its user, now that a CN has let it in.
+pub(super) fn seated(worker: &Worker, card: &Card) -> Result<(), Failure> {
+    let bearer = card.bearer.borrow();
+    let tenant = worker.books.tenants.enter(|| &bearer.tenant).map_err(too_many)?;
+    let user = worker.books.users.enter(|| book::user(&bearer.tenant, &bearer.user));
+    let user = user.map_err(|full| too_many_of(&bearer.user, full))?;
+    let mut places = card.places.borrow_mut();
+    (places.tenant, places.user) = (tenant, user);
+    Ok(())
+}
+
+fn too_many(_: Full) -> Failure {
+    Failure::Limited(Refusal::TooManySessions)
+}
+
+fn too_many_of(user: &str, Full(limit): Full) -> Failure {
+    Failure::Limited(Refusal::TooManyOfUser { user: user.to_owned(), limit })
+}
