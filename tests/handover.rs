@@ -125,7 +125,7 @@ impl Workers {
             users: Arc::new(users),
             face: Arc::new(Face::common([], None)),
             login: Arc::new(settings.login.clone()),
-            timeouts: settings.timeouts,
+            timeouts: Arc::new(settings.timeouts),
             proxy_protocol: None,
             access: None,
             tls: None,

@@ -367,6 +367,7 @@ fn cn(place: &Place<'_>, known: &mut Unique, mistakes: &mut Mistakes) -> Option<
     let weight = place.count("weight", mistakes);
     let data = place.text("data", mistakes).map(|read| read.value);
     let query_address = query_address(place, address.as_ref(), &flavour, mistakes);
+    let max_sessions = Some(place.count("max_sessions", mistakes)).filter(|most| *most > 0);
     let proxy_protocol = takes_header(place, &flavour, mistakes);
     Some(CnSetting {
         id: id?.value,
@@ -377,6 +378,7 @@ fn cn(place: &Place<'_>, known: &mut Unique, mistakes: &mut Mistakes) -> Option<
         data,
         query_address,
         proxy_protocol,
+        max_sessions,
     })
 }
 

@@ -231,6 +231,7 @@ fn cns(old: &[CnSetting], new: &[CnSetting], list: &mut List) {
         list.value(&name("weight"), &before.weight, &cn.weight);
         list.value(&name("data"), &before.data, &cn.data);
         list.value(&name("query_address"), &before.query_address, &cn.query_address);
+        list.value(&name("max_sessions"), &before.max_sessions, &cn.max_sessions);
         list.value(&name("proxy_protocol"), &before.proxy_protocol, &cn.proxy_protocol);
     }
 }

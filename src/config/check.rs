@@ -85,6 +85,7 @@ mod tests {
             data: Some("d1".into()),
             query_address: Some("10.0.0.1:19998".into()),
             proxy_protocol: true,
+            max_sessions: None,
         };
         assert_eq!(cn(&good), Ok(()));
         let long = "x".repeat(NAME_MAX + 1);

@@ -550,6 +550,12 @@ pub static SECTIONS: &[Section] = &[
                 sentence: "Its share: a CN of weight 2 carries twice the sessions of one of weight 1.",
             },
             Key {
+                name: "max_sessions",
+                kind: Kind::Integer { min: 0, max: 10_000_000 },
+                default: Default::Value("0"),
+                sentence: "Sessions that it may have over all workers; once it has them it is passed over, and a client for whom no other CN is left gets error 1040. 0 sets no limit.",
+            },
+            Key {
                 name: "data",
                 kind: Kind::Text { min: 1, max: NAME_MAX },
                 default: Default::Absent(r#""d1""#),

@@ -375,6 +375,8 @@ pub struct CnSetting {
     pub query_address: Option<String>,
     /// It is told of clients by a header. `mysql` only. Default false.
     pub proxy_protocol: bool,
+    /// Sessions at the same time. Default no limit.
+    pub max_sessions: Option<u32>,
 }
 
 /// `[[user]]`

@@ -153,7 +153,7 @@ impl Coordinator {
                 users: Arc::new(reload::users(&settings.users)),
                 face: Arc::new(face([], &settings)),
                 login: Arc::new(settings.login.clone()),
-                timeouts: settings.timeouts,
+                timeouts: Arc::new(settings.timeouts),
                 proxy_protocol: settings.proxy_protocol.clone(),
                 access: settings.access.clone(),
                 tls: settings.tls.clone(),

@@ -154,7 +154,7 @@ mod tests {
             users: Arc::default(),
             face: Arc::new(face),
             login: Arc::new(settings.login),
-            timeouts: settings.timeouts,
+            timeouts: Arc::new(settings.timeouts),
             proxy_protocol: None,
             access: None,
             tls: None,

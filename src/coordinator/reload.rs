@@ -49,7 +49,7 @@ impl Coordinator {
         self.tables.set_auth(&self.settings.auth, &self.picture.view);
         self.take_discovery();
         self.picture.login = self.settings.login.clone().into();
-        self.picture.timeouts = self.settings.timeouts;
+        self.picture.timeouts = self.settings.timeouts.into();
         self.picture.proxy_protocol.clone_from(&self.settings.proxy_protocol);
         self.picture.access.clone_from(&self.settings.access);
         self.picture.tls.clone_from(&self.settings.tls);

@@ -229,6 +229,7 @@ mod tests {
             work: Default::default(),
             data: None,
             proxy_protocol: false,
+            max_sessions: None,
         })
     }
 

@@ -26,7 +26,7 @@ pub struct Picture {
     /// The limits of a login, which a reload may change.
     pub login: Arc<Login>,
     /// How long sessions may take over something.
-    pub timeouts: Timeouts,
+    pub timeouts: Arc<Timeouts>,
     /// Whose connections begin with a header that tells of their client; none where nobody's do.
     pub proxy_protocol: Option<Arc<Networks>>,
     /// Who may come in; none where everybody may.

@@ -215,9 +215,11 @@ struct Open {
 }
 
 impl Open {
-    fn of(view: &View, group: &Group, from: CnSlot) -> Option<Self> {
+    /// `loads` are the sessions of each CN, by slot.
+    fn of(view: &View, group: &Group, from: CnSlot, loads: &[u32]) -> Option<Self> {
         let (cn, found) = (view.cn(from)?, moves(view, group, from)?);
-        let to: Vec<CnSlot> = found.to.iter().map(|cn| cn.slot).collect();
+        let with_room = found.to.iter().filter(|cn| !cn.is_full(|slot| loads[slot.index()]));
+        let to: Vec<CnSlot> = with_room.map(|cn| cn.slot).collect();
         let mut pool = Vec::new();
         if !found.must_leave && !to.is_empty() && cn.takes_moves() {
             pool.extend(to.iter().copied().chain([from]));
@@ -264,13 +266,17 @@ impl<'v> Draft<'v> {
         }
         let mut known: HashMap<(Arc<Group>, CnSlot), Option<Rc<Open>>> = HashMap::new();
         let mut lots = Vec::new();
-        for (worker, row) in census {
+        let census: Vec<_> = census.into_iter().collect();
+        for (_, row) in &census {
             let staying = row.sessions.saturating_sub(row.leaving);
             let load = &mut loads[row.cn.index()];
             *load = load.saturating_add(staying).saturating_add(row.arriving);
+        }
+        for (worker, row) in census {
+            let staying = row.sessions.saturating_sub(row.leaving);
             let open = known
                 .entry((row.group.clone(), row.cn))
-                .or_insert_with(|| Open::of(view, &row.group, row.cn).map(Rc::new));
+                .or_insert_with(|| Open::of(view, &row.group, row.cn, &loads).map(Rc::new));
             if let Some(open) = open.clone() {
                 lots.push(Lot {
                     worker,

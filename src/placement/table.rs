@@ -258,6 +258,7 @@ impl Entry {
             work,
             data: self.setting.data.as_deref().map(Into::into),
             proxy_protocol: self.setting.proxy_protocol,
+            max_sessions: self.setting.max_sessions,
         }
     }
 }
@@ -273,6 +274,7 @@ fn literal(address: &str) -> Option<Target> {
 fn differences(old: &CnSetting, new: &CnSetting) -> Vec<String> {
     let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
     let labels = |labels: &Labels| if labels.is_empty() { "none".into() } else { labels.to_string() };
+    let most = |cn: &CnSetting| cn.max_sessions.map_or("none".into(), |most| most.to_string());
     let pairs = [
         ("address", old.address.clone(), new.address.clone()),
         ("flavour", format!("{:?}", old.flavour).to_lowercase(), format!("{:?}", new.flavour).to_lowercase()),
@@ -280,6 +282,7 @@ fn differences(old: &CnSetting, new: &CnSetting) -> Vec<String> {
         ("weight", old.weight.to_string(), new.weight.to_string()),
         ("data", or_none(&old.data), or_none(&new.data)),
         ("query_address", or_none(&old.query_address), or_none(&new.query_address)),
+        ("max_sessions", most(old), most(new)),
         ("proxy_protocol", old.proxy_protocol.to_string(), new.proxy_protocol.to_string()),
     ];
     let changed = pairs.into_iter().filter(|(_, old, new)| old != new);
@@ -302,6 +305,7 @@ pub(crate) mod tests {
             data: None,
             query_address: None,
             proxy_protocol: false,
+            max_sessions: None,
         }
     }
 
@@ -358,6 +362,8 @@ pub(crate) mod tests {
         assert_eq!(differences(&old, &data), ["cn1 data changed from none to d1"]);
         let query = CnSetting { query_address: Some("10.0.0.1:1".into()), ..old.clone() };
         assert_eq!(differences(&old, &query), ["cn1 query_address changed from none to 10.0.0.1:1"]);
+        let full = CnSetting { max_sessions: Some(9), ..old.clone() };
+        assert_eq!(differences(&old, &full), ["cn1 max_sessions changed from none to 9"]);
         let header = CnSetting { proxy_protocol: true, ..old.clone() };
         assert_eq!(differences(&old, &header), ["cn1 proxy_protocol changed from false to true"]);
         assert_eq!(differences(&old, &setting("cn1", B)), [format!("cn1 address changed from {A} to {B}")]);

@@ -93,12 +93,19 @@ pub struct Cn {
     pub data: Option<Arc<str>>,
     /// A connection to it begins with a header of the PROXY protocol.
     pub proxy_protocol: bool,
+    /// Sessions that it may have at the same time; none: as many as there are.
+    pub max_sessions: Option<u32>,
 }
 
 impl Cn {
     /// Whether sessions may be moved here now.
     pub fn takes_moves(&self) -> bool {
         self.work == WorkState::Working && self.state == CnState::Working && self.target.is_some()
+    }
+
+    /// Whether it has as many sessions as it may, with so many seats taken. Where it is, it takes neither logins nor moves.
+    pub fn is_full(&self, seats: impl FnOnce(CnSlot) -> u32) -> bool {
+        self.max_sessions.is_some_and(|most| seats(self.slot) >= most)
     }
 
     /// Whether a session may change between these two CNs without seeing other data. MatrixOne's CNs share
@@ -146,11 +153,20 @@ pub(crate) mod tests {
             work: Default::default(),
             data: None,
             proxy_protocol: false,
+            max_sessions: None,
         })
     }
 
     pub(crate) fn view(cns: impl IntoIterator<Item = Arc<Cn>>) -> View {
         View { epoch: Epoch(1), cns: cns.into_iter().collect() }
+    }
+
+    #[test]
+    fn a_cn_is_full_only_where_there_is_a_limit() {
+        let mut cn = cn(0, "cn1", &[]);
+        assert!(!cn.is_full(|_| panic!("nobody counts")));
+        Arc::make_mut(&mut cn).max_sessions = Some(2);
+        assert!(!cn.is_full(|_| 1) && cn.is_full(|_| 2) && cn.is_full(|_| 3));
     }
 
     #[test]

@@ -356,7 +356,7 @@ impl Driver<'_> {
         // With none of MySQL's among them, and none that failed in another way.
         let mut all_busy = true;
         loop {
-            let (cn, seat) = self.choose(&group, &tried).map_err(Failure::NoCn)?;
+            let (cn, seat) = self.choose(&group, &tried)?;
             let credential = match cn.flavour {
                 Flavour::Mysql => self.credential(&mut applicant).await?,
                 Flavour::Matrixone => self.replay(&mut applicant).await?,
@@ -447,13 +447,19 @@ impl Driver<'_> {
     }
 
     /// The CN for this session, with a seat taken on it before anything is waited for.
-    fn choose(&self, group: &Group, tried: &[CnSlot]) -> Result<(Arc<Cn>, Seat), Refusal> {
+    fn choose(&self, group: &Group, tried: &[CnSlot]) -> Result<(Arc<Cn>, Seat), Failure> {
         let worker = self.worker;
         let turn = worker.turns.borrow_mut().take();
         let seats = |slot| worker.tally.seats(slot);
-        let cn = route::route(&self.view(), group, seats, tried, turn)
-            .map_err(|error| Refusal::Route { cause: error.to_string() })?
-            .clone();
+        let view = self.view();
+        let mut passed = tried.to_vec();
+        passed.extend(view.cns.iter().filter(|cn| cn.is_full(seats)).map(|cn| cn.slot));
+        let full = || passed.len() > tried.len() && route::candidates(&view, group, tried).is_ok();
+        let cn = route::route(&view, group, seats, &passed, turn).map_err(|error| match full() {
+            true => Failure::Limited(Refusal::TooManySessions),
+            false => Failure::NoCn(Refusal::Route { cause: error.to_string() }),
+        })?;
+        let cn = cn.clone();
         let seat = worker.seats.take(cn.slot);
         Ok((cn, seat))
     }

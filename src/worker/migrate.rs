@@ -411,6 +411,9 @@ pub(super) async fn open(
     credential: Credential,
     cn: Arc<Cn>,
 ) -> Result<Candidate, String> {
+    if cn.is_full(|slot| worker.tally.seats(slot)) {
+        return Err(format!("CN {} has as many sessions as it may ([[cn]] max_sessions)", cn.id));
+    }
     let seat = worker.seats.take(cn.slot);
     let tracked = cn.flavour == Flavour::Mysql;
     let user = passport.identity.cn_user(cn.flavour);

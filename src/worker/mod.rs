@@ -358,7 +358,7 @@ impl Worker {
 
     /// How long sessions may take over something.
     fn timeouts(&self) -> Timeouts {
-        self.picture.borrow().as_ref().map(|picture| picture.timeouts).unwrap_or_default()
+        self.picture.borrow().as_ref().map(|picture| *picture.timeouts).unwrap_or_default()
     }
 
     /// The limits of a login at a CN.

@@ -104,6 +104,7 @@ mod tests {
             work: Default::default(),
             data: None,
             proxy_protocol: false,
+            max_sessions: None,
         };
         let (source, called): (SocketAddr, SocketAddr) =
             (([203, 0, 113, 7], 1).into(), ([10, 0, 0, 1], 2).into());

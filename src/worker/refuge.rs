@@ -193,7 +193,8 @@ impl Stranded<'_> {
         let group = self.card.group.borrow().clone()?;
         let refuges = route::moves::refuges(&view, &group, self.lost, tried);
         let load = |cn: &&&Arc<Cn>| Load::with_one_more(cn, self.worker.tally.seats(cn.slot));
-        refuges.iter().min_by_key(load).map(|cn| (*cn).clone())
+        let has_room = |cn: &&&Arc<Cn>| !cn.is_full(|slot| self.worker.tally.seats(slot));
+        refuges.iter().filter(has_room).min_by_key(load).map(|cn| (*cn).clone())
     }
 
     async fn carry_to(&mut self, refuge: Arc<Cn>) -> Result<Candidate, String> {

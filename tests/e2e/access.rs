@@ -109,6 +109,14 @@ fn turned_away(mut client: RawClient) -> ErrPacket {
     told.1
 }
 
+/// Waits until one session is counted as refused for this reason, which it is when its connection is closed.
+fn wait_refused(door: HttpDoor, why: &str) {
+    let why = format!("why=\"{why}\"");
+    wait_until("it is counted", SOON, || {
+        door.get("/metrics").body.lines().any(|line| line.contains(&why) && line.ends_with(" 1"))
+    });
+}
+
 fn host_denied(host: &str) -> ErrPacket {
     err(1130, "", &format!("Host '{host}' is not allowed to connect to this MySQL server"))
 }
@@ -129,8 +137,7 @@ fn a_host_is_turned_away_before_it_is_greeted() {
     let tables = one_cn() + &door.toml("");
     let proxy = Proxy::start(&(tables.clone() + "[access]\ndeny = [\"127.0.0.0/8\"]\n"));
     assert_eq!(turned_away(RawClient::dial(proxy.port)), host_denied("127.0.0.1"));
-    let scraped = door.get("/metrics").body;
-    assert!(scraped.lines().any(|line| line.contains("why=\"access\"") && line.ends_with(" 1")), "{scraped}");
+    wait_refused(door, "access");
     let local = mysql::OptsBuilder::new()
         .socket(Some(proxy.socket().to_str().expect("UTF-8")))
         .user(Some("app"))
@@ -225,8 +232,7 @@ fn an_address_has_as_many_connections_as_it_may() {
     let client = RawClient::login(proxy.port, &APP).unwrap();
     let refused = err(1040, "", "Too many connections from '127.0.0.1': there may be 2");
     assert_eq!(turned_away(RawClient::dial(proxy.port)), refused);
-    let scraped = door.get("/metrics").body;
-    assert!(scraped.lines().any(|line| line.contains("why=\"limit\"") && line.ends_with(" 1")), "{scraped}");
+    wait_refused(door, "limit");
     drop((waiting, client));
     wait_until("they have left", SOON, || proxy.ctl("SHOW SESSIONS").is_empty());
     drop(RawClient::login(proxy.port, &APP).unwrap());
@@ -252,4 +258,20 @@ fn connections_that_come_too_fast_are_turned_away() {
     assert!(scraped.lines().any(|line| line.ends_with(&expected)), "{scraped}");
     sleep(Duration::from_millis(1100));
     drop(RawClient::login(proxy.port, &APP).expect("later it gets in"));
+}
+
+#[test]
+fn a_full_cn_is_passed_over() {
+    let cns = cluster();
+    let cn = |nth: usize, most| cn_toml(&cns[nth].name, &cns[nth].address(), "", 1) + most;
+    let proxy = Proxy::start(&(cn(0, "max_sessions = 1\n") + &cn(1, "max_sessions = 2\n")));
+    let (mut clients, error) = fill(&proxy, "app");
+    assert_eq!((clients.len(), error), (3, err(1040, "08004", "Too many connections")));
+    assert_eq!((proxy.seats("cn1"), proxy.seats("cn2")), (1, 2));
+    drop(clients.pop());
+    wait_until("there is a place again", SOON, || RawClient::login(proxy.port, &APP).is_ok());
+    proxy.reload(&(cn(0, "max_sessions = 1\n") + &cn(1, "")));
+    wait_until("the limit is lifted", SOON, || proxy.log().contains("CN cn2: max_sessions"));
+    let more: Vec<_> = (0..4).map(|_| RawClient::login(proxy.port, &APP).unwrap()).collect();
+    assert!(proxy.seats("cn1") <= 1 && proxy.seats("cn2") >= 4, "{}", more.len());
 }

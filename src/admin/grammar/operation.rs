@@ -164,6 +164,7 @@ impl Parser {
             data: None,
             query_address: None,
             proxy_protocol: false,
+            max_sessions: None,
         };
         while self.peek().is_some() {
             if self.take("FLAVOUR") {
@@ -262,6 +263,7 @@ mod tests {
             data: Some("d".into()),
             query_address: None,
             proxy_protocol: false,
+            max_sessions: None,
         };
         assert_eq!(operation(text), Operation::Add(Box::new(cn)));
         let Operation::Add(cn) = operation("ADD CN x ADDRESS 'db:3306' PROXY_PROTOCOL WEIGHT 2") else {
