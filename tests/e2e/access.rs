@@ -183,8 +183,9 @@ fn names_are_refused_before_a_cn_hears_of_them() {
     }
     assert_eq!(refused(&proxy, "acc1:app", "secret").code, 1429, "it is let as far as the CN");
     proxy.reload(&(cn_toml("cn1", "127.0.0.1:1", "", 1) + "[access]\nusers_allowed = [\"web\"]\n"));
-    wait_until("others are allowed", SOON, || proxy.log().contains("[access] users_allowed"));
-    assert_eq!(refused(&proxy, "app", "secret"), access_denied("app", "YES"));
+    wait_until("others are allowed", SOON, || {
+        refused(&proxy, "app", "secret") == access_denied("app", "YES")
+    });
     assert_eq!(refused(&proxy, "web", "secret").code, 1429);
 }
 
@@ -271,7 +272,10 @@ fn a_full_cn_is_passed_over() {
     drop(clients.pop());
     wait_until("there is a place again", SOON, || RawClient::login(proxy.port, &APP).is_ok());
     proxy.reload(&(cn(0, "max_sessions = 1\n") + &cn(1, "")));
-    wait_until("the limit is lifted", SOON, || proxy.log().contains("CN cn2: max_sessions"));
-    let more: Vec<_> = (0..4).map(|_| RawClient::login(proxy.port, &APP).unwrap()).collect();
+    let mut more = Vec::new();
+    wait_until("the limit is lifted", SOON, || {
+        more.extend(RawClient::login(proxy.port, &APP));
+        more.len() >= 4
+    });
     assert!(proxy.seats("cn1") <= 1 && proxy.seats("cn2") >= 4, "{}", more.len());
 }
