@@ -124,18 +124,7 @@ impl Workers {
             view: Arc::new(placement.view()),
             users: Arc::new(users),
             face: Arc::new(Face::common([], None)),
-            login: Arc::new(settings.login.clone()),
-            timeouts: Arc::new(settings.timeouts),
-            proxy_protocol: None,
-            access: None,
-            tls: None,
-            cn_tls: None,
-            monitor: None,
-            key: None,
-            trusts_cn_keys: false,
-            compression: settings.compression,
-            migration: Arc::new(settings.migration.clone()),
-            dwell: settings.balance.dwell,
+            ..Picture::new(&settings)
         };
         post.send(FIRST, Order::Publish(picture.clone().into()));
         post.send(SECOND, Order::Publish(picture.into()));

@@ -14,6 +14,7 @@ use super::mistake::Mistakes;
 use super::reader::{Given, Place};
 use super::schema::Key;
 use super::settings::{Account, AdminUser, Auth, UserSecret, UserSetting};
+use super::tls::read_file;
 use super::value;
 use crate::secret::Secret;
 use crate::wire::auth::Plugin;
@@ -21,9 +22,6 @@ use crate::wire::auth::rsa::ServerKey;
 
 /// The bytes that are read of a password file at most.
 const PASSWORD_FILE_MAX: u64 = 4096;
-
-/// The bytes that are read of a file with a key at most.
-const KEY_FILE_MAX: u64 = 64 << 10;
 
 /// Where a service manager puts its credentials.
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
@@ -221,11 +219,9 @@ fn first_line(path: &Path) -> io::Result<Secret> {
 
 fn rsa_key(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Option<ServerKey> {
     let file = place.read("rsa_key_file", mistakes, value::file)?;
-    let mut pem = zeroize::Zeroizing::new(Vec::new());
-    let read = std::fs::File::open(directory.join(&file.value))
-        .and_then(|opened| opened.take(KEY_FILE_MAX).read_to_end(&mut pem));
+    let read = read_file(&directory.join(&file.value)).map(zeroize::Zeroizing::new);
     let key = match read {
-        Ok(_) => ServerKey::read(&pem).map_err(|error| error.to_string()),
+        Ok(pem) => ServerKey::read(&pem).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     key.map_err(|error| mistakes.push(file.span, format!("`{}`: {error}", file.value), None)).ok()

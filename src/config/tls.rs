@@ -195,7 +195,7 @@ impl Files<'_> {
     }
 }
 
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut contents = Vec::new();
     std::fs::File::open(path)?.take(PEM_FILE_MAX + 1).read_to_end(&mut contents)?;
     if contents.len() as u64 > PEM_FILE_MAX {

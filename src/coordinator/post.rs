@@ -137,35 +137,10 @@ mod tests {
     use crate::ident::Epoch;
     use crate::mailbox::{ORDERS_MAX, pair};
     use crate::route::View;
-    use crate::session::face::Face;
-    use crate::wire::auth::Plugin;
-    use crate::wire::capability::Capabilities;
 
     fn picture(epoch: u64) -> Picture {
-        let settings = Settings::default();
-        let face = Face {
-            version: "1".into(),
-            capabilities: Capabilities::default(),
-            charset: 45,
-            plugin: Plugin::Native,
-        };
-        Picture {
-            view: Arc::new(View { epoch: Epoch(epoch), cns: Vec::new() }),
-            users: Arc::default(),
-            face: Arc::new(face),
-            login: Arc::new(settings.login),
-            timeouts: Arc::new(settings.timeouts),
-            proxy_protocol: None,
-            access: None,
-            tls: None,
-            cn_tls: None,
-            monitor: None,
-            key: None,
-            trusts_cn_keys: false,
-            compression: settings.compression,
-            migration: Arc::new(settings.migration),
-            dwell: Duration::ZERO,
-        }
+        let view = Arc::new(View { epoch: Epoch(epoch), cns: Vec::new() });
+        Picture { view, ..Picture::new(&Settings::default()) }
     }
 
     #[test]

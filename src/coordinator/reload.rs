@@ -12,6 +12,7 @@ use super::post::Post;
 use crate::config;
 use crate::config::change::{Effect, between, in_force};
 use crate::config::settings::{Settings, UserSecret, UserSetting};
+use crate::mailbox::message::Picture;
 use crate::session::user::{KnownUser, Users};
 use crate::wire::auth::rsa::ServerKey;
 
@@ -48,18 +49,14 @@ impl Coordinator {
         self.watches.set_rules(&self.settings.probe);
         self.tables.set_auth(&self.settings.auth, &self.picture.view);
         self.take_discovery();
-        self.picture.login = self.settings.login.clone().into();
-        self.picture.timeouts = self.settings.timeouts.into();
-        self.picture.proxy_protocol.clone_from(&self.settings.proxy_protocol);
-        self.picture.access.clone_from(&self.settings.access);
-        self.picture.tls.clone_from(&self.settings.tls);
-        self.picture.cn_tls.clone_from(&self.settings.cn_tls);
-        self.picture.key = key(&self.settings, self.picture.key.take());
-        self.picture.monitor = self.settings.auth.query.clone().map(Arc::new);
-        self.picture.trusts_cn_keys = self.settings.auth.trusts_cn_keys;
-        self.picture.compression = self.settings.compression;
-        self.picture.migration = self.settings.migration.clone().into();
-        self.picture.dwell = self.settings.balance.dwell;
+        let before = &self.picture;
+        self.picture = Picture {
+            view: before.view.clone(),
+            users: before.users.clone(),
+            face: before.face.clone(),
+            key: key(&self.settings, before.key.clone()),
+            ..Picture::new(&self.settings)
+        };
         self.helm.balance.set_rules(&self.settings.balance, &self.settings.drain);
         self.helm.table_changed = true;
         self.unpublished = true;

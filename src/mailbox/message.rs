@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::access::{Access, Networks};
-use crate::config::settings::{Account, Compression, Login, Migration, Timeouts};
+use crate::config::settings::{Account, Compression, Login, Migration, Settings, Timeouts};
 use crate::config::tls::{CnTls, ServerTls};
 use crate::ident::{CnSlot, Epoch, IdBlock, SessionId, WorkerId};
 use crate::route::{Group, View};
@@ -47,6 +47,29 @@ pub struct Picture {
     pub migration: Arc<Migration>,
     /// How long a session that has moved stays where it is, `[balance] dwell_ms`.
     pub dwell: Duration,
+}
+
+impl Picture {
+    /// With all that the settings say, and neither CNs nor users nor a key yet.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            view: Arc::default(),
+            users: Arc::default(),
+            face: Arc::default(),
+            login: settings.login.clone().into(),
+            timeouts: settings.timeouts.into(),
+            proxy_protocol: settings.proxy_protocol.clone(),
+            access: settings.access.clone(),
+            tls: settings.tls.clone(),
+            monitor: settings.auth.query.clone().map(Arc::new),
+            cn_tls: settings.cn_tls.clone(),
+            key: None,
+            trusts_cn_keys: settings.auth.trusts_cn_keys,
+            compression: settings.compression,
+            migration: settings.migration.clone().into(),
+            dwell: settings.balance.dwell,
+        }
+    }
 }
 
 /// From the coordinator to a worker.

@@ -317,10 +317,9 @@ impl Dialog {
     #[must_use]
     pub fn may_speak(&self) -> bool {
         // What the CN asks for belongs to the command itself.
-        let alone = self.alone || self.paced;
+        let waits = (self.alone || self.paced) && self.front.is_some() && self.turn == Turn::Commands;
         // And so does the rest of a command that comes in parts.
-        let between = self.turn == Turn::Commands && self.client.between_packets();
-        let held_back = alone && self.front.is_some() && between;
+        let held_back = waits && self.client.between_packets();
         (self.behind.len() + 1 < PIPELINE_MAX && !held_back) || self.opaque.is_some()
     }
 

@@ -13,6 +13,7 @@ use tracing::debug;
 use super::Worker;
 use super::approach::leave;
 use super::enter::{Entered, enter};
+use super::forward::Ending;
 use super::kill;
 use super::letter;
 use super::login::Passport;
@@ -27,7 +28,7 @@ use crate::session::kill::{Kill, Way, way};
 use crate::session::login::{ClientLogin, CnLogin, Credential, Proof};
 use crate::session::script::{Script, ScriptError};
 use crate::wire::capability::Capabilities;
-use crate::wire::reply::{ErrPacket, OK};
+use crate::wire::reply::ErrPacket;
 use crate::wire::status::Status;
 
 /// Statements that one worker stops at the same time; any more of ended sessions are left to their CNs.
@@ -104,36 +105,38 @@ enum Outcome {
 
 impl Killer<'_> {
     /// Carries a KILL out; the payload of what the client is answered.
-    pub async fn kill(&self, kill: &Kill, status: Status) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// Nobody knows what is still under way on the killer's own connection, so it has to end.
+    pub async fn kill(&self, kill: &Kill, status: Status) -> Result<Vec<u8>, Ending> {
         let session = SessionId(kill.target);
         let outcome = match letter::seek(self.worker, session).await {
-            Some(found) => self.kill_found(kill, &found).await,
+            Some(found) => self.kill_found(kill, &found).await?,
             None => Outcome::Refused(NO_SUCH_THREAD, format!("Unknown thread id: {session}")),
         };
-        match outcome {
+        Ok(match outcome {
             Outcome::Done => {
-                if !kill.query {
+                if !kill.query && session != self.card.id {
                     letter::end(self.worker, session, &format!("by session {}", self.card.id));
                 }
-                let [low, high] = (status - Status::MORE_RESULTS_EXISTS).0.to_le_bytes();
-                vec![OK, 0, 0, low, high, 0, 0]
+                kill::done(status)
             }
             Outcome::Refused(code, message) => self.err(code, &message),
             Outcome::NotAsked(cause) => {
                 self.err(UNKNOWN_ERROR, &format!("session {session} cannot be killed: {cause}"))
             }
-        }
+        })
     }
 
-    async fn kill_found(&self, kill: &Kill, found: &Whereabouts) -> Outcome {
+    async fn kill_found(&self, kill: &Kill, found: &Whereabouts) -> Result<Outcome, Ending> {
         let text = kill.at_cn(found.connection);
         let own = user(self.card);
         let bearer = self.card.bearer.borrow().clone();
         let same_user = (&bearer.user, &bearer.tenant) == (&found.user, &found.tenant);
         let account = || self.worker.monitor().map(By::Account);
         let by = found.by.clone().or_else(account);
-        match way(self.cn.slot == found.cn.slot, own.is_some(), same_user, by.is_some()) {
-            Way::OwnLeg => self.say_here(&text).await,
+        Ok(match way(self.cn.slot == found.cn.slot, own.is_some(), same_user, by.is_some()) {
+            Way::OwnLeg => self.say_here(&text).await?,
             Way::AsKiller => say(self.worker, &found.cn, own.as_ref(), &text).await,
             Way::ForOwner => say(self.worker, &found.cn, by.as_ref(), &text).await,
             // Its connection is closed, and the CN will find out.
@@ -143,14 +146,17 @@ impl Killer<'_> {
                 found.cn.id
             )),
             Way::NotOwner => Outcome::Refused(DENIED, format!("You are not owner of thread {}", kill.target)),
-        }
+        })
     }
 
     /// Says it on the killer's own connection.
-    async fn say_here(&self, text: &str) -> Outcome {
-        let Some(limits) = self.worker.login_limits() else { return Outcome::NotAsked(String::new()) };
-        let script = script(text);
-        heard(converse(self.worker, self.cn_socket, script, self.spoken, limits.cn_timeout).await.map(drop))
+    async fn say_here(&self, text: &str) -> Result<Outcome, Ending> {
+        let Some(limits) = self.worker.login_limits() else { return Err(Ending::ShutDown) };
+        let said = converse(self.worker, self.cn_socket, script(text), self.spoken, limits.cn_timeout).await;
+        match said.map(drop) {
+            Err(TalkError::Broken(_)) => Err(Ending::CnBroken(libc::ECONNABORTED)),
+            said => Ok(heard(said)),
+        }
     }
 
     fn err(&self, code: u16, message: &str) -> Vec<u8> {

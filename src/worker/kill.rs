@@ -39,7 +39,11 @@ pub(super) async fn kill(worker: &Worker, card: &Card, kill: &Kill, status: Stat
     if answer.first() != Some(&OK) {
         return answer;
     }
-    // That of the other connection would tell the client of another session.
+    done(status)
+}
+
+/// The OK that a client is answered, with the status of its own session: that of the other connection would tell of another one.
+pub(super) fn done(status: Status) -> Vec<u8> {
     let [low, high] = (status - Status::MORE_RESULTS_EXISTS).0.to_le_bytes();
     vec![OK, 0, 0, low, high, 0, 0]
 }

@@ -381,11 +381,14 @@ impl Tunnel<'_> {
         let asked = async {
             let answer = match self.cn.flavour {
                 Flavour::Matrixone => kill::kill(self.worker, self.card, &kill, status).await,
-                Flavour::Mysql => self.killer().kill(&kill, status).await,
+                Flavour::Mysql => self.killer().kill(&kill, status).await?,
             };
             let mut bytes = Vec::new();
             frame::write_packet(&mut bytes, &mut 1, &answer);
-            self.client.send(bytes).await.map_err(|_| Ending::ClientGone)
+            self.client.send(bytes).await.map_err(|_| Ending::ClientGone)?;
+            // Who kills its own session is not opened anew elsewhere, when the CN has closed it.
+            let ends = kill.target == self.card.id.0 && !kill.query && self.cn.flavour == Flavour::Mysql;
+            if ends { Err(Ending::Quit) } else { Ok(()) }
         };
         ended.or(asked).await
     }

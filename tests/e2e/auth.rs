@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
-use crate::house::{Authority, Mariadb, Proxy, cluster, cn_toml, connect, run};
+use crate::house::{Authority, Mariadb, Proxy, cluster, cn_toml, command_line, connect, run};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -27,12 +27,8 @@ fn proxy_for(user: &str, keys: &str) -> Proxy {
 
 /// The mariadb command line, which prefers a plugin.
 fn client(proxy: &Proxy, plugin: &str, password: &str, options: &[&str]) -> Output {
-    let (port, plugin) = (format!("--port={}", proxy.port), format!("--default-auth={plugin}"));
-    let password = format!("--password={password}");
-    let mut args = vec!["--no-defaults", "-h127.0.0.1", &port, "-uapp", &password, &plugin, "-BN"];
-    args.extend(["-e", "SELECT CURRENT_USER()"]);
-    args.extend(options);
-    run("mariadb", &args, LIMIT)
+    let (plugin, password) = (format!("--default-auth={plugin}"), format!("--password={password}"));
+    command_line(proxy.port, &[&[&*plugin, &password], options].concat(), "SELECT CURRENT_USER()")
 }
 
 fn outcome(output: &Output) -> String {

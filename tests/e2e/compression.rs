@@ -5,27 +5,17 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
 
-use crate::house::{Authority, Proxy, cluster, cn_toml, run, wait_until};
+use crate::house::{Authority, Proxy, cluster, cn_toml, command_line, said, wait_until};
 
-const LIMIT: Duration = Duration::from_secs(120);
 const SOON: Duration = Duration::from_secs(20);
 
 /// Whether the CN's leg is compressed, as the CN has it.
 const AT_CN: &str =
     "SELECT VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'COMPRESSION'";
 
-/// The mariadb command line.
+/// The mariadb command line, for long packets and files.
 fn client(port: u16, options: &[&str], sql: &str) -> Output {
-    let port = format!("--port={port}");
-    let mut args = vec!["--no-defaults", "-h127.0.0.1", &port, "-uapp", "-psecret", "-BN", "-e", sql];
-    args.extend(["--max-allowed-packet=128M", "--local-infile=1", "test"]);
-    args.extend(options);
-    run("mariadb", &args, LIMIT)
-}
-
-fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    command_line(port, &[&["--max-allowed-packet=128M", "--local-infile=1", "test"], options].concat(), sql)
 }
 
 /// A proxy in front of one CN, with these keys of `[compression]`.

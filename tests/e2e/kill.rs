@@ -151,6 +151,26 @@ fn the_command_of_the_protocol_kills_as_well() {
     assert_eq!(killer.packet()[0], 0);
 }
 
+/// It is not opened anew at the other CN, as a session is whose CN has gone.
+#[test]
+fn who_kills_its_own_session_is_gone() {
+    let cns = cluster();
+    let cn = |cn: &Mariadb| cn_toml(&cn.name, &cn.address(), "", 1) + "data = \"d\"\n";
+    let proxy = Proxy::start(&(cn(&cns[0]) + &cn(&cns[1]) + KNOWN));
+    ["cn1", "cn2"].iter().for_each(|cn| proxy.wait_state(cn, "working"));
+    let mut client = connect(proxy.port, "app", "secret");
+    let id = client.connection_id();
+    assert_eq!(kill(&mut client, "QUERY ", id).unwrap_err().0, 1317);
+    assert_eq!(client.query_first("SELECT 6 * 7").unwrap(), Some(42));
+    let killed = client.query_drop(format!("KILL {id}"));
+    assert!(
+        matches!(&killed, Err(mysql::Error::MySqlError(error)) if [1317, 1927].contains(&error.code)),
+        "{killed:?}"
+    );
+    wait_until("the session is gone", SOON, || proxy.ctl("SHOW SESSIONS").is_empty());
+    assert!(client.query_drop("SELECT 1").is_err());
+}
+
 /// Rows of `left_behind` after a client has gone while its INSERT of one row was under way, and what became of its statement.
 fn left_behind(cn: &Mariadb, user: &str, tables: &str) -> (u64, Duration) {
     let mut house = connect(cn.port, "app", "secret");

@@ -3,31 +3,14 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Output;
 use std::time::Duration;
 
-use crate::house::{Authority, Issued, Mariadb, Proxy, cluster, cn_toml, run, wait_until};
+use crate::house::{
+    Authority, Issued, Mariadb, Proxy, cluster, cn_toml, command_line, refused, run, said, wait_until,
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(10);
-
-/// The mariadb command line at a port of this machine.
-fn client(port: u16, options: &[&str], sql: &str) -> Output {
-    let port = format!("--port={port}");
-    let mut args = vec!["--no-defaults", "-h127.0.0.1", &port, "-uapp", "-psecret", "-BN", "-e", sql];
-    args.extend(options);
-    run("mariadb", &args, LIMIT)
-}
-
-fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn refused(output: &Output) -> String {
-    assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 fn ca(file: &Path) -> String {
     format!("--ssl-ca={}", file.display())
@@ -54,18 +37,22 @@ fn a_client_may_speak_through_tls() {
     for version in ["TLSv1.2", "TLSv1.3"] {
         let of_version = format!("--tls-version={version}");
         let options = [verified[0], verified[1], &of_version];
-        let status = said(&client(proxy.port, &options, "\\s"));
+        let status = said(&command_line(proxy.port, &options, "\\s"));
         assert!(status.contains("Cipher in use is"), "{status}");
-        let length =
-            said(&client(proxy.port, &options, "SELECT LENGTH(REPEAT('x', 12000000)), REPEAT('y', 9000000)"));
+        let length = said(&command_line(
+            proxy.port,
+            &options,
+            "SELECT LENGTH(REPEAT('x', 12000000)), REPEAT('y', 9000000)",
+        ));
         assert_eq!(length.trim_end(), format!("12000000\t{}", "y".repeat(9_000_000)), "{version}");
     }
     let other = Authority::new("other");
-    let error = refused(&client(proxy.port, &[&ca(&other.file), "--ssl-verify-server-cert"], "SELECT 1"));
+    let error =
+        refused(&command_line(proxy.port, &[&ca(&other.file), "--ssl-verify-server-cert"], "SELECT 1"));
     assert!(error.contains("ERROR 2026"), "{error}");
-    let status = said(&client(proxy.port, &["--skip-ssl"], "\\s"));
+    let status = said(&command_line(proxy.port, &["--skip-ssl"], "\\s"));
     assert!(status.contains("Not in use"), "{status}");
-    assert_eq!(said(&client(proxy.port, &["--ssl"], "SELECT 1 + 1")), "2\n");
+    assert_eq!(said(&command_line(proxy.port, &["--ssl"], "SELECT 1 + 1")), "2\n");
 }
 
 #[test]
@@ -78,7 +65,7 @@ fn sent_bytes_are_whole_in_both_directions() {
     for length in [1, 4_000, 16_384, 70_000, 7_000_000] {
         let text: String = (0..length).map(|at| char::from(b'a' + (at % 23) as u8)).collect();
         std::fs::write(&file, format!("SELECT '{text}', LENGTH('{text}');")).expect("write the statement");
-        let answer = said(&client(proxy.port, &options, &format!("source {}", file.display())));
+        let answer = said(&command_line(proxy.port, &options, &format!("source {}", file.display())));
         assert!(answer == format!("{text}\t{length}\n"), "{length} bytes");
     }
 }
@@ -86,10 +73,10 @@ fn sent_bytes_are_whole_in_both_directions() {
 #[test]
 fn tls_may_be_required() {
     let (proxy, _authority) = proxy_with("required = true\nmin_version = \"1.3\"\n");
-    let error = refused(&client(proxy.port, &["--skip-ssl"], "SELECT 1"));
+    let error = refused(&command_line(proxy.port, &["--skip-ssl"], "SELECT 1"));
     assert!(error.contains("ERROR 3159"), "{error}");
-    assert_eq!(said(&client(proxy.port, &["--ssl"], "SELECT 1")), "1\n");
-    let error = refused(&client(proxy.port, &["--ssl", "--tls-version=TLSv1.2"], "SELECT 1"));
+    assert_eq!(said(&command_line(proxy.port, &["--ssl"], "SELECT 1")), "1\n");
+    let error = refused(&command_line(proxy.port, &["--ssl", "--tls-version=TLSv1.2"], "SELECT 1"));
     assert!(error.contains("ERROR 2026") || error.contains("ERROR 2013"), "{error}");
 }
 
@@ -101,12 +88,16 @@ fn a_client_may_have_to_show_a_certificate() {
     let (proxy, _) = proxy_with(&keys);
     let shows = |issued: &Issued| {
         let [certificate, key] = shown(issued);
-        client(proxy.port, &["--ssl", &certificate, &key], "SELECT 1")
+        command_line(proxy.port, &["--ssl", &certificate, &key], "SELECT 1")
     };
     assert_eq!(said(&shows(&authority.issue("app", &[]))), "1\n");
     refused(&shows(&Authority::new("other").issue("app", &[])));
-    refused(&client(proxy.port, &["--ssl"], "SELECT 1"));
-    assert_eq!(said(&client(proxy.port, &["--skip-ssl"], "SELECT 1")), "1\n", "without TLS nobody is asked");
+    refused(&command_line(proxy.port, &["--ssl"], "SELECT 1"));
+    assert_eq!(
+        said(&command_line(proxy.port, &["--skip-ssl"], "SELECT 1")),
+        "1\n",
+        "without TLS nobody is asked"
+    );
 }
 
 #[test]
@@ -123,7 +114,9 @@ fn certificates_are_read_again_and_sessions_keep_theirs() {
     let cn = cn_toml("cn1", &cluster()[0].address(), "", 1);
     proxy.reload(&format!("{cn}[tls]\n{}", issued.toml()));
     let verified = |authority: &Authority| {
-        client(proxy.port, &[&ca(&authority.file), "--ssl-verify-server-cert"], "SELECT 1").status.success()
+        command_line(proxy.port, &[&ca(&authority.file), "--ssl-verify-server-cert"], "SELECT 1")
+            .status
+            .success()
     };
     wait_until("the next authority's is taken up", SOON, || verified(&next));
     assert!(!verified(&authority));
@@ -133,7 +126,7 @@ fn certificates_are_read_again_and_sessions_keep_theirs() {
     assert!(verified(&next), "nothing is changed");
     proxy.reload(&cn);
     wait_until("TLS is no longer offered", SOON, || {
-        said(&client(proxy.port, &[], "\\s")).contains("Not in use")
+        said(&command_line(proxy.port, &[], "\\s")).contains("Not in use")
     });
 }
 
@@ -170,7 +163,7 @@ fn garbage_in_the_place_of_tls_hurts_only_itself() {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.is_empty() || answer[0] == 21, "{what}: an alert at most: {answer:?}");
-        assert_eq!(said(&client(proxy.port, &["--ssl"], "SELECT 1")), "1\n", "{what}");
+        assert_eq!(said(&command_line(proxy.port, &["--ssl"], "SELECT 1")), "1\n", "{what}");
     }
     // Nobody waits for a client that says nothing more than it may take to log in.
     drop(ask_for_tls(proxy.port));
@@ -197,7 +190,7 @@ fn sessions_move_with_their_tls() {
     // A conversation of five seconds.
     let talk = std::thread::spawn(move || {
         let sql = "SET @a = 'kept'; ".to_owned() + &"SELECT @a, SLEEP(0.1); ".repeat(50);
-        said(&client(port, &[&ca, "--ssl-verify-server-cert"], &sql))
+        said(&command_line(port, &[&ca, "--ssl-verify-server-cert"], &sql))
     });
     let session = || proxy.ctl("SHOW SESSIONS").into_iter().find(|row| row["user"] == "app");
     wait_until("it is there", SOON, || session().is_some_and(|row| row["cn"].is_string()));
@@ -245,7 +238,7 @@ fn cns_are_spoken_to_through_tls() {
         for user in ["app", "ed"] {
             let sql = "SELECT VARIABLE_VALUE <> '' FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'SSL_CIPHER'";
             let user_option = format!("-u{user}");
-            let output = client(proxy.port, &["--skip-ssl", &user_option], sql);
+            let output = command_line(proxy.port, &["--skip-ssl", &user_option], sql);
             if expected.is_empty() {
                 assert_eq!(said(&output).trim_end() == "1", has_tls, "{user} {rules}");
             } else {
@@ -280,7 +273,7 @@ fn both_legs_have_tls_and_sessions_move_between_such_cns() {
     let ca = ca(&authority.file);
     let talk = std::thread::spawn(move || {
         let sql = "SET @a = 'kept'; ".to_owned() + &"SELECT @a, SLEEP(0.1); ".repeat(30);
-        said(&client(port, &[&ca, "--ssl-verify-server-cert"], &sql))
+        said(&command_line(port, &[&ca, "--ssl-verify-server-cert"], &sql))
     });
     let session = || proxy.ctl("SHOW SESSIONS").into_iter().find(|row| row["user"] == "app");
     wait_until("it is there", SOON, || session().is_some_and(|row| row["cn"].is_string()));

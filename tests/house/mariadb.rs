@@ -216,6 +216,8 @@ const OPTIONS: &[&str] = &[
     "--net-write-timeout=600",
     "--plugin-maturity=unknown",
     "--plugin-load-add=auth_ed25519",
+    // A thread that serves another connection goes on counting its statements.
+    "--thread-cache-size=0",
 ];
 
 /// A binary log in the data directory.

@@ -12,6 +12,7 @@
 mod certificates;
 mod client;
 mod cluster;
+mod command_line;
 mod galera;
 mod http;
 mod mariadb;
@@ -25,6 +26,7 @@ mod scripted;
 pub use certificates::{Authority, Issued};
 pub use client::{Can, Com, ErrPacket, Extended, LoginAs, RawClient, check as err_of, frames, short_text};
 pub use cluster::{Driver, cluster, connect, driver_error, driver_opts};
+pub use command_line::{command_line, refused, said};
 pub use galera::Galera;
 pub use http::{HttpAnswer, HttpDoor, RawHttp};
 pub use mariadb::{BINARY_LOG, Mariadb};

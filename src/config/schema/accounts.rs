@@ -4,16 +4,16 @@
 //! manager's.
 
 use super::{Default, HOUR_MS, Key, Kind, PASSWORD_MAX, Section, USER_NAME_MAX};
+use crate::wire::auth::{CACHING_SHA2, CLEAR, ED25519, NATIVE};
 
 /// The longest name of an environment variable or credential, in bytes.
 const VARIABLE_MAX: usize = 128;
 
 /// Plugins by which a user can log in at corelane.
-const PLUGINS: &[&str] =
-    &["mysql_native_password", "caching_sha2_password", "client_ed25519", "mysql_clear_password"];
+const PLUGINS: &[&str] = &[NATIVE, CACHING_SHA2, ED25519, CLEAR];
 
 /// Plugins that clients can be greeted with.
-const GREETED: &[&str] = &["mysql_native_password", "caching_sha2_password"];
+const GREETED: &[&str] = &[NATIVE, CACHING_SHA2];
 
 pub const AUTH: Section = Section {
     name: "auth",
