@@ -172,12 +172,14 @@ fn access(place: &Place<'_>, users: &[UserSetting], mistakes: &mut Mistakes) -> 
     let (users_named, tenants) =
         (names("users_denied", "users_allowed"), names("tenants_denied", "tenants_allowed"));
     let homes = users.iter().filter_map(|user| Some((user.name.clone(), user.from.clone()?)));
+    let claims = users.iter().filter_map(|user| Some((user.name.clone(), user.certificate.clone()?)));
     let access = Access {
         deny: place.read("deny", mistakes, value::networks).map(|read| read.value).unwrap_or_default(),
         allow: accounts::allowed(place, "allow", mistakes, value::networks, Networks::is_empty),
         users: users_named,
         tenants,
         homes: homes.collect(),
+        claims: claims.collect(),
     };
     (access != Access::default()).then(|| Arc::new(access))
 }

@@ -163,6 +163,11 @@ fn tls(old: &Settings, new: &Settings, list: &mut List) {
     list.effect = Effect::Live;
     let required = |settings: &Settings| settings.tls.as_ref().map(|tls| tls.required);
     list.value("[tls] required", &required(old), &required(new));
+    let labels = |settings: &Settings| {
+        let rules = settings.tls.iter().flat_map(|tls| &tls.labels);
+        rules.map(|(label, field)| format!("{label} = {field}")).collect::<Vec<_>>()
+    };
+    list.value("[tls] certificate_labels", &labels(old), &labels(new));
     let context = |settings: &Settings| settings.tls.as_ref().map(|tls| tls.context.clone());
     if required(old).is_some() && required(new).is_some() && context(old) != context(new) {
         list.push("[tls] has other certificates or rules".to_owned());
@@ -251,6 +256,11 @@ fn users(old: &[UserSetting], new: &[UserSetting], list: &mut List) {
                 let plugin = |user: &UserSetting| user.plugin.map(|plugin| plugin.name().to_owned());
                 list.value(&format!("user {}: plugin", user.name), &plugin(before), &plugin(user));
                 list.value(&format!("user {}: from", user.name), &before.from, &user.from);
+                let claims = |user: &UserSetting| {
+                    let claims = user.certificate.as_ref()?;
+                    Some(claims.iter().map(ToString::to_string).collect::<Vec<_>>())
+                };
+                list.value(&format!("user {}: certificate", user.name), &claims(before), &claims(user));
             }
         }
     }

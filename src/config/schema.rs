@@ -15,6 +15,7 @@ mod tls;
 pub use accounts::ADMIN_USER;
 
 use super::near::near;
+use crate::route::certificate::Field;
 
 /// A section of the file.
 #[derive(Debug)]
@@ -87,6 +88,10 @@ pub enum Kind {
     Cpu,
     AdminUsers,
     Labels,
+    /// Labels with fields of certificates.
+    CertificateLabels,
+    /// What certificates have to have.
+    Claims,
     NativeHash,
     File,
 }
@@ -135,6 +140,13 @@ impl Kind {
                 "a list of users, such as [{ name = \"admin\", password = \"..\" }]".to_owned()
             }
             Self::Labels => "a table of labels, such as { account = [\"acc1\"] }".to_owned(),
+            Self::CertificateLabels => {
+                format!("a table of labels, each with one of {}", quoted(&Field::names()))
+            }
+            Self::Claims => format!(
+                "a list of \"*\" or \"FIELD=value\" with FIELD one of {}, in which `*` stands for anything",
+                Field::names().join(", ")
+            ),
             Self::NativeHash => "a string of `*` and 40 hex digits".to_owned(),
             Self::File => "a path in a string".to_owned(),
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::route::Flavour;
+use crate::route::certificate::Claim;
 use crate::route::label::Labels;
 use crate::wire::compressed::codec::{Algorithm, Packing};
 
@@ -61,6 +62,16 @@ impl Settings {
         }
         if self.discovery.account.is_some() && !self.cns.iter().any(|cn| cn.flavour == Flavour::Matrixone) {
             notes.push("[discovery] has nobody to ask: there is no [[cn]] of flavour matrixone".to_owned());
+        }
+        let asks = self.tls.as_ref().is_some_and(|tls| tls.asks);
+        if !asks && self.tls.as_ref().is_some_and(|tls| !tls.labels.is_empty()) {
+            notes.push("[tls] takes labels from certificates, which it asks nobody for".to_owned());
+        }
+        for user in self.users.iter().filter(|user| user.certificate.is_some() && !asks) {
+            notes.push(format!(
+                "[[user]] {}: nobody can come in as one who needs a certificate, which [tls] asks nobody for",
+                user.name
+            ));
         }
         for cn in &self.cns {
             if cn.address.starts_with("unix:") {
@@ -388,6 +399,8 @@ pub struct UserSetting {
     pub plugin: Option<Plugin>,
     /// Where they have to come from; none: from everywhere.
     pub from: Option<Networks>,
+    /// Of what their certificates have to have one; none: they need none.
+    pub certificate: Option<Vec<Claim>>,
 }
 
 #[derive(Clone, PartialEq)]

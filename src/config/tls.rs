@@ -15,6 +15,7 @@ use super::certificates::{
 use super::mistake::Mistakes;
 use super::reader::{Place, Read};
 use super::value;
+use crate::route::certificate::Field;
 
 /// The bytes of a file of certificates or keys at most.
 const PEM_FILE_MAX: u64 = 1 << 20;
@@ -25,6 +26,10 @@ pub struct ServerTls {
     pub context: Printed<ServerContext>,
     /// Clients without it are refused.
     pub required: bool,
+    /// Clients are asked for certificates.
+    pub asks: bool,
+    /// Labels that a client's certificate gives, and the fields that they are taken from.
+    pub labels: Vec<(String, Field)>,
 }
 
 /// `[cn_tls]` that is not off.
@@ -68,6 +73,7 @@ pub(super) fn server(place: &Place<'_>, directory: &Path, mistakes: &mut Mistake
     let oldest = files.oldest(mistakes);
     let asks = files.word("client_certificates", mistakes);
     let roots = files.roots("client_ca_file", mistakes);
+    let labels = place.read("certificate_labels", mistakes, value::certificate_labels);
     if asks != "no" && !place.has("client_ca_file") {
         let message = format!("client certificates are {asks}, and nobody vouches for them");
         mistakes.push_absence(place.span(), message, "write `client_ca_file`".to_owned());
@@ -85,7 +91,13 @@ pub(super) fn server(place: &Place<'_>, directory: &Path, mistakes: &mut Mistake
         _ => ClientCertificates::No,
     };
     let context = ServerContext::new(pair?, clients, oldest);
-    Some(ServerTls { context: files.printed("key_file", context, mistakes)?, required })
+    let labels = labels.map_or(Vec::new(), |read| read.value);
+    Some(ServerTls {
+        context: files.printed("key_file", context, mistakes)?,
+        required,
+        asks: asks != "no",
+        labels,
+    })
 }
 
 /// `[cn_tls]`.

@@ -116,7 +116,13 @@ mod tests {
 
     #[test]
     fn secrets_become_what_a_login_needs() {
-        let user = |name: &str, secret| UserSetting { name: name.into(), secret, plugin: None, from: None };
+        let user = |name: &str, secret| UserSetting {
+            name: name.into(),
+            secret,
+            plugin: None,
+            from: None,
+            certificate: None,
+        };
         let hash = parse_native_hash("*14E65567ABDB5135D0CFD9A70B3032C179A49EE7").unwrap();
         let users = users(&[
             user("clear", UserSecret::Password("secret".into())),

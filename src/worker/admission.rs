@@ -10,6 +10,7 @@ use super::login::Failure;
 use super::roster::Card;
 use crate::config::access::Access;
 use crate::route::Identity;
+use crate::route::certificate::Certificate;
 use crate::session::refusal::Refusal;
 
 /// From where it is. It counts among those from its address from now on.
@@ -25,16 +26,28 @@ pub(super) fn host(worker: &Worker, access: Option<&Access>, card: &Card) -> Res
     Ok(())
 }
 
+/// What a client has to show for itself.
+#[derive(Clone, Copy)]
+pub(super) struct Shown<'a> {
+    pub certificate: Option<&'a Certificate>,
+    /// It sends one, right or wrong.
+    pub password: bool,
+}
+
 /// By its names, of which no CN has heard yet.
 pub(super) fn names(
     worker: &Worker,
     access: Option<&Access>,
     card: &Card,
     identity: &Identity,
-    password: bool,
+    Shown { certificate, password }: Shown<'_>,
 ) -> Result<(), Failure> {
     let client = card.client();
-    if access.is_some_and(|access| !access.lets_in_as(&identity.user, &identity.tenant, client.ip())) {
+    let lets_in = |access: &Access| {
+        access.lets_in_as(&identity.user, &identity.tenant, client.ip())
+            && access.lets_in_with(&identity.user, certificate)
+    };
+    if !access.is_none_or(lets_in) {
         let (user, host) = (identity.user.clone(), client.host());
         return Err(Failure::NotLetIn(Refusal::AccessDenied { user, host, password }));
     }

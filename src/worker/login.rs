@@ -4,6 +4,9 @@
 //! [`crate::route`]. Here are the reads, the writes and their time limits, and the walk from one CN to the
 //! next for as long as no CN has heard anything of the client.
 
+mod failure;
+
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,8 +15,9 @@ use futures_lite::FutureExt;
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
+pub(super) use self::failure::Failure;
 use super::Worker;
-use super::admission;
+use super::admission::{self, Shown};
 use super::approach::{Approached, Below, Passed, abandon, approach, compress, leave, timed_out};
 use super::leg::{Leg, LegError};
 use super::migrate::{TalkError, converse};
@@ -28,7 +32,8 @@ use crate::net::Peer;
 use crate::net::compression::Compression;
 use crate::net::tls::Tls;
 use crate::reactor::Socket;
-use crate::route::{self, Cn, Flavour, Group, Identity, View};
+use crate::route::certificate::Certificate;
+use crate::route::{self, Cn, Flavour, Group, Identity, IdentityError, View};
 use crate::session::dialog::{Dialog, Noted, Watch, Watched};
 use crate::session::face;
 use crate::session::hold::Hold;
@@ -75,45 +80,6 @@ struct Applicant {
     replay: Option<Arc<Replay>>,
 }
 
-/// Why a login ended without a seat.
-pub(super) enum Failure {
-    /// The client is told in our words.
-    Refused(Refusal),
-    /// The same, of one who may not come in.
-    NotLetIn(Refusal),
-    /// The same, of one too many.
-    Limited(Refusal),
-    /// No CN could take it; the client is told why, of the last one.
-    NoCn(Refusal),
-    /// The client is told in the CN's words: an ERR payload.
-    CnRefused(Vec<u8>),
-    /// The client is gone.
-    ClientGone,
-    /// The client and corelane have not agreed on TLS, and cannot speak.
-    NoTls,
-}
-
-impl Failure {
-    /// As it is counted.
-    fn why(&self) -> Refused {
-        match self {
-            Self::NotLetIn(_) => Refused::Access,
-            Self::Limited(_) => Refused::Limit,
-            Self::NoCn(_) => Refused::NoCn,
-            Self::CnRefused(_) => Refused::ByCn,
-            Self::ClientGone => Refused::ClientGone,
-            Self::NoTls => Refused::Tls,
-            Self::Refused(Refusal::CnLost { .. } | Refusal::CnLogin { .. } | Refusal::CnTracking { .. }) => {
-                Refused::CnLost
-            }
-            Self::Refused(Refusal::ProxyHeaderBad { .. } | Refusal::ProxyHeaderUnasked { .. }) => {
-                Refused::ProxyHeader
-            }
-            Self::Refused(_) => Refused::Denied,
-        }
-    }
-}
-
 /// What came of the login at one CN.
 enum Attempt {
     Seated(Box<Seated>),
@@ -122,12 +88,6 @@ enum Attempt {
         refusal: Refusal,
         timed_out: bool,
     },
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
 }
 
 /// Logs a client in. If it came to nothing the client has been told why.
@@ -214,17 +174,57 @@ impl Driver<'_> {
         }
         // Servers read no more of the attributes than how long all of them are, so a broken one only ends the labels.
         let attributes = login.attributes().into_iter().flat_map(|all| all.iter()).map_while(Result::ok);
-        let identity = Identity::read(&login.user, attributes, &self.picture.view)
-            .map_err(|error| Refusal::Route { cause: error.to_string() })?;
+        let certificate = self.certificate();
+        let certified = self.certified(certificate.as_ref(), &login)?;
+        let identity = Identity::read_certified(&login.user, attributes, &certified, &self.picture.view)
+            .map_err(|error| self.misnamed(error, &login))?;
         self.introduce(&identity);
         let access = self.picture.access.as_deref();
-        admission::names(self.worker, access, self.card, &identity, login.has_password())?;
+        let shown = Shown { certificate: certificate.as_ref(), password: login.has_password() };
+        admission::names(self.worker, access, self.card, &identity, shown)?;
         let mut applicant = Applicant { login, identity, packet, salt, credential: None, replay: None };
         if self.has_only(Flavour::Mysql) {
             // Who cannot prove anything need not wait for a CN, nor hear of any.
             self.credential(&mut applicant).await?;
         }
         self.find_seat(applicant).await
+    }
+
+    /// What the client has shown by TLS, read where it is asked for it.
+    fn certificate(&self) -> Option<Certificate> {
+        let read = |tls: &Tls| tls.certificate().map(Certificate::read);
+        self.client.socket.layer(read).flatten()
+    }
+
+    /// The labels that its certificate gives.
+    fn certified(
+        &self,
+        certificate: Option<&Certificate>,
+        login: &ClientLogin,
+    ) -> Result<BTreeMap<String, String>, Failure> {
+        let (Some(certificate), Some(tls)) = (certificate, &self.picture.tls) else {
+            return Ok(BTreeMap::new());
+        };
+        certificate.labels(&tls.labels).map_err(|field| {
+            info!(session = self.card.id.0, client = %self.card.client(), "its certificate has no {field}");
+            self.denied(login)
+        })
+    }
+
+    fn misnamed(&self, error: IdentityError, login: &ClientLogin) -> Failure {
+        match error {
+            IdentityError::Uncertified => {
+                info!(session = self.card.id.0, client = %self.card.client(), "{error}");
+                self.denied(login)
+            }
+            error => Refusal::Route { cause: error.to_string() }.into(),
+        }
+    }
+
+    fn denied(&self, login: &ClientLogin) -> Failure {
+        let user = String::from_utf8_lossy(&login.user).into_owned();
+        let (host, password) = (self.card.client().host(), login.has_password());
+        Failure::NotLetIn(Refusal::AccessDenied { user, host, password })
     }
 
     /// Hears who the client is, before it is greeted.

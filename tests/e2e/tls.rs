@@ -100,6 +100,69 @@ fn a_client_may_have_to_show_a_certificate() {
     );
 }
 
+/// In front of CNs of the tenants acc1 and acc2, with these keys of `[tls]` and sections behind it.
+fn tenants_with(keys: &str) -> (Proxy, Authority) {
+    let authority = Authority::new("authority");
+    let own = authority.issue("corelane", &["127.0.0.1"]);
+    let cns = cluster().iter().zip(["acc1", "acc2"]);
+    let cns =
+        cns.map(|(cn, tenant)| cn_toml(&cn.name, &cn.address(), &format!("account = [\"{tenant}\"]"), 1));
+    let asks =
+        format!("client_certificates = \"optional\"\nclient_ca_file = \"{}\"\n", authority.file.display());
+    let proxy = Proxy::start(&format!("{}[tls]\n{}{asks}{keys}", cns.collect::<String>(), own.toml()));
+    proxy.wait_state("cn1", "working");
+    proxy.wait_state("cn2", "working");
+    (proxy, authority)
+}
+
+const WHERE: &str = "SELECT @@report_host";
+
+#[test]
+fn a_certificate_gives_labels_that_nobody_can_contradict() {
+    let (proxy, authority) = tenants_with("certificate_labels = { account = \"O\" }\n");
+    let comes = |issued: &Issued, user: &str| {
+        let [certificate, key] = shown(issued);
+        command_line(proxy.port, &["--ssl", &certificate, &key, &format!("-u{user}")], WHERE)
+    };
+    for (tenant, cn) in [("acc1", "cn1\n"), ("acc2", "cn2\n")] {
+        let issued = authority.issue_of("client", tenant);
+        assert_eq!(said(&comes(&issued, "app")), cn);
+        assert_eq!(said(&comes(&issued, &format!("{tenant}:app"))), cn);
+        let error = refused(&comes(&issued, "acc3:app"));
+        assert!(error.contains("ERROR 1045"), "{error}");
+        let error = refused(&comes(&issued, "app?account=acc3"));
+        assert!(error.contains("ERROR 1045"), "{error}");
+    }
+    let error = refused(&comes(&authority.issue("nobody", &[]), "acc1:app"));
+    assert!(error.contains("ERROR 1045"), "{error}");
+    assert!(proxy.log().contains("its certificate has no O"));
+    for options in [["-uacc2:app", "--ssl"], ["-uacc2:app", "--skip-ssl"]] {
+        assert_eq!(said(&command_line(proxy.port, &options, WHERE)), "cn2\n", "certificates are optional");
+    }
+}
+
+#[test]
+fn a_user_may_need_a_certificate_of_its_own() {
+    let user = "[[user]]\nname = \"app\"\npassword = \"secret\"\ncertificate = [\"CN=app*\", \"O=acme\"]\n";
+    let (proxy, authority) = tenants_with(user);
+    let comes = |issued: &Issued| {
+        let [certificate, key] = shown(issued);
+        command_line(proxy.port, &["--ssl", &certificate, &key, "-uacc1:app"], WHERE)
+    };
+    for issued in [authority.issue("app7", &[]), authority.issue_of("other", "acme")] {
+        assert_eq!(said(&comes(&issued)), "cn1\n");
+    }
+    for output in [
+        comes(&authority.issue("other", &[])),
+        comes(&authority.issue_of("other", "acme2")),
+        command_line(proxy.port, &["--ssl", "-uacc1:app"], WHERE),
+        command_line(proxy.port, &["--skip-ssl", "-uacc1:app"], WHERE),
+    ] {
+        let error = refused(&output);
+        assert!(error.contains("ERROR 1045"), "{error}");
+    }
+}
+
 #[test]
 fn certificates_are_read_again_and_sessions_keep_theirs() {
     let (proxy, authority) = proxy_with("");
