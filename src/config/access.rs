@@ -3,8 +3,8 @@
 //! What is denied wins over what is allowed, and a list of what is allowed denies all else. A name that is denied is denied however it is
 //! written, in large letters or small; one that is allowed must be written as it is, as servers tell such names apart.
 //!
-//! Decides only; it is asked by a worker, with the address that a load balancer has told where one has. What a client asks for after
-//! its login, such as another user by COM_CHANGE_USER, is its CN's to judge.
+//! Decides only; it is asked by a worker, with the address that a load balancer has told where one has, in a login and for
+//! the user that a COM_CHANGE_USER names.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -486,7 +486,7 @@ impl Driver<'_> {
         };
         compress(&leg, &auth);
         let mut dialog = Dialog::new(auth.capabilities, status);
-        dialog.stop_at_kills();
+        dialog.stop_at_concerns();
         if self.packing.is_some() || auth.compression.is_some() {
             dialog.pace();
         }
