@@ -573,6 +573,12 @@ pub static SECTIONS: &[Section] = &[
                 default: Default::Value("false"),
                 sentence: "Whether connections to it begin with a header of the PROXY protocol, version 2, that tells it the client's address; CNs of flavour mysql only, and only those that take one.",
             },
+            Key {
+                name: "tls",
+                kind: Kind::Word(tls::CN_MODES),
+                default: Default::Absent(r#""required""#),
+                sentence: "Whether connections to it are encrypted, where that is not as `mode` of [cn_tls] says of all; by the certificates that [cn_tls] names. CNs of flavour mysql only, and not on Unix sockets.",
+            },
         ],
     },
     accounts::USER,
