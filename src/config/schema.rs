@@ -327,7 +327,7 @@ pub static SECTIONS: &[Section] = &[
                 name: "timeout_ms",
                 kind: TIMEOUT_MS,
                 default: Default::Value("2000"),
-                sentence: "Milliseconds for connecting and receiving the greeting.",
+                sentence: "Milliseconds for connecting, receiving the greeting and beginning TLS.",
             },
             Key {
                 name: "fall",

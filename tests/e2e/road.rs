@@ -119,7 +119,7 @@ fn a_cn_whose_certificate_is_not_believed_is_down_and_says_why() {
     proxy.reload(&(cn.clone() + MONITOR + &verified(&authority)));
     proxy.wait_state("cn1", "working");
     wait_until("the table is read", SOON, || proxy.log().contains("cn1: its table of accounts was read"));
-    // Of one whose greeting is refused in turn, and not by probes: its own mode is another.
+    // A mode of its own, by which no certificate has to be believed.
     proxy.reload(&(cn + "tls = \"required\"\n" + MONITOR + &verified(&other)));
     wait_until("it is spoken to anew", SOON, || {
         proxy.log().contains("CN cn1: tls: that of [cn_tls] is now required")
