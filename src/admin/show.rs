@@ -289,6 +289,7 @@ mod tests {
             work: Default::default(),
             data: None,
             proxy_protocol: false,
+            tls: None,
             max_sessions: None,
         };
         let probe = Some(Duration::from_micros(3200));

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use crate::route::Flavour;
 use crate::route::label::Labels;
+use crate::route::{Flavour, TlsMode};
 use crate::wire::compressed::codec::{Algorithm, Packing};
 
 use super::access::Networks;
@@ -238,6 +238,8 @@ fn cns(old: &[CnSetting], new: &[CnSetting], list: &mut List) {
         list.value(&name("query_address"), &before.query_address, &cn.query_address);
         list.value(&name("max_sessions"), &before.max_sessions, &cn.max_sessions);
         list.value(&name("proxy_protocol"), &before.proxy_protocol, &cn.proxy_protocol);
+        let tls = |cn: &CnSetting| cn.tls.map_or("that of [cn_tls]", TlsMode::name).to_owned();
+        list.value(&name("tls"), &tls(before), &tls(cn));
     }
 }
 
@@ -432,12 +434,15 @@ mod tests {
     #[test]
     fn load_balancers_are_believed_at_once() {
         let old = "[[cn]]\nid='a'\naddress='a:1'\n";
-        let new = format!("{old}proxy_protocol=true\n[proxy_protocol]\nfrom=['10.0.0.0/8', 'unix', '::1']\n");
+        let new = format!(
+            "{old}proxy_protocol=true\ntls='off'\n[proxy_protocol]\nfrom=['10.0.0.0/8', 'unix', '::1']\n"
+        );
         assert_eq!(
             sentences(old, &new),
             [
                 "Live: [proxy_protocol] from: [] is now [10.0.0.0/8, ::1/128, unix]",
                 "Live: CN a: proxy_protocol: false is now true",
+                "Live: CN a: tls: that of [cn_tls] is now off",
             ]
         );
     }

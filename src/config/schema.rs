@@ -339,7 +339,7 @@ pub static SECTIONS: &[Section] = &[
                 name: "timeout_ms",
                 kind: TIMEOUT_MS,
                 default: Default::Value("2000"),
-                sentence: "Milliseconds for connecting and receiving the greeting.",
+                sentence: "Milliseconds for connecting, receiving the greeting and beginning TLS.",
             },
             Key {
                 name: "fall",
@@ -584,6 +584,12 @@ pub static SECTIONS: &[Section] = &[
                 kind: Kind::Switch,
                 default: Default::Value("false"),
                 sentence: "Whether connections to it begin with a header of the PROXY protocol, version 2, that tells it the client's address; CNs of flavour mysql only, and only those that take one.",
+            },
+            Key {
+                name: "tls",
+                kind: Kind::Word(tls::CN_MODES),
+                default: Default::Absent(r#""required""#),
+                sentence: "Whether connections to it are encrypted, where that is not as `mode` of [cn_tls] says of all; by the certificates that [cn_tls] names. CNs of flavour mysql only, and not on Unix sockets.",
             },
         ],
     },

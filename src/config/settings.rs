@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::route::Flavour;
 use crate::route::certificate::Claim;
 use crate::route::label::Labels;
+use crate::route::{Flavour, TlsMode};
 use crate::wire::compressed::codec::{Algorithm, Packing};
 
 use super::access::{Access, Networks};
@@ -32,7 +32,7 @@ pub struct Settings {
     /// None where clients are not offered it.
     pub tls: Option<Arc<ServerTls>>,
     /// None where no CN is.
-    pub cn_tls: Option<Arc<CnTls>>,
+    pub cn_tls: Arc<CnTls>,
     pub compression: Compression,
     pub workers: Workers,
     pub admin: Admin,
@@ -386,6 +386,8 @@ pub struct CnSetting {
     pub query_address: Option<String>,
     /// It is told of clients by a header. `mysql` only. Default false.
     pub proxy_protocol: bool,
+    /// Default what `[cn_tls]` says of all. `mysql` only, and not by a Unix socket.
+    pub tls: Option<TlsMode>,
     /// Sessions at the same time. Default no limit.
     pub max_sessions: Option<u32>,
 }

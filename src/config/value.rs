@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::ident::WORKERS_MAX;
-use crate::route::Flavour;
 use crate::route::certificate::{Claim, Field};
 use crate::route::label::Labels;
+use crate::route::{Flavour, TlsMode};
 
 use super::access::Networks;
 use super::address::{
@@ -216,6 +216,11 @@ pub fn word(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Op
     let help = did_you_mean(text, words);
     mistakes.push(given.span.clone(), format!("`{}` cannot be \"{text}\"", key.name), Some(help));
     None
+}
+
+/// One of the words for how a CN is spoken to.
+pub fn tls_mode(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<TlsMode> {
+    word(key, given, mistakes).and_then(|word| TlsMode::named(&word))
 }
 
 /// Some of the words of a list, each once.

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use crate::ident::CnSlot;
 pub use group::Group;
 pub use identity::{Identity, IdentityError};
-pub use view::{Cn, CnState, Flavour, Target, View, WorkState};
+pub use view::{Cn, CnState, Flavour, Target, TlsMode, View, WorkState};
 
 /// Why no CN can serve a session. To be told to the client with MatrixOne's code 20101, SQLSTATE HY000.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -45,7 +45,7 @@ pub enum CnLoginError {
         "it takes no PROXY protocol header from corelane, which [[cn]] proxy_protocol has it sent: {said}"
     )]
     NoHeader { said: String },
-    #[error("it offers no TLS, which [cn_tls] asks for")]
+    #[error("it offers no TLS, which [[cn]] tls or [cn_tls] asks for")]
     NoTls,
     #[error("it asks for the password in clear text, and the connection to it has no TLS ([cn_tls])")]
     Unprotected,
