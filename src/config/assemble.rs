@@ -39,6 +39,7 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
         limits: limits(&once(root, "limits", mistakes), mistakes),
         tls: tls::server(&once(root, "tls", mistakes), directory, mistakes).map(Arc::new),
         cn_tls: tls::client(&once(root, "cn_tls", mistakes), directory, mistakes).map(Arc::new),
+        cn_tcp: keepalive(&once(root, "cn_tcp", mistakes), mistakes),
         compression: compression(&once(root, "compression", mistakes), mistakes),
         workers: workers(&once(root, "workers", mistakes), mistakes),
         login: login(&once(root, "login", mistakes), mistakes),
@@ -130,8 +131,23 @@ fn listen(place: &Place<'_>, mistakes: &mut Mistakes) -> (Listen, Vec<Read<Liste
         first_connection_id,
         connection_ids,
         server_version: place.read("server_version", mistakes, value::server_version).map(|read| read.value),
+        tcp: keepalive(place, mistakes),
     };
     (listen, listeners)
+}
+
+fn keepalive(place: &Place<'_>, mistakes: &mut Mistakes) -> Keepalive {
+    let mut seconds = |name| {
+        let seconds = Some(place.count(name, mistakes)).filter(|seconds| *seconds > 0);
+        seconds.map(|seconds| Duration::from_secs(seconds.into()))
+    };
+    let (idle, interval) = (seconds("keepalive_idle_s"), seconds("keepalive_interval_s"));
+    Keepalive {
+        idle,
+        interval,
+        probes: Some(place.count("keepalive_probes", mistakes)).filter(|probes| *probes > 0),
+        user_timeout: Some(place.millis("user_timeout_ms", mistakes)).filter(|limit| !limit.is_zero()),
+    }
 }
 
 /// The first connection id and how many there are: no worker may run out of them, and none is beyond the last.

@@ -1,6 +1,6 @@
 //! The difference of two [`Settings`], in sentences, and what of it a running process can take up.
 //!
-//! CNs, users, `[proxy_protocol]`, `[auth]`, `[discovery]`, `[tls]`, `[cn_tls]`, `[compression]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
+//! CNs, users, the keepalive of `[listen]` and of `[cn_tcp]`, `[proxy_protocol]`, `[auth]`, `[discovery]`, `[tls]`, `[cn_tls]`, `[compression]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
 //! Listeners, workers, the admin door, the HTTP door, the receive buffers and the log level are laid down at start-up:
 //! they need a restart.
 //! No sentence shows a secret.
@@ -13,7 +13,8 @@ use crate::wire::compressed::codec::{Algorithm, Packing};
 
 use super::access::Networks;
 use super::settings::{
-    Account, AtDeadline, CnSetting, Compression, Http, ListenAddress, Settings, UserSetting,
+    Account, AtDeadline, CnSetting, Compression, Http, Keepalive, Listen, ListenAddress, Settings,
+    UserSetting,
 };
 
 /// One difference.
@@ -40,6 +41,8 @@ pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
     proxy_protocol(old, new, &mut list);
     access(old, new, &mut list);
     tls(old, new, &mut list);
+    keepalive("[listen]", &old.listen.tcp, &new.listen.tcp, &mut list);
+    keepalive("[cn_tcp]", &old.cn_tcp, &new.cn_tcp, &mut list);
     compression(&old.compression, &new.compression, &mut list);
     cns(&old.cns, &new.cns, &mut list);
     users(&old.users, &new.users, &mut list);
@@ -49,7 +52,7 @@ pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
 /// What a process that runs with `old` has in force once it has taken up what it can of `new`.
 pub fn in_force(old: &Settings, new: Settings) -> Settings {
     Settings {
-        listen: old.listen.clone(),
+        listen: Listen { tcp: new.listen.tcp, ..old.listen.clone() },
         limits: old.limits,
         workers: old.workers.clone(),
         admin: old.admin.clone(),
@@ -170,6 +173,14 @@ fn tls(old: &Settings, new: &Settings, list: &mut List) {
     if old.cn_tls != new.cn_tls {
         list.push("[cn_tls] has another mode or other certificates".to_owned());
     }
+}
+
+fn keepalive(section: &str, old: &Keepalive, new: &Keepalive, list: &mut List) {
+    list.effect = Effect::Live;
+    list.value(&format!("{section} keepalive_idle_s"), &old.idle, &new.idle);
+    list.value(&format!("{section} keepalive_interval_s"), &old.interval, &new.interval);
+    list.value(&format!("{section} keepalive_probes"), &old.probes, &new.probes);
+    list.value(&format!("{section} user_timeout_ms"), &old.user_timeout, &new.user_timeout);
 }
 
 fn compression(old: &Compression, new: &Compression, list: &mut List) {
@@ -430,6 +441,25 @@ mod tests {
                 "Live: CN a: proxy_protocol: false is now true",
             ]
         );
+    }
+
+    #[test]
+    fn peers_are_watched_otherwise_at_once() {
+        let (old, new) = (
+            "",
+            "[listen]\nbacklog=1\nkeepalive_idle_s=60\n[cn_tcp]\nkeepalive_probes=3\nuser_timeout_ms=20000\n",
+        );
+        assert_eq!(
+            sentences(old, new),
+            [
+                "Restart: [listen] backlog: 4096 is now 1",
+                "Live: [listen] keepalive_idle_s: unset is now 60s",
+                "Live: [cn_tcp] keepalive_probes: unset is now 3",
+                "Live: [cn_tcp] user_timeout_ms: unset is now 20s",
+            ]
+        );
+        let force = in_force(&settings(old), settings(new));
+        assert_eq!((force.listen.backlog, force.listen.tcp), (4096, settings(new).listen.tcp));
     }
 
     #[test]

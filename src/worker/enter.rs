@@ -48,7 +48,7 @@ pub(super) async fn enter(
     let limits = worker.login_limits().ok_or(NotEntered::Passed(Refusal::ShuttingDown))?;
     let tls = worker.cn_tls();
     let login = login.believing_key(worker.trusts_cn_keys());
-    let below = Below { tls: tls.as_deref(), compression: worker.cn_compression() };
+    let below = Below { tcp: worker.cn_tcp(), tls: tls.as_deref(), compression: worker.cn_compression() };
     let approached = approach(&worker.reactor, &limits, below, cn, origin, login).await;
     let Approached { mut leg, mut auth, mut answer } =
         approached.map_err(|Passed { refusal, failure }| {

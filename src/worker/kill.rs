@@ -110,7 +110,8 @@ async fn ask(
     let limits = worker.login_limits().ok_or(Refusal::ShuttingDown)?;
     let user = passport.identity.cn_user(cn.flavour);
     let login = CnLogin::new(&passport.login, user, Credential::Replay(replay));
-    let approached = approach(&worker.reactor, &limits, Below::default(), cn, card.origin.get(), login).await;
+    let below = Below { tcp: worker.cn_tcp(), ..Below::default() };
+    let approached = approach(&worker.reactor, &limits, below, cn, card.origin.get(), login).await;
     let approached = approached.map_err(|passed| passed.refusal)?;
     let Approached { leg, mut auth, answer } = approached;
     match auth.from_cn(&answer) {

@@ -408,7 +408,9 @@ impl Driver<'_> {
     ) -> Result<Attempt, Failure> {
         let answers_for_client = cn_login.has_proof();
         let limits = &self.picture.login;
-        let below = Below { tls: self.picture.cn_tls.as_deref(), compression: self.picture.compression.cns };
+        let picture = &self.picture;
+        let (tcp, compression) = (picture.cn_tcp, picture.compression.cns);
+        let below = Below { tcp, tls: picture.cn_tls.as_deref(), compression };
         match approach(&self.worker.reactor, limits, below, cn, self.card.origin.get(), cn_login).await {
             Ok(approached) => {
                 let schema = login.database.as_deref();
