@@ -526,6 +526,22 @@ fn keepalive_is_the_kernels_until_it_is_written() {
 }
 
 #[test]
+fn addresses_are_shut_out_where_a_limit_is_written() {
+    let blocking = |text: &str| settings_of(text).access.and_then(|access| access.blocking);
+    assert_eq!(blocking("[access]\nblocked_s = 9\n"), None);
+    let written = blocking("[access]\nmax_failed_logins = 5\n").unwrap();
+    assert_eq!((written.connect_errors, written.failed_logins), (None, Some(5)));
+    assert_eq!(written.lasts, Duration::from_secs(300));
+    check(&[(
+        "[access]\nmax_connect_errors = -1\nblocked_s = 0\n",
+        &[
+            "2:22 `max_connect_errors` cannot be -1 | expected a whole number from 0 to 10000000",
+            "3:13 `blocked_s` cannot be 0 | expected a whole number from 1 to 604800",
+        ],
+    )]);
+}
+
+#[test]
 fn wrong_tls() {
     check(TLS);
 }

@@ -16,7 +16,7 @@ use crate::ident::{CNS_MAX, WORKERS_MAX};
 use crate::route::Flavour;
 use crate::wire::compressed::codec::{Algorithm, Packing};
 
-use super::access::{Access, Names, Networks};
+use super::access::{Access, Blocking, Names, Networks};
 use super::accounts;
 use super::address::{check_query_address, clash};
 use super::mistake::Mistakes;
@@ -194,8 +194,21 @@ fn access(place: &Place<'_>, users: &[UserSetting], mistakes: &mut Mistakes) -> 
         users: users_named,
         tenants,
         homes: homes.collect(),
+        blocking: blocking(place, mistakes),
     };
     (access != Access::default()).then(|| Arc::new(access))
+}
+
+/// None where no address is shut out.
+fn blocking(place: &Place<'_>, mistakes: &mut Mistakes) -> Option<Blocking> {
+    let mut limit = |name| Some(place.count(name, mistakes)).filter(|limit| *limit > 0);
+    let (connect_errors, failed_logins) = (limit("max_connect_errors"), limit("max_failed_logins"));
+    let lasts = Duration::from_secs(place.count("blocked_s", mistakes).into());
+    (connect_errors.is_some() || failed_logins.is_some()).then_some(Blocking {
+        connect_errors,
+        failed_logins,
+        lasts,
+    })
 }
 
 fn compression(place: &Place<'_>, mistakes: &mut Mistakes) -> Compression {

@@ -11,7 +11,7 @@ use crate::route::Flavour;
 use crate::route::label::Labels;
 use crate::wire::compressed::codec::{Algorithm, Packing};
 
-use super::access::Networks;
+use super::access::{Access, Blocking, Networks};
 use super::settings::{
     Account, AtDeadline, CnSetting, Compression, Http, Keepalive, Listen, ListenAddress, Settings,
     UserSetting,
@@ -160,6 +160,14 @@ fn access(old: &Settings, new: &Settings, list: &mut List) {
     list.value("[access] users_allowed", &was.users.allowed, &is.users.allowed);
     list.value("[access] tenants_denied", &was.tenants.denied, &is.tenants.denied);
     list.value("[access] tenants_allowed", &was.tenants.allowed, &is.tenants.allowed);
+    let limit =
+        |access: &Access, which: fn(&Blocking) -> Option<u32>| access.blocking.as_ref().and_then(which);
+    let (errors, logins) = (|b: &Blocking| b.connect_errors, |b: &Blocking| b.failed_logins);
+    list.value("[access] max_connect_errors", &limit(&was, errors), &limit(&is, errors));
+    list.value("[access] max_failed_logins", &limit(&was, logins), &limit(&is, logins));
+    if let (Some(was), Some(is)) = (was.blocking, is.blocking) {
+        list.value("[access] blocked_s", &was.lasts, &is.lasts);
+    }
 }
 
 fn tls(old: &Settings, new: &Settings, list: &mut List) {
@@ -460,6 +468,20 @@ mod tests {
         );
         let force = in_force(&settings(old), settings(new));
         assert_eq!((force.listen.backlog, force.listen.tcp), (4096, settings(new).listen.tcp));
+    }
+
+    #[test]
+    fn addresses_are_shut_out_otherwise_at_once() {
+        let old = "[access]\nmax_failed_logins=5\nblocked_s=60\n";
+        assert_eq!(
+            sentences(old, "[access]\nmax_failed_logins=5\nmax_connect_errors=9\n"),
+            [
+                "Live: [access] max_connect_errors: unset is now 9",
+                "Live: [access] blocked_s: 60s is now 300s"
+            ]
+        );
+        assert_eq!(sentences(old, ""), ["Live: [access] max_failed_logins: 5 is now unset"]);
+        assert_eq!(sentences("", "[access]\nblocked_s=60\n"), [""; 0], "nobody is shut out");
     }
 
     #[test]

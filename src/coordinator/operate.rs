@@ -30,6 +30,10 @@ impl Coordinator {
                 Ok(()) => return,
                 Err((error, answer)) => return drop(answer.send(Err(error))),
             },
+            Operation::FlushHosts => Ok(match self.hosts.flush(Instant::now()) {
+                1 => "1 address is let in again".to_owned(),
+                count => format!("{count} addresses are let in again"),
+            }),
             other => self.change_table(other).map_err(|error| error.to_string()),
         };
         // Whoever asked may have gone away meanwhile.
@@ -45,7 +49,9 @@ impl Coordinator {
             Operation::Resume { cn } => self.placement.resume(&cn)?,
             Operation::Alter { cn, changes } => self.placement.alter(&cn, |cn| alter(cn, changes), seats)?,
             Operation::Add(setting) => self.placement.add(*setting, seats)?,
-            Operation::Kill { .. } | Operation::MoveSession { .. } => Decision::default(),
+            Operation::Kill { .. } | Operation::MoveSession { .. } | Operation::FlushHosts => {
+                Decision::default()
+            }
         };
         let said = decision.say.join("; ");
         self.follow(decision);

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::Worker;
 use super::admission;
 use super::approach::{Approached, Below, Passed, abandon, approach, compress, leave, timed_out};
+use super::failure::Failure;
 use super::leg::{Leg, LegError};
 use super::migrate::{TalkError, converse};
 use super::proxy_header::{self, Unheard};
@@ -75,45 +76,6 @@ struct Applicant {
     replay: Option<Arc<Replay>>,
 }
 
-/// Why a login ended without a seat.
-pub(super) enum Failure {
-    /// The client is told in our words.
-    Refused(Refusal),
-    /// The same, of one who may not come in.
-    NotLetIn(Refusal),
-    /// The same, of one too many.
-    Limited(Refusal),
-    /// No CN could take it; the client is told why, of the last one.
-    NoCn(Refusal),
-    /// The client is told in the CN's words: an ERR payload.
-    CnRefused(Vec<u8>),
-    /// The client is gone.
-    ClientGone,
-    /// The client and corelane have not agreed on TLS, and cannot speak.
-    NoTls,
-}
-
-impl Failure {
-    /// As it is counted.
-    fn why(&self) -> Refused {
-        match self {
-            Self::NotLetIn(_) => Refused::Access,
-            Self::Limited(_) => Refused::Limit,
-            Self::NoCn(_) => Refused::NoCn,
-            Self::CnRefused(_) => Refused::ByCn,
-            Self::ClientGone => Refused::ClientGone,
-            Self::NoTls => Refused::Tls,
-            Self::Refused(Refusal::CnLost { .. } | Refusal::CnLogin { .. } | Refusal::CnTracking { .. }) => {
-                Refused::CnLost
-            }
-            Self::Refused(Refusal::ProxyHeaderBad { .. } | Refusal::ProxyHeaderUnasked { .. }) => {
-                Refused::ProxyHeader
-            }
-            Self::Refused(_) => Refused::Denied,
-        }
-    }
-}
-
 /// What came of the login at one CN.
 enum Attempt {
     Seated(Box<Seated>),
@@ -122,12 +84,6 @@ enum Attempt {
         refusal: Refusal,
         timed_out: bool,
     },
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
 }
 
 /// Logs a client in. If it came to nothing the client has been told why.
@@ -144,13 +100,17 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Res
         capabilities,
         has_tls: false,
         has_header: false,
+        heard: false,
         packing: None,
     };
     let stopped = async {
         worker.out_of_patience.raised().await;
         Err(Refusal::ShuttingDown.into())
     };
-    let failure = match stopped.or(driver.run()).await {
+    let ended = stopped.or(driver.run()).await;
+    let fault = ended.as_ref().map(|_| ()).map_err(|failure| failure.fault(driver.heard));
+    admission::ended(worker, &driver.picture, card, fault);
+    let failure = match ended {
         Ok(seated) => return Ok((driver.client, seated)),
         Err(failure) => failure,
     };
@@ -184,6 +144,8 @@ struct Driver<'a> {
     has_tls: bool,
     /// A load balancer has told of the client.
     has_header: bool,
+    /// The client has said all that corelane itself asks of it.
+    heard: bool,
     /// How its bytes are compressed once it has been let in.
     packing: Option<Packing>,
 }
@@ -224,6 +186,7 @@ impl Driver<'_> {
             // Who cannot prove anything need not wait for a CN, nor hear of any.
             self.credential(&mut applicant).await?;
         }
+        self.heard = true;
         self.find_seat(applicant).await
     }
 

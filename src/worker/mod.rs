@@ -8,6 +8,7 @@ mod admission;
 mod approach;
 mod book;
 mod enter;
+mod failure;
 mod flag;
 mod forward;
 mod gate;

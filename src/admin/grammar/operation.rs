@@ -3,7 +3,7 @@
 //! `DRAIN CN 'id' [DEADLINE n] [CLOSE|LEAVE]`, `REMOVE CN` likewise, `RESUME CN 'id'`, `MOVE SESSION n TO CN 'id'`,
 //! `KILL [SESSION|CONNECTION] n`, `ALTER CN 'id' SET WEIGHT n, LABELS (..), DATA 'd'` (one or several) and
 //! `ADD CN 'id' ADDRESS 'host:port' [FLAVOUR ..] [WEIGHT n] [LABELS (..)] [DATA 'd']
-//! [PROXY_PROTOCOL]`. Values are checked by the
+//! [PROXY_PROTOCOL]`, and `FLUSH HOSTS`. Values are checked by the
 //! rules of the configuration.
 
 use std::collections::BTreeMap;
@@ -39,6 +39,10 @@ impl Parser {
             }
             "ALTER" => self.alter()?,
             "ADD" => self.add()?,
+            "FLUSH" => {
+                self.expect("HOSTS", "HOSTS after FLUSH")?;
+                Operation::FlushHosts
+            }
             _ => return Ok(None),
         };
         self.end("the end of the statement", &[])?;
@@ -232,6 +236,7 @@ mod tests {
             operation("MOVE SESSION 2147483655 TO CN 'b'"),
             Operation::MoveSession { session, to: "b".into() }
         );
+        assert_eq!(operation("flush hosts;"), Operation::FlushHosts);
         for text in ["KILL 2147483655", "kill session 2147483655", "KILL CONNECTION 2147483655"] {
             assert_eq!(operation(text), Operation::Kill { session });
         }
@@ -293,6 +298,8 @@ mod tests {
             ("add cn '' address 'db:1'", "`id` is empty"),
             ("add cn 'x' address 'db:1' flavour oracle", "expected MYSQL or MATRIXONE"),
             ("resume cn 'x' now", "expected the end of the statement, found \"now\""),
+            ("flush host", "expected HOSTS after FLUSH, found \"host\"; did you mean HOSTS?"),
+            ("flush hosts '10.0.0.1'", "expected the end of the statement"),
             ("mvoe session 1 to cn 'x'", "did you mean MOVE?"),
         ] {
             let error = parse(text).unwrap_err().to_string();
