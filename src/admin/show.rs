@@ -56,6 +56,7 @@ pub fn cns(cns: &[CnRow], like: Option<&Pattern>) -> Table {
         text("last_error"),
         text("data"),
         text("source"),
+        number("max_sessions"),
     ];
     let shown = cns.iter().filter(|row| fits(like, &row.cn.id));
     Table { columns: columns.into(), rows: shown.map(cn).collect() }
@@ -220,6 +221,7 @@ fn cn(row: &CnRow) -> Vec<Cell> {
         row.last_error.as_deref().into(),
         row.cn.data.as_deref().into(),
         row.source.into(),
+        row.cn.max_sessions.map_or(0, u64::from).into(),
     ]
 }
 
@@ -313,7 +315,7 @@ mod tests {
             work: Default::default(),
             data: None,
             proxy_protocol: false,
-            max_sessions: None,
+            max_sessions: Some(7),
         };
         let probe = Some(Duration::from_micros(3200));
         let last_error = Some("refused".into());
@@ -368,6 +370,7 @@ mod tests {
             "probe_ms=3",
             "last_error=refused",
             "source=file",
+            "max_sessions=7",
         ];
         assert_eq!(told(&table, 0), expected);
     }

@@ -79,6 +79,8 @@ pub enum Alteration {
     /// All of them, in place of those it had.
     Labels(Labels),
     Data(Option<String>),
+    /// None: as many as there may be.
+    MaxSessions(Option<u32>),
 }
 
 /// As the log tells it: a name that an operator wrote cannot break a line there.

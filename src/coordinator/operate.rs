@@ -115,6 +115,7 @@ fn alter(cn: &mut CnSetting, changes: Vec<Alteration>) {
             Alteration::Weight(weight) => cn.weight = weight,
             Alteration::Labels(labels) => cn.labels = labels,
             Alteration::Data(data) => cn.data = data,
+            Alteration::MaxSessions(most) => cn.max_sessions = most,
         }
     }
 }

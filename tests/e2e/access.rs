@@ -280,6 +280,32 @@ fn a_full_cn_is_passed_over() {
     assert!(proxy.seats("cn1") <= 1 && proxy.seats("cn2") >= 4, "{}", more.len());
 }
 
+#[test]
+fn an_operator_sets_and_lifts_the_limit_of_a_cn() {
+    let proxy = Proxy::start("");
+    let shown = || number(&proxy.cn("cn1").expect("it was added")["max_sessions"]);
+    proxy.ctl(&format!("ADD CN 'cn1' ADDRESS '{}' MAX_SESSIONS 2", cluster()[0].address()));
+    proxy.wait_state("cn1", "working");
+    assert_eq!(shown(), 2);
+    let (clients, error) = fill(&proxy, "app");
+    assert_eq!((clients.len(), error.code), (2, 1040));
+    proxy.ctl("ALTER CN 'cn1' SET MAX_SESSIONS 3");
+    let mut more = Vec::new();
+    wait_until("there is room for one more", SOON, || {
+        more.extend(RawClient::login(proxy.port, &APP));
+        !more.is_empty()
+    });
+    assert_eq!((shown(), fill(&proxy, "app").0.len()), (3, 0));
+    proxy.ctl("ALTER CN 'cn1' SET MAX_SESSIONS 0");
+    wait_until("there is no limit", SOON, || {
+        more.extend(RawClient::login(proxy.port, &APP));
+        more.len() >= 4
+    });
+    assert_eq!(shown(), 0);
+    let said = proxy.try_ctl("ALTER CN 'cn1' SET MAX_SESSIONS many").unwrap_err();
+    assert!(said.contains("expected a number of sessions"), "{said}");
+}
+
 fn host_blocked(host: &str, faults: &str) -> ErrPacket {
     let way_out = "unblock with 'FLUSH HOSTS' at the proxy's admin door, or wait";
     err(1129, "", &format!("Host '{host}' is blocked because of many {faults}; {way_out}"))
