@@ -101,6 +101,7 @@ pub fn serve(settings: Settings, config_path: &Path) -> Result<(), BootError> {
         counters,
         cpus: placement.workers.clone(),
         tally,
+        hosts: books.hosts.clone(),
     };
     // When it fails, or gave up on a worker that does not stop, nobody is left to stop the rest: the process
     // ends with them as they are.

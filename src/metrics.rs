@@ -114,10 +114,12 @@ pub enum Refused {
     Limit,
     /// It came too soon after others.
     Rate,
+    /// Its address is shut out for a time.
+    Blocked,
 }
 
 impl Refused {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Full,
         Self::NoCn,
         Self::Denied,
@@ -129,6 +131,7 @@ impl Refused {
         Self::Access,
         Self::Limit,
         Self::Rate,
+        Self::Blocked,
     ];
 
     /// The reason in one word.
@@ -145,6 +148,7 @@ impl Refused {
             Self::Access => "access",
             Self::Limit => "limit",
             Self::Rate => "rate",
+            Self::Blocked => "blocked",
         }
     }
 }
@@ -530,7 +534,7 @@ mod tests {
         counters.refuse(Refused::ClientGone);
         counters.refuse(Refused::ClientGone);
         let all = Refused::ALL.map(|why| counters.refusals.get(why));
-        assert_eq!((all, counters.refused.get()), ([0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0], 3));
+        assert_eq!((all, counters.refused.get()), ([0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0], 3));
         assert!(Refused::ALL.iter().enumerate().all(|(at, why)| at == *why as usize));
         assert!(TimedOut::ALL.iter().enumerate().all(|(at, over)| at == *over as usize));
         assert!(EndedBy::ALL.iter().enumerate().all(|(at, by)| at == *by as usize));

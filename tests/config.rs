@@ -3,8 +3,9 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use corelane::config::settings::{ListenAddress, UserSecret};
+use corelane::config::settings::{Keepalive, ListenAddress, UserSecret};
 use corelane::config::{self, Mistakes, Settings};
 use proptest::prelude::*;
 
@@ -502,6 +503,52 @@ fn wrong_compression() {
         ),
         ("[compression]\ncns = \"of\"\n", &["2:7 `cns` cannot be \"of\" | did you mean \"off\"?"]),
     ]);
+}
+
+#[test]
+fn wrong_keepalive() {
+    check(&[
+        (
+            "[listen]\nkeepalive_idle_s = 32768\n",
+            &["2:20 `keepalive_idle_s` cannot be 32768 | expected a whole number from 0 to 32767"],
+        ),
+        (
+            "[cn_tcp]\nkeepalive_probes = 128\n",
+            &["2:20 `keepalive_probes` cannot be 128 | expected a whole number from 0 to 127"],
+        ),
+        (
+            "[cn_tcp]\nuser_timeout_ms = \"1s\"\n",
+            &["2:19 `user_timeout_ms` is a string | expected a whole number from 0 to 3600000"],
+        ),
+        (
+            "[cn_tcp]\nkeepalive_idle = 60\n",
+            &["2:1 unknown key `keepalive_idle` in [cn_tcp] | did you mean `keepalive_idle_s`?"],
+        ),
+    ]);
+}
+
+#[test]
+fn keepalive_is_the_kernels_until_it_is_written() {
+    let settings = settings_of("[cn_tcp]\nkeepalive_idle_s = 60\nuser_timeout_ms = 0\n");
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(settings.listen.tcp, Keepalive::default());
+    assert_eq!(settings.cn_tcp, Keepalive { idle: seconds(60), ..Keepalive::default() });
+}
+
+#[test]
+fn addresses_are_shut_out_where_a_limit_is_written() {
+    let blocking = |text: &str| settings_of(text).access.and_then(|access| access.blocking);
+    assert_eq!(blocking("[access]\nblocked_s = 9\n"), None);
+    let written = blocking("[access]\nmax_failed_logins = 5\n").unwrap();
+    assert_eq!((written.connect_errors, written.failed_logins), (None, Some(5)));
+    assert_eq!(written.lasts, Duration::from_secs(300));
+    check(&[(
+        "[access]\nmax_connect_errors = -1\nblocked_s = 0\n",
+        &[
+            "2:22 `max_connect_errors` cannot be -1 | expected a whole number from 0 to 10000000",
+            "3:13 `blocked_s` cannot be 0 | expected a whole number from 1 to 604800",
+        ],
+    )]);
 }
 
 #[test]

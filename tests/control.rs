@@ -274,6 +274,7 @@ impl House {
             counters: counters.clone(),
             cpus: vec![4, 5],
             tally: tally.clone(),
+            hosts: Arc::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let admin = listener.local_addr().unwrap();
@@ -575,6 +576,7 @@ async fn workers_that_are_all_lost_end_the_coordinator() {
         counters: vec![Arc::default()],
         cpus: vec![0],
         tally: Tally::new(1),
+        hosts: Arc::default(),
     };
     let (coordinator, _desk) = Coordinator::new(parts);
     let (_signals, caught) = mpsc::channel(1);

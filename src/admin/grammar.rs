@@ -35,6 +35,7 @@ pub enum Show {
     Workers,
     Holds,
     Moves,
+    Hosts,
     Version,
     // These are for clients that ask by themselves.
     Variables,
@@ -82,17 +83,19 @@ pub enum Error {
     Unfit(String),
 }
 
-const STATEMENTS: &str = "expected SHOW, SELECT, DRAIN, RESUME, MOVE, KILL, ALTER, ADD or REMOVE";
+const STATEMENTS: &str = "expected SHOW, SELECT, DRAIN, RESUME, MOVE, KILL, ALTER, ADD, REMOVE or FLUSH";
 
 /// The words that a statement may begin with.
-const VERBS: [&str; 9] = ["SHOW", "SELECT", "DRAIN", "RESUME", "MOVE", "KILL", "ALTER", "ADD", "REMOVE"];
+const VERBS: [&str; 10] =
+    ["SHOW", "SELECT", "DRAIN", "RESUME", "MOVE", "KILL", "ALTER", "ADD", "REMOVE", "FLUSH"];
 
-const SHOWS: [(&str, Show); 6] = [
+const SHOWS: [(&str, Show); 7] = [
     ("CNS", Show::Cns),
     ("SESSIONS", Show::Sessions),
     ("WORKERS", Show::Workers),
     ("HOLDS", Show::Holds),
     ("MOVES", Show::Moves),
+    ("HOSTS", Show::Hosts),
     ("VERSION", Show::Version),
 ];
 
@@ -233,8 +236,8 @@ impl Parser {
     }
 }
 
-const BEGINNINGS: &str = "SHOW, SELECT, DRAIN, RESUME, MOVE, KILL, ALTER, ADD or REMOVE";
-const SHOWN: &str = "CNS, SESSIONS, WORKERS, HOLDS, MOVES or VERSION after SHOW";
+const BEGINNINGS: &str = "SHOW, SELECT, DRAIN, RESUME, MOVE, KILL, ALTER, ADD, REMOVE or FLUSH";
+const SHOWN: &str = "CNS, SESSIONS, WORKERS, HOLDS, MOVES, HOSTS or VERSION after SHOW";
 const VALUES: &str = "a variable (@@name), a number, a text or a function like DATABASE()";
 const FUNCTIONS: [&str; 5] = ["DATABASE", "VERSION", "USER", "CONNECTION_ID", "MO_CTL"];
 
@@ -260,6 +263,7 @@ mod tests {
         assert_eq!(parse("show version;"), Ok(show(Show::Version)));
         assert_eq!(parse("show holds"), Ok(show(Show::Holds)));
         assert_eq!(parse("show moves"), Ok(show(Show::Moves)));
+        assert_eq!(parse("show hosts"), Ok(show(Show::Hosts)));
     }
 
     #[test]
@@ -317,17 +321,17 @@ mod tests {
     fn errors_say_what_was_expected_and_what_is_near() {
         assert_eq!(
             error("show workrs"),
-            "expected CNS, SESSIONS, WORKERS, HOLDS, MOVES or VERSION after SHOW, found \"workrs\"; did you mean WORKERS?"
+            "expected CNS, SESSIONS, WORKERS, HOLDS, MOVES, HOSTS or VERSION after SHOW, found \"workrs\"; did you mean WORKERS?"
         );
         assert!(error("shwo cns").contains("did you mean SHOW?"));
         assert_eq!(
             error("show"),
-            "expected CNS, SESSIONS, WORKERS, HOLDS, MOVES or VERSION after SHOW, found the end of the statement"
+            "expected CNS, SESSIONS, WORKERS, HOLDS, MOVES, HOSTS or VERSION after SHOW, found the end of the statement"
         );
         assert_eq!(error("select 'a"), "' is never closed");
         assert!(error(" ; ").starts_with("the statement is empty"));
         assert!(error("show cns; show cns").contains("the end of the statement, found \";\""));
-        assert!(error("drop table x").ends_with("ALTER, ADD or REMOVE, found \"drop\""));
+        assert!(error("drop table x").ends_with("ALTER, ADD, REMOVE or FLUSH, found \"drop\""));
         assert!(error("select 99999999999999999999").contains("found \"99999999999999999999\""));
     }
 

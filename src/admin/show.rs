@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::coordinator::desk::{CnRow, Roll, WorkerFacts};
+use crate::mailbox::hosts::{Fault, Host};
 use crate::mailbox::message::SessionRow;
 use crate::metrics::{Moves, PauseSummary};
 use crate::route::{Flavour, WorkState};
@@ -55,6 +56,7 @@ pub fn cns(cns: &[CnRow], like: Option<&Pattern>) -> Table {
         text("last_error"),
         text("data"),
         text("source"),
+        number("max_sessions"),
     ];
     let shown = cns.iter().filter(|row| fits(like, &row.cn.id));
     Table { columns: columns.into(), rows: shown.map(cn).collect() }
@@ -137,6 +139,29 @@ pub fn moves(workers: &[WorkerFacts], like: Option<&Pattern>) -> Table {
     Table { columns, rows: shown.map(|(name, moves)| moves_of(name, &moves)).collect() }
 }
 
+/// `SHOW HOSTS`: the addresses whose clients have failed, and those that are shut out; a pattern chooses by address.
+pub fn hosts(hosts: &[Host], like: Option<&Pattern>) -> Table {
+    let columns = [
+        text("host"),
+        number("connect_errors"),
+        number("failed_logins"),
+        text("blocked_for"),
+        number("blocked_s"),
+    ];
+    let shown = hosts.iter().map(|host| (host.ip.to_string(), host)).filter(|(ip, _)| fits(like, ip));
+    let rows = shown.map(|(ip, host)| {
+        let (fault, left) = host.blocked.unzip();
+        vec![
+            Cell::Text(ip),
+            u64::from(host.connect_errors).into(),
+            u64::from(host.failed_logins).into(),
+            fault.map(Fault::name).into(),
+            left.map(|left| left.as_secs() + 1).into(),
+        ]
+    });
+    Table { columns: columns.into(), rows: rows.collect() }
+}
+
 /// `SHOW VERSION`; `uptime` is of the coordinator.
 pub fn version(workers: usize, uptime: Duration) -> Table {
     let columns = [text("version"), number("pid"), number("workers"), number("uptime_s")];
@@ -196,6 +221,7 @@ fn cn(row: &CnRow) -> Vec<Cell> {
         row.last_error.as_deref().into(),
         row.cn.data.as_deref().into(),
         row.source.into(),
+        row.cn.max_sessions.map_or(0, u64::from).into(),
     ]
 }
 
@@ -290,7 +316,7 @@ mod tests {
             data: None,
             proxy_protocol: false,
             tls: None,
-            max_sessions: None,
+            max_sessions: Some(7),
         };
         let probe = Some(Duration::from_micros(3200));
         let last_error = Some("refused".into());
@@ -345,6 +371,7 @@ mod tests {
             "probe_ms=3",
             "last_error=refused",
             "source=file",
+            "max_sessions=7",
         ];
         assert_eq!(told(&table, 0), expected);
     }
@@ -398,6 +425,20 @@ mod tests {
         assert_eq!(told(&table, 2)[..6], all);
         assert_eq!(told(&table, 2)[7], "pause_max_us=1000");
         assert_eq!(moves(&workers, Some(&Pattern::new("all"))).rows.len(), 1);
+    }
+
+    #[test]
+    fn hosts_are_shown_with_what_they_have_failed_at() {
+        let host = |ip: &str, blocked| {
+            let ip = ip.parse().unwrap();
+            Host { ip, connect_errors: 2, failed_logins: 5, blocked }
+        };
+        let left = Duration::from_millis(29_500);
+        let list = [host("10.0.0.1", None), host("::1", Some((Fault::Login, left)))];
+        let table = hosts(&list, None);
+        assert_eq!(told(&table, 0), ["host=10.0.0.1", "connect_errors=2", "failed_logins=5"]);
+        assert_eq!(told(&table, 1)[3..], ["blocked_for=failed logins", "blocked_s=30"]);
+        assert_eq!(hosts(&list, Some(&Pattern::new("10.%"))).rows.len(), 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -58,6 +59,17 @@ impl Names {
     }
 }
 
+/// Which addresses are shut out for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocking {
+    /// After so many handshakes in a row that came to nothing.
+    pub connect_errors: Option<u32>,
+    /// After so many logins in a row that were denied.
+    pub failed_logins: Option<u32>,
+    /// For how long. Default 300 s.
+    pub lasts: Duration,
+}
+
 /// `[access]`, and `from` and `certificate` of each `[[user]]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Access {
@@ -70,6 +82,8 @@ pub struct Access {
     pub homes: BTreeMap<String, Networks>,
     /// Of what their certificates have to have one.
     pub claims: BTreeMap<String, Vec<Claim>>,
+    /// None: no address is.
+    pub blocking: Option<Blocking>,
 }
 
 impl Access {

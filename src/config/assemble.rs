@@ -16,7 +16,7 @@ use crate::ident::{CNS_MAX, WORKERS_MAX};
 use crate::route::{Flavour, TlsMode};
 use crate::wire::compressed::codec::{Algorithm, Packing};
 
-use super::access::{Access, Names, Networks};
+use super::access::{Access, Blocking, Names, Networks};
 use super::accounts;
 use super::address::{check_query_address, clash};
 use super::check;
@@ -40,6 +40,7 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
         access: access(&once(root, "access", mistakes), &users, mistakes),
         limits: limits(&once(root, "limits", mistakes), mistakes),
         tls: tls::server(&once(root, "tls", mistakes), directory, mistakes).map(Arc::new),
+        cn_tcp: keepalive(&once(root, "cn_tcp", mistakes), mistakes),
         compression: compression(&once(root, "compression", mistakes), mistakes),
         workers: workers(&once(root, "workers", mistakes), mistakes),
         login: login(&once(root, "login", mistakes), mistakes),
@@ -132,8 +133,23 @@ fn listen(place: &Place<'_>, mistakes: &mut Mistakes) -> (Listen, Vec<Read<Liste
         first_connection_id,
         connection_ids,
         server_version: place.read("server_version", mistakes, value::server_version).map(|read| read.value),
+        tcp: keepalive(place, mistakes),
     };
     (listen, listeners)
+}
+
+fn keepalive(place: &Place<'_>, mistakes: &mut Mistakes) -> Keepalive {
+    let mut seconds = |name| {
+        let seconds = Some(place.count(name, mistakes)).filter(|seconds| *seconds > 0);
+        seconds.map(|seconds| Duration::from_secs(seconds.into()))
+    };
+    let (idle, interval) = (seconds("keepalive_idle_s"), seconds("keepalive_interval_s"));
+    Keepalive {
+        idle,
+        interval,
+        probes: Some(place.count("keepalive_probes", mistakes)).filter(|probes| *probes > 0),
+        user_timeout: Some(place.millis("user_timeout_ms", mistakes)).filter(|limit| !limit.is_zero()),
+    }
 }
 
 /// The first connection id and how many there are: no worker may run out of them, and none is beyond the last.
@@ -182,8 +198,21 @@ fn access(place: &Place<'_>, users: &[UserSetting], mistakes: &mut Mistakes) -> 
         tenants,
         homes: homes.collect(),
         claims: claims.collect(),
+        blocking: blocking(place, mistakes),
     };
     (access != Access::default()).then(|| Arc::new(access))
+}
+
+/// None where no address is shut out.
+fn blocking(place: &Place<'_>, mistakes: &mut Mistakes) -> Option<Blocking> {
+    let mut limit = |name| Some(place.count(name, mistakes)).filter(|limit| *limit > 0);
+    let (connect_errors, failed_logins) = (limit("max_connect_errors"), limit("max_failed_logins"));
+    let lasts = Duration::from_secs(place.count("blocked_s", mistakes).into());
+    (connect_errors.is_some() || failed_logins.is_some()).then_some(Blocking {
+        connect_errors,
+        failed_logins,
+        lasts,
+    })
 }
 
 fn compression(place: &Place<'_>, mistakes: &mut Mistakes) -> Compression {

@@ -1,6 +1,6 @@
 //! The difference of two [`Settings`], in sentences, and what of it a running process can take up.
 //!
-//! CNs, users, `[proxy_protocol]`, `[auth]`, `[discovery]`, `[tls]`, `[cn_tls]`, `[compression]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
+//! CNs, users, the keepalive of `[listen]` and of `[cn_tcp]`, `[proxy_protocol]`, `[auth]`, `[discovery]`, `[tls]`, `[cn_tls]`, `[compression]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
 //! Listeners, workers, the admin door, the HTTP door, the receive buffers and the log level are laid down at start-up:
 //! they need a restart.
 //! No sentence shows a secret.
@@ -11,9 +11,10 @@ use crate::route::label::Labels;
 use crate::route::{Flavour, TlsMode};
 use crate::wire::compressed::codec::{Algorithm, Packing};
 
-use super::access::Networks;
+use super::access::{Access, Blocking, Networks};
 use super::settings::{
-    Account, AtDeadline, CnSetting, Compression, Http, ListenAddress, Settings, UserSetting,
+    Account, AtDeadline, CnSetting, Compression, Http, Keepalive, Listen, ListenAddress, Settings,
+    UserSetting,
 };
 
 /// One difference.
@@ -40,6 +41,8 @@ pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
     proxy_protocol(old, new, &mut list);
     access(old, new, &mut list);
     tls(old, new, &mut list);
+    keepalive("[listen]", &old.listen.tcp, &new.listen.tcp, &mut list);
+    keepalive("[cn_tcp]", &old.cn_tcp, &new.cn_tcp, &mut list);
     compression(&old.compression, &new.compression, &mut list);
     cns(&old.cns, &new.cns, &mut list);
     users(&old.users, &new.users, &mut list);
@@ -49,7 +52,7 @@ pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
 /// What a process that runs with `old` has in force once it has taken up what it can of `new`.
 pub fn in_force(old: &Settings, new: Settings) -> Settings {
     Settings {
-        listen: old.listen.clone(),
+        listen: Listen { tcp: new.listen.tcp, ..old.listen.clone() },
         limits: old.limits,
         workers: old.workers.clone(),
         admin: old.admin.clone(),
@@ -157,6 +160,14 @@ fn access(old: &Settings, new: &Settings, list: &mut List) {
     list.value("[access] users_allowed", &was.users.allowed, &is.users.allowed);
     list.value("[access] tenants_denied", &was.tenants.denied, &is.tenants.denied);
     list.value("[access] tenants_allowed", &was.tenants.allowed, &is.tenants.allowed);
+    let limit =
+        |access: &Access, which: fn(&Blocking) -> Option<u32>| access.blocking.as_ref().and_then(which);
+    let (errors, logins) = (|b: &Blocking| b.connect_errors, |b: &Blocking| b.failed_logins);
+    list.value("[access] max_connect_errors", &limit(&was, errors), &limit(&is, errors));
+    list.value("[access] max_failed_logins", &limit(&was, logins), &limit(&is, logins));
+    if let (Some(was), Some(is)) = (was.blocking, is.blocking) {
+        list.value("[access] blocked_s", &was.lasts, &is.lasts);
+    }
 }
 
 fn tls(old: &Settings, new: &Settings, list: &mut List) {
@@ -175,6 +186,14 @@ fn tls(old: &Settings, new: &Settings, list: &mut List) {
     if old.cn_tls != new.cn_tls {
         list.push("[cn_tls] has another mode or other certificates".to_owned());
     }
+}
+
+fn keepalive(section: &str, old: &Keepalive, new: &Keepalive, list: &mut List) {
+    list.effect = Effect::Live;
+    list.value(&format!("{section} keepalive_idle_s"), &old.idle, &new.idle);
+    list.value(&format!("{section} keepalive_interval_s"), &old.interval, &new.interval);
+    list.value(&format!("{section} keepalive_probes"), &old.probes, &new.probes);
+    list.value(&format!("{section} user_timeout_ms"), &old.user_timeout, &new.user_timeout);
 }
 
 fn compression(old: &Compression, new: &Compression, list: &mut List) {
@@ -445,6 +464,39 @@ mod tests {
                 "Live: CN a: tls: that of [cn_tls] is now off",
             ]
         );
+    }
+
+    #[test]
+    fn peers_are_watched_otherwise_at_once() {
+        let (old, new) = (
+            "",
+            "[listen]\nbacklog=1\nkeepalive_idle_s=60\n[cn_tcp]\nkeepalive_probes=3\nuser_timeout_ms=20000\n",
+        );
+        assert_eq!(
+            sentences(old, new),
+            [
+                "Restart: [listen] backlog: 4096 is now 1",
+                "Live: [listen] keepalive_idle_s: unset is now 60s",
+                "Live: [cn_tcp] keepalive_probes: unset is now 3",
+                "Live: [cn_tcp] user_timeout_ms: unset is now 20s",
+            ]
+        );
+        let force = in_force(&settings(old), settings(new));
+        assert_eq!((force.listen.backlog, force.listen.tcp), (4096, settings(new).listen.tcp));
+    }
+
+    #[test]
+    fn addresses_are_shut_out_otherwise_at_once() {
+        let old = "[access]\nmax_failed_logins=5\nblocked_s=60\n";
+        assert_eq!(
+            sentences(old, "[access]\nmax_failed_logins=5\nmax_connect_errors=9\n"),
+            [
+                "Live: [access] max_connect_errors: unset is now 9",
+                "Live: [access] blocked_s: 60s is now 300s"
+            ]
+        );
+        assert_eq!(sentences(old, ""), ["Live: [access] max_failed_logins: 5 is now unset"]);
+        assert_eq!(sentences("", "[access]\nblocked_s=60\n"), [""; 0], "nobody is shut out");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub fn cn(cn: &CnSetting) -> Result<(), String> {
     address(&cn.address).map_err(|error| format!("bad address `{}`: {error}", cn.address))?;
     labels(&cn.labels)?;
     weight(cn.weight)?;
+    max_sessions(cn.max_sessions.unwrap_or(0))?;
     cn.data.as_deref().map_or(Ok(()), data)?;
     if cn.proxy_protocol && cn.flavour == Flavour::Matrixone {
         return Err("the PROXY protocol is for CNs of flavour mysql".to_owned());
@@ -35,11 +36,12 @@ pub fn address(address: &str) -> Result<(), String> {
 }
 
 pub fn weight(weight: u32) -> Result<(), String> {
-    let kind = kind("weight");
-    match kind {
-        Kind::Integer { min, max } if (min..=max).contains(&weight.into()) => Ok(()),
-        _ => Err(format!("`weight` is {weight}, and must be {}", kind.expects())),
-    }
+    count("weight", weight)
+}
+
+/// As it is written: 0 is no limit.
+pub fn max_sessions(most: u32) -> Result<(), String> {
+    count("max_sessions", most)
 }
 
 /// Whether a CN may have a TLS mode of its own.
@@ -65,6 +67,14 @@ pub fn labels(labels: &Labels) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn count(key: &str, count: u32) -> Result<(), String> {
+    let kind = kind(key);
+    match kind {
+        Kind::Integer { min, max } if (min..=max).contains(&count.into()) => Ok(()),
+        _ => Err(format!("`{key}` is {count}, and must be {}", kind.expects())),
+    }
 }
 
 fn text(key: &str, value: &str) -> Result<(), String> {
@@ -112,6 +122,10 @@ mod tests {
             (
                 CnSetting { weight: 0, ..good.clone() },
                 "`weight` is 0, and must be a whole number from 1 to 10000",
+            ),
+            (
+                CnSetting { max_sessions: Some(10_000_001), ..good.clone() },
+                "`max_sessions` is 10000001, and must be a whole number from 0 to 10000000",
             ),
             (CnSetting { data: Some(String::new()), ..good.clone() }, "`data` is empty"),
             (CnSetting { address: "db".into(), ..good.clone() }, "bad address `db`: no port"),

@@ -9,6 +9,7 @@ mod accounts;
 mod compression;
 mod limits;
 mod proxy_protocol;
+mod tcp;
 mod timeouts;
 mod tls;
 
@@ -228,6 +229,10 @@ pub static SECTIONS: &[Section] = &[
                 default: Default::Absent(r#""8.0.36""#),
                 sentence: "The version that clients are told; without it, the one that the CNs tell.",
             },
+            tcp::KEEPALIVE_IDLE,
+            tcp::KEEPALIVE_INTERVAL,
+            tcp::KEEPALIVE_PROBES,
+            tcp::USER_TIMEOUT,
         ],
     },
     proxy_protocol::PROXY_PROTOCOL,
@@ -235,6 +240,7 @@ pub static SECTIONS: &[Section] = &[
     limits::LIMITS,
     tls::TLS,
     tls::CN_TLS,
+    tcp::CN_TCP,
     compression::COMPRESSION,
     Section {
         name: "workers",

@@ -33,6 +33,7 @@ pub struct Settings {
     pub tls: Option<Arc<ServerTls>>,
     /// None where no CN is.
     pub cn_tls: Arc<CnTls>,
+    pub cn_tcp: Keepalive,
     pub compression: Compression,
     pub workers: Workers,
     pub admin: Admin,
@@ -116,6 +117,21 @@ pub struct Listen {
     pub connection_ids: u32,
     /// What the greeting says instead of the CNs' own version. Default none.
     pub server_version: Option<String>,
+    pub tcp: Keepalive,
+}
+
+/// Of `[listen]`, and `[cn_tcp]`: how the kernel finds out that a peer is gone without a word. Keepalive is always on; none of these
+/// is the kernel's own, which is the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Without a byte until the first probe.
+    pub idle: Option<Duration>,
+    /// Between two probes.
+    pub interval: Option<Duration>,
+    /// Probes without an answer.
+    pub probes: Option<u32>,
+    /// For bytes that are not acknowledged.
+    pub user_timeout: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

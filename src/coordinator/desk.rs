@@ -14,6 +14,7 @@ use super::errand::Outcome;
 use super::logbook::Logbook;
 use crate::config::settings::{Admin, AtDeadline, CnSetting};
 use crate::ident::{SessionId, WorkerId};
+use crate::mailbox::hosts::{Host, Hosts};
 use crate::mailbox::message::SessionRow;
 use crate::metrics::Counters;
 use crate::route::label::Labels;
@@ -59,6 +60,8 @@ pub enum Operation {
         cn: String,
         terms: DrainTerms,
     },
+    /// Lets in who is shut out, and forgets what has failed.
+    FlushHosts,
 }
 
 /// Where nothing is said, `[drain]` has it.
@@ -76,6 +79,8 @@ pub enum Alteration {
     /// All of them, in place of those it had.
     Labels(Labels),
     Data(Option<String>),
+    /// None: as many as there may be.
+    MaxSessions(Option<u32>),
 }
 
 /// As the log tells it: a name that an operator wrote cannot break a line there.
@@ -89,6 +94,7 @@ impl fmt::Display for Operation {
             Self::Alter { cn, .. } => write!(f, "alter {}", cn.escape_debug()),
             Self::Add(setting) => write!(f, "add {}", setting.id.escape_debug()),
             Self::Remove { cn, .. } => write!(f, "remove {}", cn.escape_debug()),
+            Self::FlushHosts => f.write_str("flush hosts"),
         }
     }
 }
@@ -154,6 +160,7 @@ pub struct Desk {
     questions: mpsc::Sender<Question>,
     admin: Arc<Admin>,
     workers: Arc<[WorkerFacts]>,
+    hosts: Arc<Hosts>,
     started: Instant,
 }
 
@@ -167,8 +174,9 @@ impl Desk {
         questions: mpsc::Sender<Question>,
         admin: Arc<Admin>,
         workers: Arc<[WorkerFacts]>,
+        hosts: Arc<Hosts>,
     ) -> Self {
-        Self { questions, admin, workers, started: Instant::now() }
+        Self { questions, admin, workers, hosts, started: Instant::now() }
     }
 
     pub async fn cns(&self) -> Result<Vec<CnRow>, Closed> {
@@ -192,6 +200,16 @@ impl Desk {
 
     pub fn workers(&self) -> &[WorkerFacts] {
         &self.workers
+    }
+
+    /// The addresses that have failed.
+    pub fn hosts(&self) -> Vec<Host> {
+        self.hosts.list(Instant::now())
+    }
+
+    /// How many of them are shut out.
+    pub fn hosts_blocked(&self) -> usize {
+        self.hosts.count_blocked(Instant::now())
     }
 
     /// `[admin]`, which only a restart changes.

@@ -41,6 +41,7 @@ use tracing::{error, info, warn};
 use crate::config::Settings;
 use crate::ident::WorkerId;
 use crate::mailbox::CoordinatorEnd;
+use crate::mailbox::hosts::Hosts;
 use crate::mailbox::message::{CnFailure, Event, Order, Picture, Report};
 use crate::metrics::{Counters, Tally};
 use crate::placement::{self, Decision, Placement, Source};
@@ -78,6 +79,8 @@ pub struct CoordinatorParts {
     pub counters: Vec<Arc<Counters>>,
     pub cpus: Vec<usize>,
     pub tally: Tally,
+    /// The workers' own.
+    pub hosts: Arc<Hosts>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +103,7 @@ pub struct Coordinator {
     posts: Vec<Post>,
     counters: Vec<Arc<Counters>>,
     tally: Tally,
+    hosts: Arc<Hosts>,
     placement: Placement,
     helm: Helm,
     errands: Errands,
@@ -138,7 +142,7 @@ impl Coordinator {
         let (inbox, questions_in, outcomes_in) = Inbox::new();
         let settings = parts.settings;
         let facts = facts(parts.counters.clone(), &parts.cpus);
-        let desk = Desk::new(questions_in, Arc::new(settings.admin.clone()), facts);
+        let desk = Desk::new(questions_in, Arc::new(settings.admin.clone()), facts, parts.hosts.clone());
         let now = Instant::now();
         let coordinator = Self {
             stage: Stage::Starting { publish_by: now + FIRST_ROUND_LIMIT },
@@ -146,6 +150,7 @@ impl Coordinator {
             posts: parts.mailboxes.into_iter().map(Post::new).collect(),
             counters: parts.counters,
             tally: parts.tally,
+            hosts: parts.hosts,
             helm: Helm::new(&settings, now),
             errands: Errands::default(),
             placement: Placement::new(&settings.probe, &settings.discovery),

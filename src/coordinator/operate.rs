@@ -37,6 +37,10 @@ impl Coordinator {
             {
                 Err("nobody vouches for CNs: [cn_tls] has no `ca_file`".to_owned())
             }
+            Operation::FlushHosts => Ok(match self.hosts.flush(Instant::now()) {
+                1 => "1 address is let in again".to_owned(),
+                count => format!("{count} addresses are let in again"),
+            }),
             other => self.change_table(other).map_err(|error| error.to_string()),
         };
         // Whoever asked may have gone away meanwhile.
@@ -52,7 +56,9 @@ impl Coordinator {
             Operation::Resume { cn } => self.placement.resume(&cn)?,
             Operation::Alter { cn, changes } => self.placement.alter(&cn, |cn| alter(cn, changes), seats)?,
             Operation::Add(setting) => self.placement.add(*setting, seats)?,
-            Operation::Kill { .. } | Operation::MoveSession { .. } => Decision::default(),
+            Operation::Kill { .. } | Operation::MoveSession { .. } | Operation::FlushHosts => {
+                Decision::default()
+            }
         };
         let said = decision.say.join("; ");
         self.follow(decision);
@@ -118,6 +124,7 @@ fn alter(cn: &mut CnSetting, changes: Vec<Alteration>) {
             Alteration::Weight(weight) => cn.weight = weight,
             Alteration::Labels(labels) => cn.labels = labels,
             Alteration::Data(data) => cn.data = data,
+            Alteration::MaxSessions(most) => cn.max_sessions = most,
         }
     }
 }

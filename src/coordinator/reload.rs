@@ -4,6 +4,7 @@
 //! running process can take up is taken up at once; the rest is said to need a restart.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::{error, info, warn};
 
@@ -59,6 +60,9 @@ impl Coordinator {
             key: key(&self.settings, modes(&self.settings), before.key.clone()),
             ..Picture::new(&self.settings)
         };
+        if self.settings.access.as_ref().is_none_or(|access| access.blocking.is_none()) {
+            self.hosts.flush(Instant::now());
+        }
         self.helm.balance.set_rules(&self.settings.balance, &self.settings.drain);
         self.helm.table_changed = true;
         self.unpublished = true;

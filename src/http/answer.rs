@@ -72,6 +72,7 @@ async fn metrics(door: &Door, turn: &mut Turn<'_>) -> Result<Answer, Closed> {
     let scrape = Scrape {
         overview: door.desk.overview().await?,
         workers: door.desk.workers().to_vec(),
+        hosts_blocked: door.desk.hosts_blocked(),
         uptime: door.desk.started().elapsed(),
         matrixone_names: door.settings.matrixone_names,
     };

@@ -157,6 +157,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: S, door: &Door) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::io::{AsyncReadExt, DuplexStream};
     use tokio::task::JoinHandle;
     use tokio::time::advance;
@@ -175,6 +177,7 @@ mod tests {
             counters: Vec::new(),
             cpus: Vec::new(),
             tally: Tally::new(0),
+            hosts: Arc::default(),
         };
         let (_, desk) = Coordinator::new(parts);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));

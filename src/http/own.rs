@@ -112,7 +112,9 @@ fn process(scrape: &Scrape, families: &mut Families<'_>) -> Result {
     families.counter("corelane_drains", help, [(vec![], logbook.drains)])?;
     let travellers = u64::from(scrape.overview.travellers);
     let help = "Sessions on their way between two workers, which no worker counts.";
-    families.gauge("corelane_sessions_in_transit", help, [(vec![], travellers)])
+    families.gauge("corelane_sessions_in_transit", help, [(vec![], travellers)])?;
+    let help = "Addresses that are shut out because their clients have failed again and again.";
+    families.gauge("corelane_hosts_blocked", help, [(vec![], scrape.hosts_blocked as u64)])
 }
 
 /// What it was built from, where the build was told.

@@ -22,6 +22,7 @@ pub type WorkerNumber = (&'static str, fn(&Counters) -> u64);
 pub struct Scrape {
     pub overview: Overview,
     pub workers: Vec<WorkerFacts>,
+    pub hosts_blocked: usize,
     pub uptime: Duration,
     /// Whether MatrixOne's names follow ours.
     pub matrixone_names: bool,
@@ -111,7 +112,8 @@ pub(crate) mod tests {
             counters.moves.waiting.add(2);
             counters.moves.pauses.add(1000);
         }
-        Scrape { overview: overview(), workers, uptime: Duration::from_millis(2500), matrixone_names }
+        let uptime = Duration::from_millis(2500);
+        Scrape { overview: overview(), workers, hosts_blocked: 0, uptime, matrixone_names }
     }
 
     fn lines(text: &str) -> Vec<&str> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::access::{Access, Networks};
-use crate::config::settings::{Account, Compression, Login, Migration, Settings, Timeouts};
+use crate::config::settings::{Account, Compression, Keepalive, Login, Migration, Settings, Timeouts};
 use crate::config::tls::{CnTls, ServerTls};
 use crate::ident::{CnSlot, Epoch, IdBlock, SessionId, WorkerId};
 use crate::route::{Group, View};
@@ -31,6 +31,9 @@ pub struct Picture {
     pub proxy_protocol: Option<Arc<Networks>>,
     /// Who may come in; none where everybody may.
     pub access: Option<Arc<Access>>,
+    /// How the kernel finds out that a client is gone, and that a CN is.
+    pub client_tcp: Keepalive,
+    pub cn_tcp: Keepalive,
     /// TLS towards clients, where it is offered.
     pub tls: Option<Arc<ServerTls>>,
     /// The account by which corelane itself asks CNs of MySQL's, where there is one.
@@ -60,6 +63,8 @@ impl Picture {
             timeouts: settings.timeouts.into(),
             proxy_protocol: settings.proxy_protocol.clone(),
             access: settings.access.clone(),
+            client_tcp: settings.listen.tcp,
+            cn_tcp: settings.cn_tcp,
             tls: settings.tls.clone(),
             monitor: settings.auth.query.clone().map(Arc::new),
             cn_tls: settings.cn_tls.clone(),

@@ -9,6 +9,7 @@
 //! is given back to the sender, who decides: a worker keeps the session that it wanted to hand over, and counts and drops
 //! any other report; the coordinator keeps the order. And a bell never rings before its message lies in the channel.
 
+pub mod hosts;
 pub mod message;
 
 use std::io;

@@ -5,13 +5,14 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 
-use super::UNSENT_MAX;
+use super::{UNSENT_MAX, keepalive};
+use crate::config::settings::Keepalive;
 use crate::reactor::{Reactor, Socket};
 use crate::route::Target;
 
-/// Connects to a CN; without Nagle's delay and with keepalive. The caller limits how long it may take.
-pub async fn dial(reactor: &Reactor, target: &Target) -> io::Result<Socket> {
-    let (fd, address) = socket_for(target)?;
+/// Connects to a CN; without Nagle's delay and with keepalive, as `times` says over TCP. The caller limits how long it may take.
+pub async fn dial(reactor: &Reactor, target: &Target, times: &Keepalive) -> io::Result<Socket> {
+    let (fd, address) = socket_for(target, times)?;
     Socket::connect(reactor, fd, address).await
 }
 
@@ -23,7 +24,7 @@ pub fn is_about_the_cn(error: &io::Error) -> bool {
         .contains(&errno)
 }
 
-fn socket_for(target: &Target) -> io::Result<(OwnedFd, SockAddr)> {
+fn socket_for(target: &Target, times: &Keepalive) -> io::Result<(OwnedFd, SockAddr)> {
     match target {
         Target::Tcp(address) => {
             let domain = Domain::for_address(*address);
@@ -32,6 +33,7 @@ fn socket_for(target: &Target) -> io::Result<(OwnedFd, SockAddr)> {
             socket.set_tcp_nodelay(true)?;
             socket.set_keepalive(true)?;
             socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
+            keepalive::set(&socket, times)?;
             Ok((socket.into(), SockAddr::from(*address)))
         }
         Target::Unix(path) => {
@@ -39,5 +41,25 @@ fn socket_for(target: &Target) -> io::Result<(OwnedFd, SockAddr)> {
             let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
             Ok((socket.into(), SockAddr::unix(path)?))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn tcp_is_watched_as_was_said_and_a_unix_socket_is_let_be() {
+        let times = Keepalive { idle: Some(Duration::from_secs(33)), ..Keepalive::default() };
+        let (tcp, _) = socket_for(&Target::Tcp("127.0.0.1:1".parse().unwrap()), &times).unwrap();
+        let tcp = SockRef::from(&tcp);
+        assert!(tcp.keepalive().unwrap());
+        assert_eq!(tcp.tcp_keepalive_time().unwrap(), Duration::from_secs(33));
+        let (unix, _) = socket_for(&Target::Unix("/nowhere".into()), &times).unwrap();
+        assert!(!SockRef::from(&unix).keepalive().unwrap());
     }
 }

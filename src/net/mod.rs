@@ -4,6 +4,7 @@
 
 pub mod compression;
 pub mod dial;
+pub mod keepalive;
 pub mod listen;
 pub mod tls;
 

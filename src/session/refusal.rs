@@ -48,6 +48,11 @@ pub enum Refusal {
     /// MySQL's words.
     #[error("Host '{host}' is not allowed to connect to this MySQL server")]
     HostDenied { host: String },
+    /// MySQL's words, and a way out that is there.
+    #[error(
+        "Host '{host}' is blocked because of many {faults}; unblock with 'FLUSH HOSTS' at the proxy's admin door, or wait"
+    )]
+    HostBlocked { host: String, faults: &'static str },
     /// A login name that cannot be read, or no CN for what it asks.
     #[error("internal error: {cause}")]
     Route { cause: String },
@@ -110,6 +115,8 @@ impl Refusal {
             // ER_UNKNOWN_ERROR and ER_HOST_NOT_PRIVILEGED, as MariaDB has them for this.
             Self::ProxyHeaderBad { .. } => (UNKNOWN_ERROR, *b"HY000"),
             Self::ProxyHeaderUnasked { .. } | Self::HostDenied { .. } => (1130, *b"HY000"),
+            // ER_HOST_IS_BLOCKED
+            Self::HostBlocked { .. } => (1129, *b"HY000"),
             // ER_SECURE_TRANSPORT_REQUIRED
             Self::TlsRequired => (3159, *b"HY000"),
             Self::LoginTooLong => (13125, *b"HY000"),

@@ -1,16 +1,23 @@
 //! Whether a client may come in: by `[access]`, and by how many there are of its kind.
 //!
 //! Asked three times in a login: when it is known where the client is, when it has said who it is, and when a CN has let it in, from
-//! when on it counts as a session of its user. Asked again of a session that wants to be another user's. Where nothing is limited it is a look at what is not there. What is right is decided in
+//! when on it counts as a session of its user. Asked again of a session that wants to be another user's. Where nothing is limited it is
+//! a look at what is not there. What is right is decided in
 //! [`crate::config::access`] and in [`super::book`].
 
 use std::collections::BTreeMap;
+use std::time::Instant;
+
+use tracing::warn;
 
 use super::Worker;
 use super::book::{self, Full};
-use super::login::Failure;
+use super::failure::Failure;
+use super::proxy_header;
 use super::roster::Card;
 use crate::config::access::Access;
+use crate::mailbox::hosts::Fault;
+use crate::mailbox::message::Picture;
 use crate::net::tls::Tls;
 use crate::reactor::Socket;
 use crate::route::certificate::Certificate;
@@ -24,10 +31,37 @@ pub(super) fn host(worker: &Worker, access: Option<&Access>, card: &Card) -> Res
         return Err(Failure::NotLetIn(Refusal::HostDenied { host: client.host() }));
     }
     let Some(ip) = client.ip() else { return Ok(()) };
+    if access.is_some_and(|access| access.blocking.is_some())
+        && let Some(fault) = worker.books.hosts.blocked(ip, Instant::now())
+    {
+        return Err(Failure::NotLetIn(Refusal::HostBlocked { host: client.host(), faults: fault.name() }));
+    }
     let entered = worker.books.clients.enter(|| book::client(ip));
     card.places.borrow_mut().client = entered
         .map_err(|Full(limit)| Failure::Limited(Refusal::TooManyOfClient { host: client.host(), limit }))?;
     Ok(())
+}
+
+/// Takes note of how a login has ended, where addresses that fail are shut out. A load balancer's own connections do not count: a
+/// block would shut out all who come through it.
+pub(super) fn ended(worker: &Worker, picture: &Picture, card: &Card, fault: Result<(), Option<Fault>>) {
+    let (Some(rules), client) = (picture.access.as_ref().and_then(|access| access.blocking), card.client())
+    else {
+        return;
+    };
+    let Some(ip) = client.ip().filter(|_| !proxy_header::is_due(picture.proxy_protocol.as_deref(), client))
+    else {
+        return;
+    };
+    match fault {
+        Ok(()) => worker.books.hosts.succeeded(ip, Instant::now()),
+        Err(Some(fault)) => {
+            if worker.books.hosts.failed(ip, fault, &rules, Instant::now()) {
+                warn!("{} is blocked for {:?}: too many {}", client.host(), rules.lasts, fault.name());
+            }
+        }
+        Err(None) => {}
+    }
 }
 
 /// What a client has to show for itself.

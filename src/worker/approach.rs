@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::leg::{Leg, LegError};
 use super::proxy_header;
-use crate::config::settings::Login;
+use crate::config::settings::{Keepalive, Login};
 use crate::config::tls::{CnTerms, CnTls};
 use crate::mailbox::message::CnFailure;
 use crate::net::Origin;
@@ -53,6 +53,7 @@ const ABOUT_HEADER: u8 = 1;
 /// What lies below the login on a leg to a CN, where the CN and its address allow it.
 #[derive(Clone, Copy)]
 pub(super) struct Below<'a> {
+    pub tcp: Keepalive,
     pub tls: &'a CnTls,
     pub compression: Option<Packing>,
 }
@@ -74,7 +75,7 @@ pub(super) async fn approach(
         .secured(tls.map_or(WantsTls::No, |tls| wish(&tls)), local)
         .compressed(below.compression.filter(|_| reached));
     let header = proxy_header::for_cn(cn, origin);
-    let heard = hear(reactor, cn, header.as_deref().or(login.preamble()));
+    let heard = hear(reactor, cn, &below.tcp, header.as_deref().or(login.preamble()));
     let (mut leg, greeting) = match reactor.until(Instant::now() + waited, heard).await {
         Some(Ok(heard)) => heard,
         Some(Err(passed)) => return Err(passed),
@@ -180,10 +181,15 @@ fn perhaps_by_header(cn: &Cn, cause: String) -> String {
 }
 
 /// Dials, says first what is to be said first, and hears the greeting.
-async fn hear(reactor: &Reactor, cn: &Cn, opening: Option<&[u8]>) -> Result<(Leg, Vec<u8>), Passed> {
+async fn hear(
+    reactor: &Reactor,
+    cn: &Cn,
+    tcp: &Keepalive,
+    opening: Option<&[u8]>,
+) -> Result<(Leg, Vec<u8>), Passed> {
     let unknown = || unreachable(cn, "its address is not known".to_owned(), None);
     let target = cn.target.as_ref().ok_or_else(unknown)?;
-    let socket = dial(reactor, target).await.map_err(|error| {
+    let socket = dial(reactor, target, tcp).await.map_err(|error| {
         let failure = is_about_the_cn(&error).then_some(CnFailure::Refused);
         unreachable(cn, error.to_string(), failure)
     })?;

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::settings::Settings;
+use crate::mailbox::hosts::Hosts;
 
 /// The books of one process.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Books {
     pub users: Arc<Book>,
     /// By [`client`].
     pub clients: Arc<Book>,
+    /// The addresses that fail, of which the coordinator tells.
+    pub hosts: Arc<Hosts>,
 }
 
 impl Books {
@@ -27,6 +30,7 @@ impl Books {
             tenants: book(settings.listen.max_sessions_per_tenant),
             users: book(settings.limits.sessions_per_user),
             clients: book(settings.limits.sessions_per_client),
+            hosts: Arc::default(),
         }
     }
 }

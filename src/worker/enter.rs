@@ -70,7 +70,7 @@ pub(super) async fn enter(
         return Err(NotEntered::Passed(Refusal::ShuttingDown));
     };
     let login = login.believing_key(worker.trusts_cn_keys());
-    let below = Below { tls: &tls, compression: worker.cn_compression() };
+    let below = Below { tcp: worker.cn_tcp(), tls: &tls, compression: worker.cn_compression() };
     let approached = approach(&worker.reactor, &limits, below, cn, origin, login).await;
     let Approached { mut leg, mut auth, mut answer } =
         approached.map_err(|Passed { refusal, failure }| {

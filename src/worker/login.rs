@@ -4,8 +4,6 @@
 //! [`crate::route`]. Here are the reads, the writes and their time limits, and the walk from one CN to the
 //! next for as long as no CN has heard anything of the client.
 
-mod failure;
-
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,10 +13,10 @@ use futures_lite::FutureExt;
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
-pub(super) use self::failure::Failure;
 use super::Worker;
 use super::admission::{self, Shown};
 use super::approach::{Approached, Below, Passed, abandon, approach, compress, leave, timed_out};
+use super::failure::Failure;
 use super::leg::{Leg, LegError};
 use super::migrate::{TalkError, converse};
 use super::proxy_header::{self, Unheard};
@@ -104,13 +102,17 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Res
         capabilities,
         has_tls: false,
         has_header: false,
+        heard: false,
         packing: None,
     };
     let stopped = async {
         worker.out_of_patience.raised().await;
         Err(Refusal::ShuttingDown.into())
     };
-    let failure = match stopped.or(driver.run()).await {
+    let ended = stopped.or(driver.run()).await;
+    let fault = ended.as_ref().map(|_| ()).map_err(|failure| failure.fault(driver.heard));
+    admission::ended(worker, &driver.picture, card, fault);
+    let failure = match ended {
         Ok(seated) => return Ok((driver.client, seated)),
         Err(failure) => failure,
     };
@@ -144,6 +146,8 @@ struct Driver<'a> {
     has_tls: bool,
     /// A load balancer has told of the client.
     has_header: bool,
+    /// The client has said all that corelane itself asks of it.
+    heard: bool,
     /// How its bytes are compressed once it has been let in.
     packing: Option<Packing>,
 }
@@ -187,6 +191,7 @@ impl Driver<'_> {
             // Who cannot prove anything need not wait for a CN, nor hear of any.
             self.credential(&mut applicant).await?;
         }
+        self.heard = true;
         self.find_seat(applicant).await
     }
 
@@ -408,7 +413,9 @@ impl Driver<'_> {
     ) -> Result<Attempt, Failure> {
         let answers_for_client = cn_login.has_proof();
         let limits = &self.picture.login;
-        let below = Below { tls: &self.picture.cn_tls, compression: self.picture.compression.cns };
+        let picture = &self.picture;
+        let (tcp, compression) = (picture.cn_tcp, picture.compression.cns);
+        let below = Below { tcp, tls: &picture.cn_tls, compression };
         match approach(&self.worker.reactor, limits, below, cn, self.card.origin.get(), cn_login).await {
             Ok(approached) => {
                 let schema = login.database.as_deref();

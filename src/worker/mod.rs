@@ -8,6 +8,7 @@ mod admission;
 mod approach;
 mod book;
 mod enter;
+mod failure;
 mod flag;
 mod forward;
 mod gate;
@@ -40,7 +41,7 @@ use std::time::{Duration, Instant};
 use futures_lite::FutureExt;
 use tracing::error;
 
-use crate::config::settings::{Account, Login, Migration, Settings, Timeouts};
+use crate::config::settings::{Account, Keepalive, Login, Migration, Settings, Timeouts};
 use crate::config::tls::CnTls;
 use crate::wire::compressed::codec::Packing;
 pub use book::Books;
@@ -375,6 +376,16 @@ impl Worker {
     /// TLS towards CNs; none before the first picture.
     fn cn_tls(&self) -> Option<Arc<CnTls>> {
         self.picture.borrow().as_ref().map(|picture| picture.cn_tls.clone())
+    }
+
+    /// How the kernel finds out that a client is gone.
+    fn client_tcp(&self) -> Keepalive {
+        self.picture.borrow().as_ref().map(|picture| picture.client_tcp).unwrap_or_default()
+    }
+
+    /// The same of a CN.
+    fn cn_tcp(&self) -> Keepalive {
+        self.picture.borrow().as_ref().map(|picture| picture.cn_tcp).unwrap_or_default()
     }
 
     /// Whether the public key of a CN without TLS is believed.

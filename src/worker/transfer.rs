@@ -114,7 +114,9 @@ impl QueryService {
     async fn open(worker: &Worker, cn: &Cn) -> Result<Self, TransferError> {
         let opened = async {
             let target = cn.query.as_ref().ok_or(QueryError::NoAddress)?;
-            let dialled = worker.reactor.until(Instant::now() + VERSION_LIMIT, dial(&worker.reactor, target));
+            let tcp = worker.cn_tcp();
+            let dialled = dial(&worker.reactor, target, &tcp);
+            let dialled = worker.reactor.until(Instant::now() + VERSION_LIMIT, dialled);
             let socket = dialled.await.ok_or(QueryError::TimedOut(VERSION_LIMIT))??;
             let mut service = Self { cn: cn.id.to_string(), socket, asked: 0, heard: Vec::new() };
             let answer = service.ask(worker, VERSION_LIMIT, Request::version).await?;

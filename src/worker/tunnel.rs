@@ -37,7 +37,7 @@ use super::{SessionGuard, Worker, kill};
 use crate::mailbox::message::CnFailure;
 use crate::metrics::{EndedBy, Refused, Seat, TimedOut, Transit};
 use crate::net::compression::Compression;
-use crate::net::{self, Origin};
+use crate::net::{self, Origin, Peer, keepalive};
 use crate::reactor::{Received, Socket};
 use crate::route::{Cn, Flavour};
 use crate::session;
@@ -54,6 +54,10 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A client's connection, to its end. `called` is the address that it was made to, where that is known.
 pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd, called: Option<SocketAddr>) {
     let origin = Origin { client: net::peer(&fd), called };
+    if origin.client != Peer::Unix {
+        // A session that could not be watched is still one.
+        let _ = keepalive::set(&fd, &worker.client_tcp());
+    }
     let session = SessionGuard::begin(worker, origin);
     let client = Leg::new(Socket::adopt(&worker.reactor, fd));
     if worker.sessions_everywhere() > u64::from(worker.max_sessions) {

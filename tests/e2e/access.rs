@@ -7,7 +7,7 @@ use mysql::prelude::Queryable;
 
 use crate::house::{
     Com, ErrPacket, HttpDoor, LoginAs, Proxy, RawClient, cluster, cn_toml, connect, driver_error, err_of,
-    wait_until,
+    number, wait_until,
 };
 
 const APP: LoginAs = LoginAs { user: "app", password: "secret", database: "test" };
@@ -306,4 +306,116 @@ fn a_full_cn_is_passed_over() {
         more.len() >= 4
     });
     assert!(proxy.seats("cn1") <= 1 && proxy.seats("cn2") >= 4, "{}", more.len());
+}
+
+#[test]
+fn an_operator_sets_and_lifts_the_limit_of_a_cn() {
+    let proxy = Proxy::start("");
+    let shown = || number(&proxy.cn("cn1").expect("it was added")["max_sessions"]);
+    proxy.ctl(&format!("ADD CN 'cn1' ADDRESS '{}' MAX_SESSIONS 2", cluster()[0].address()));
+    proxy.wait_state("cn1", "working");
+    assert_eq!(shown(), 2);
+    let (clients, error) = fill(&proxy, "app");
+    assert_eq!((clients.len(), error.code), (2, 1040));
+    proxy.ctl("ALTER CN 'cn1' SET MAX_SESSIONS 3");
+    let mut more = Vec::new();
+    wait_until("there is room for one more", SOON, || {
+        more.extend(RawClient::login(proxy.port, &APP));
+        !more.is_empty()
+    });
+    assert_eq!((shown(), fill(&proxy, "app").0.len()), (3, 0));
+    proxy.ctl("ALTER CN 'cn1' SET MAX_SESSIONS 0");
+    wait_until("there is no limit", SOON, || {
+        more.extend(RawClient::login(proxy.port, &APP));
+        more.len() >= 4
+    });
+    assert_eq!(shown(), 0);
+    let said = proxy.try_ctl("ALTER CN 'cn1' SET MAX_SESSIONS many").unwrap_err();
+    assert!(said.contains("expected a number of sessions"), "{said}");
+}
+
+fn host_blocked(host: &str, faults: &str) -> ErrPacket {
+    let way_out = "unblock with 'FLUSH HOSTS' at the proxy's admin door, or wait";
+    err(1129, "", &format!("Host '{host}' is blocked because of many {faults}; {way_out}"))
+}
+
+#[test]
+fn an_address_whose_logins_are_denied_is_shut_out_at_all_workers_until_it_is_flushed() {
+    let door = HttpDoor::new();
+    let rules = "[access]\nmax_failed_logins = 3\nblocked_s = 3600\n";
+    let proxy = Proxy::start(&(one_cn() + KNOWN + rules + &door.toml("")));
+    for _ in 0..2 {
+        assert_eq!(refused(&proxy, "app", "wrong").code, 1045);
+    }
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    assert_eq!(client.value("SELECT 6*7").unwrap(), "42", "which ends the row");
+    // The second one is not known to corelane: its CN denies it.
+    for user in ["app", "nobody", "app"] {
+        assert_eq!(refused(&proxy, user, "wrong").code, 1045);
+    }
+    for _ in 0..8 {
+        assert_eq!(turned_away(RawClient::dial(proxy.port)), host_blocked("127.0.0.1", "failed logins"));
+    }
+    assert_eq!(client.value("SELECT 6*7").unwrap(), "42", "who is in stays in");
+    let hosts = proxy.ctl("SHOW HOSTS");
+    assert_eq!((hosts.len(), hosts[0]["host"].as_str()), (1, Some("127.0.0.1")));
+    assert_eq!(hosts[0]["blocked_for"], "failed logins");
+    let scraped = door.scrape();
+    assert_eq!(scraped.sum("corelane_hosts_blocked", &[]), 1.0);
+    wait_until("each is counted", SOON, || {
+        door.scrape().sum("corelane_sessions_refused_total", &[("why", "blocked")]) == 8.0
+    });
+    proxy.ctl("FLUSH HOSTS");
+    assert!(proxy.ctl("SHOW HOSTS").is_empty());
+    drop(RawClient::login(proxy.port, &APP).expect("it may come in again"));
+    assert!(proxy.log().contains("127.0.0.1 is blocked for 3600s: too many failed logins"));
+}
+
+#[test]
+fn an_address_that_breaks_its_handshakes_off_is_shut_out_for_a_time() {
+    let proxy = Proxy::start(&(one_cn() + "[access]\nmax_connect_errors = 2\nblocked_s = 2\n"));
+    let errors = || proxy.ctl("SHOW HOSTS").first().map_or(0, |host| number(&host["connect_errors"]));
+    for password in ["wrong", "wrong", "wrong"] {
+        assert_eq!(refused(&proxy, "app", password).code, 1045, "that is no broken handshake");
+    }
+    assert!(!RawClient::dial(proxy.port).packet().is_empty());
+    wait_until("one has left", SOON, || errors() == 1);
+    let mut client = RawClient::dial(proxy.port);
+    client.packet();
+    client.send(1, b"no login at all");
+    assert_eq!(err_of(&client.packet()).unwrap_err().code, 1043);
+    assert_eq!(turned_away(RawClient::dial(proxy.port)), host_blocked("127.0.0.1", "connection errors"));
+    wait_until("the time has passed", SOON, || RawClient::login(proxy.port, &APP).is_ok());
+    proxy.reload(&one_cn());
+    wait_until("nothing is counted any more", SOON, || {
+        proxy.log().contains("max_connect_errors: 2 is now unset")
+    });
+    assert!(proxy.ctl("SHOW HOSTS").is_empty());
+}
+
+#[test]
+fn behind_a_load_balancer_its_clients_are_shut_out_and_never_itself() {
+    let rules = "[proxy_protocol]\nfrom = [\"127.0.0.0/8\"]\n\
+                 [access]\nmax_connect_errors = 1\nmax_failed_logins = 1\n";
+    let proxy = Proxy::start(&(one_cn() + rules));
+    let with = |header: &str| {
+        let mut client = RawClient::dial(proxy.port);
+        client.send_bytes(header.as_bytes()).expect("send a header");
+        client
+    };
+    let from = |ip: &str| with(&format!("PROXY TCP4 {ip} 10.0.0.1 51234 6009\r\n"));
+    drop(RawClient::dial(proxy.port));
+    for _ in 0..3 {
+        assert_eq!(
+            with("PROXY UNKNOWN\r\n").packet()[0],
+            10,
+            "a greeting, of which a health check has enough"
+        );
+    }
+    let wrong = LoginAs { password: "wrong", ..APP };
+    assert_eq!(from("203.0.113.7").log_in(&wrong).unwrap_err().code, 1045);
+    assert_eq!(turned_away(from("203.0.113.7")), host_blocked("203.0.113.7", "failed logins"));
+    from("203.0.113.8").log_in(&APP).expect("another client");
+    with("PROXY UNKNOWN\r\n").log_in(&APP).expect("the load balancer itself");
+    assert_eq!(proxy.ctl("SHOW HOSTS").len(), 1);
 }

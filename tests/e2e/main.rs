@@ -14,6 +14,7 @@ mod compression;
 mod discovery;
 mod galera;
 mod http;
+mod keepalive;
 mod kill;
 mod lifecycle;
 mod login;

@@ -1,9 +1,9 @@
 //! The statements by which operators change something.
 //!
 //! `DRAIN CN 'id' [DEADLINE n] [CLOSE|LEAVE]`, `REMOVE CN` likewise, `RESUME CN 'id'`, `MOVE SESSION n TO CN 'id'`,
-//! `KILL [SESSION|CONNECTION] n`, `ALTER CN 'id' SET WEIGHT n, LABELS (..), DATA 'd'` (one or several) and
+//! `KILL [SESSION|CONNECTION] n`, `ALTER CN 'id' SET WEIGHT n, LABELS (..), DATA 'd', MAX_SESSIONS n` (one or several) and
 //! `ADD CN 'id' ADDRESS 'host:port' [FLAVOUR ..] [WEIGHT n] [LABELS (..)] [DATA 'd']
-//! [PROXY_PROTOCOL] [TLS mode]`. Values are checked by the
+//! [MAX_SESSIONS n] [PROXY_PROTOCOL] [TLS mode]`, and `FLUSH HOSTS`. Values are checked by the
 //! rules of the configuration.
 
 use std::collections::BTreeMap;
@@ -20,10 +20,12 @@ use crate::route::{Flavour, TlsMode};
 
 const ID: &str = "the id of a CN";
 const SESSION: &str = "the id of a session";
-const ALTERATIONS: &str = "WEIGHT n, LABELS (k = 'v', ..) or DATA 'name'";
-const ADDED: &str = "ADDRESS, FLAVOUR, WEIGHT, LABELS, DATA, PROXY_PROTOCOL, TLS or the end of the statement";
+const ALTERATIONS: &str = "WEIGHT n, LABELS (k = 'v', ..), DATA 'name' or MAX_SESSIONS n";
+const ADDED: &str =
+    "ADDRESS, FLAVOUR, WEIGHT, LABELS, DATA, MAX_SESSIONS, PROXY_PROTOCOL, TLS or the end of the statement";
 
-const ADDED_KEYS: &[&str] = &["FLAVOUR", "WEIGHT", "LABELS", "DATA", "PROXY_PROTOCOL", "TLS"];
+const ALTERED_KEYS: &[&str] = &["WEIGHT", "LABELS", "DATA", "MAX_SESSIONS"];
+const ADDED_KEYS: &[&str] = &["FLAVOUR", "WEIGHT", "LABELS", "DATA", "MAX_SESSIONS", "PROXY_PROTOCOL", "TLS"];
 
 impl Parser {
     /// The rest of a statement that begins with `verb`; none where it is not one of these.
@@ -39,6 +41,10 @@ impl Parser {
             }
             "ALTER" => self.alter()?,
             "ADD" => self.add()?,
+            "FLUSH" => {
+                self.expect("HOSTS", "HOSTS after FLUSH")?;
+                Operation::FlushHosts
+            }
             _ => return Ok(None),
         };
         self.end("the end of the statement", &[])?;
@@ -81,7 +87,7 @@ impl Parser {
         loop {
             match self.alteration()? {
                 Some(change) => changes.push(change),
-                None => return Err(unexpected(ALTERATIONS, self.peek(), &["WEIGHT", "LABELS", "DATA"])),
+                None => return Err(unexpected(ALTERATIONS, self.peek(), ALTERED_KEYS)),
             }
             if !self.take_mark(',') {
                 return Ok(Operation::Alter { cn, changes });
@@ -102,6 +108,11 @@ impl Parser {
         } else if self.take("DATA") {
             self.take_mark('=');
             Alteration::Data(self.data()?)
+        } else if self.take("MAX_SESSIONS") {
+            self.take_mark('=');
+            let most = self.number("a number of sessions")?;
+            check::max_sessions(most).map_err(Error::Unfit)?;
+            Alteration::MaxSessions((most > 0).then_some(most))
         } else {
             return Ok(None);
         };
@@ -184,6 +195,7 @@ impl Parser {
                 Some(Alteration::Weight(weight)) => cn.weight = weight,
                 Some(Alteration::Labels(labels)) => cn.labels = labels,
                 Some(Alteration::Data(data)) => cn.data = data,
+                Some(Alteration::MaxSessions(most)) => cn.max_sessions = most,
                 None => return Err(unexpected(ADDED, self.peek(), ADDED_KEYS)),
             }
         }
@@ -247,6 +259,7 @@ mod tests {
             operation("MOVE SESSION 2147483655 TO CN 'b'"),
             Operation::MoveSession { session, to: "b".into() }
         );
+        assert_eq!(operation("flush hosts;"), Operation::FlushHosts);
         for text in ["KILL 2147483655", "kill session 2147483655", "KILL CONNECTION 2147483655"] {
             assert_eq!(operation(text), Operation::Kill { session });
         }
@@ -262,6 +275,9 @@ mod tests {
         ];
         assert_eq!(operation(text), Operation::Alter { cn: "cn1".into(), changes });
         let changes = vec![Alteration::Labels(Labels::default()), Alteration::Data(None)];
+        let text = "alter cn cn1 set max_sessions 9, MAX_SESSIONS = 0";
+        let limits = vec![Alteration::MaxSessions(Some(9)), Alteration::MaxSessions(None)];
+        assert_eq!(operation(text), Operation::Alter { cn: "cn1".into(), changes: limits });
         let text = "alter cn cn1 set labels = (), data = null";
         assert_eq!(operation(text), Operation::Alter { cn: "cn1".into(), changes });
     }
@@ -282,11 +298,11 @@ mod tests {
             max_sessions: None,
         };
         assert_eq!(operation(text), Operation::Add(Box::new(cn)));
-        let text = "ADD CN x ADDRESS 'db:3306' PROXY_PROTOCOL TLS verify_ca WEIGHT 2";
+        let text = "ADD CN x ADDRESS 'db:3306' PROXY_PROTOCOL TLS verify_ca WEIGHT 2 MAX_SESSIONS 40";
         let Operation::Add(cn) = operation(text) else {
             panic!("it adds a CN");
         };
-        assert!(cn.proxy_protocol && cn.weight == 2);
+        assert!(cn.proxy_protocol && cn.weight == 2 && cn.max_sessions == Some(40));
         assert_eq!(cn.tls, Some(TlsMode::VerifyCa));
     }
 
@@ -301,6 +317,9 @@ mod tests {
             ("drain cn 'x' deadline -3", "expected a number of seconds, found \"-\""),
             ("kill 99999999999", "expected the id of a session, found \"99999999999\""),
             ("alter cn 'x' set wieght 3", "did you mean WEIGHT?"),
+            ("alter cn 'x' set max_session 3", "did you mean MAX_SESSIONS?"),
+            ("alter cn 'x' set max_sessions 10000001", "must be a whole number from 0 to 10000000"),
+            ("alter cn 'x' set max_sessions null", "expected a number of sessions, found \"null\""),
             ("alter cn 'x' set weight 0", "`weight` is 0, and must be a whole number from 1 to 10000"),
             ("alter cn 'x' set labels (a 'b')", "expected = after the name of a label, found \"'b'\""),
             ("alter cn 'x' set labels (a = 'b' c = 'd')", "expected a comma or ) after a label"),
@@ -314,6 +333,8 @@ mod tests {
             ("add cn '' address 'db:1'", "`id` is empty"),
             ("add cn 'x' address 'db:1' flavour oracle", "expected MYSQL or MATRIXONE"),
             ("resume cn 'x' now", "expected the end of the statement, found \"now\""),
+            ("flush host", "expected HOSTS after FLUSH, found \"host\"; did you mean HOSTS?"),
+            ("flush hosts '10.0.0.1'", "expected the end of the statement"),
             ("mvoe session 1 to cn 'x'", "did you mean MOVE?"),
         ] {
             let error = parse(text).unwrap_err().to_string();

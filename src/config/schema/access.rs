@@ -2,6 +2,9 @@
 
 use super::{Default, Key, Kind, Section};
 
+/// 0 sets no limit.
+const COUNT: Kind = Kind::Integer { min: 0, max: 10_000_000 };
+
 pub const ACCESS: Section = Section {
     name: "access",
     repeated: false,
@@ -43,6 +46,24 @@ pub const ACCESS: Section = Section {
             kind: Kind::Names,
             default: Default::Absent(r#"["acc*", "sys"]"#),
             sentence: "Tenants whose users may come in; without it all.",
+        },
+        Key {
+            name: "max_connect_errors",
+            kind: COUNT,
+            default: Default::Value("0"),
+            sentence: "Handshakes of one IP address in a row that are broken off or not understood, after which it gets error 1129 for `blocked_s`, over all workers; a login that a CN lets in ends the row. 0 counts none.",
+        },
+        Key {
+            name: "max_failed_logins",
+            kind: COUNT,
+            default: Default::Value("0"),
+            sentence: "The same for logins that are denied (error 1045), by corelane or by a CN. 0 counts none.",
+        },
+        Key {
+            name: "blocked_s",
+            kind: Kind::Integer { min: 1, max: 604_800 },
+            default: Default::Value("300"),
+            sentence: "Seconds for which such an address is shut out; FLUSH HOSTS at the admin door lets all in at once.",
         },
     ],
 };
