@@ -2,8 +2,8 @@
 
 Each line on standard input ends a window: what was seen since the one before is printed as JSON. Ends with standard input.
 
-The pace is set by the clock and not by the answers, so that a proxy that stalls is seen in every query that waits meanwhile. One thread
-serves all sessions; a query that comes due late because of that counts from when it was sent.
+The pace is set by the clock and not by the answers, and a query counts from when it was due: so a proxy that stalls is seen in every
+query that would have been asked meanwhile. A window ends when what is under way then has been answered.
 """
 
 import argparse
@@ -33,7 +33,7 @@ class Bystander:
 
     def __init__(self, port, user, due):
         self.session = Session(port, user=user)
-        self.due, self.asked, self.heard = due, None, bytearray()
+        self.due, self.asked, self.heard = due, False, bytearray()
         self.expected = self.number = None
         # What an answer is around its row.
         self.ask(1)
@@ -43,7 +43,7 @@ class Bystander:
                 raise Err(bytes(self.heard[4:]))
         self.head, self.tail = self.heard.split(b"\x20" + digest(1))
         self.session.socket.setblocking(False)
-        self.asked = None
+        self.asked = False
 
     def packets(self):
         """How many whole ones were heard."""
@@ -57,7 +57,7 @@ class Bystander:
         sql = f"SELECT c FROM point WHERE id = {number}".encode()
         self.number, self.heard = number, bytearray()
         packet = (len(sql) + 1).to_bytes(3, "little") + b"\0\x03" + sql
-        self.asked = time.monotonic()
+        self.asked = True
         self.session.socket.sendall(packet)
 
     def hear(self):
@@ -74,7 +74,8 @@ class Bystander:
             return None
         if self.heard != expected:
             raise ValueError(f"the answer for {self.number} is {bytes(self.heard)!r}")
-        took, self.asked = time.monotonic() - self.asked, None
+        took, self.asked = time.monotonic() - self.due, False
+        self.due += 1 / PER_SECOND
         return took
 
 
@@ -95,34 +96,55 @@ def main():
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--users", required=True, help="taken in turn, with a comma between")
     arguments = parser.parse_args()
-    users, pause = arguments.users.split(","), 1 / PER_SECOND
-    now = time.monotonic()
+    users, now = arguments.users.split(","), time.monotonic()
     bystanders = [
-        Bystander(arguments.port, users[at % len(users)], now + pause * at / SESSIONS) for at in range(SESSIONS)
+        Bystander(arguments.port, users[at % len(users)], now + at / PER_SECOND / SESSIONS) for at in range(SESSIONS)
     ]
     chosen = selectors.DefaultSelector()
     chosen.register(sys.stdin, selectors.EVENT_READ, None)
     for bystander in bystanders:
         chosen.register(bystander.session.socket, selectors.EVENT_READ, bystander)
     window = Window()
+    begin_at(bystanders, time.monotonic())
     while True:
         now = time.monotonic()
-        waits = [b.due - now for b in bystanders if b.asked is None] or [0.05]
-        for key, _ in chosen.select(max(0, min(0.05, *waits, 0.05))):
-            if key.data is None:
-                if not sys.stdin.readline():
-                    return
+        wait = min([b.due - now for b in bystanders if not b.asked] + [0.05])
+        for key, _ in chosen.select(max(0, wait)):
+            if key.data is not None:
+                step(window, chosen, key.data)
+            elif sys.stdin.readline():
+                finish(window, chosen, bystanders)
                 print(window.report(), flush=True)
                 window = Window()
-                continue
-            step(window, chosen, key.data)
+                begin_at(bystanders, time.monotonic())
+            else:
+                return
         now = time.monotonic()
         for bystander in bystanders:
-            if bystander.asked is None and bystander.due <= now:
-                bystander.due = max(bystander.due + pause, now)
+            if not bystander.asked and bystander.due <= now:
                 attempt(window, chosen, bystander, lambda b: b.ask(random.randint(1, ROWS)))
-            elif bystander.asked and now - bystander.asked > GIVEN_UP_S:
-                lose(window, chosen, bystander, f"no answer in {GIVEN_UP_S} s")
+        give_up(window, chosen, bystanders)
+
+
+def begin_at(bystanders, now):
+    """What was not asked between two windows is not made up for."""
+    for at, bystander in enumerate(bystanders):
+        bystander.due = max(bystander.due, now + at / PER_SECOND / SESSIONS)
+
+
+def finish(window, chosen, bystanders):
+    """Waits for all that is under way, and asks nothing more."""
+    while any(bystander.asked for bystander in bystanders):
+        for key, _ in chosen.select(0.05):
+            if key.data is not None:
+                step(window, chosen, key.data)
+        give_up(window, chosen, bystanders)
+
+
+def give_up(window, chosen, bystanders):
+    for bystander in bystanders:
+        if bystander.asked and time.monotonic() - bystander.due > GIVEN_UP_S:
+            lose(window, chosen, bystander, f"no answer in {GIVEN_UP_S} s")
 
 
 def step(window, chosen, bystander):
@@ -134,6 +156,9 @@ def step(window, chosen, bystander):
 def attempt(window, chosen, bystander, action):
     try:
         return action(bystander)
+    except BlockingIOError:
+        # What was to be read has been read meanwhile.
+        return None
     except (OSError, Closed, Err, ValueError) as error:
         lose(window, chosen, bystander, f"{type(error).__name__}: {error}")
         return None
@@ -144,7 +169,7 @@ def lose(window, chosen, bystander, error):
     window.errors.append(error)
     chosen.unregister(bystander.session.socket)
     bystander.session.close()
-    bystander.asked, bystander.due = None, float("inf")
+    bystander.asked, bystander.due = False, float("inf")
 
 
 if __name__ == "__main__":

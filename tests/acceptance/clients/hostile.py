@@ -17,16 +17,22 @@ import sys
 import time
 
 from admin import Admin
+import hostile_layers  # noqa: F401, more attacks
 from hostile_attacks import ATTACKS, Stage
 from session import Closed, Err, Session
 
+COLUMNS = [
+    "attack", "tries", "what came of it", "RSS before / peak / after, MiB", "others' p99 before / during, ms", "x", "repeats",
+    "others' errors", "left over",
+]
 # The others' 99th percentile during an attack, as a multiple of the one before.
 FACTOR = 2.0
 # How often an attack is tried for the sake of the others' times.
 TRIES = 2
 # Seconds after which nothing may be left of an attack: the login's limit, the farewell, and the HTTP door's heads.
 SETTLED_S = 12
-BYSTANDERS = 8
+# By how much corelane's log may grow with an attack: what anybody can have it write, anybody can fill a disk with.
+LOG_KIB = 64
 
 
 def main():
@@ -36,8 +42,7 @@ def main():
     os.sched_setaffinity(0, {arguments.attack_cpu})
     chosen = [attack for attack in ATTACKS if re.search(arguments.only, attack.name)]
     siege = Siege(arguments)
-    print("| attack | tries | what came of it | RSS before / peak / after, MiB | others' p99 before / during, ms | x | repeats | others' errors | left over |")
-    print("|" + "---|" * 9, flush=True)
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
     for attack in chosen:
         siege.row(attack)
     siege.end()
@@ -100,7 +105,8 @@ class Siege:
             if best["ratio"] <= FACTOR:
                 break
         self.repeats += tries - 1
-        self.holds(self.arguments.rehearse or best["ratio"] <= FACTOR, f"{attack.name}: the others' p99 is {best['ratio']:.1f} times the one before")
+        calm = self.arguments.rehearse or best["ratio"] <= FACTOR
+        self.holds(calm, f"{attack.name}: the others' p99 is {best['ratio']:.1f} times the one before")
         before, peak, after = (f"{kib / 1024:.0f}" for kib in best["rss"])
         quiet, during = best["p99"]
         outcomes = ", ".join(f"{count} x {what}" for what, count in best["tally"].most_common())
@@ -116,7 +122,7 @@ class Siege:
         self.others.window()
         time.sleep(span)
         quiet, marks = self.others.window(), self.marks()
-        memory = Memory(self.arguments.pid)
+        memory, log = Memory(self.arguments.pid), os.path.getsize(self.arguments.log)
         tally = attack.run(self.stage, time.monotonic() + span)
         during = self.others.window()
         peak = memory.peak()
@@ -129,6 +135,8 @@ class Siege:
         self.holds(not errors, f"{attack.name}: others met {errors[:3]}")
         self.holds(during["count"] and quiet["count"], f"{attack.name}: the others were not answered")
         self.holds(grown <= attack.growth_mib, f"{attack.name}: grown by {grown:.0f} MiB, more than {attack.growth_mib}")
+        log = (os.path.getsize(self.arguments.log) - log) / 1024
+        self.holds(log <= LOG_KIB, f"{attack.name}: the log has grown by {log:.0f} KiB, more than {LOG_KIB}")
         self.holds(not left, f"{attack.name}: left over: {left}")
         self.well(attack.name)
         times = (quiet["p99"] or 0, during["p99"] or 0)

@@ -153,6 +153,8 @@ def verdict(raw, end):
     last = found[-1]
     if last[:1] == b"\xff" and len(last) > 2:
         said = f"ERR {struct.unpack_from('<H', last, 1)[0]}"
+    elif last[:1] == b"\xfe" and len(last) < 9:
+        said = "an answer"
     else:
         said = {b"\xfe": "asked for more", b"\x00": "OK"}.get(last[:1], "an answer")
     return f"{said}, {end}"
