@@ -3,7 +3,7 @@
 Each line on standard input ends a window: what was seen since the one before is printed as JSON. Ends with standard input.
 
 The pace is set by the clock and not by the answers, and a query counts from when it was due: so a proxy that stalls is seen in every
-query that would have been asked meanwhile. A window ends when what is under way then has been answered.
+query that would have been asked meanwhile. A window ends when all that was due in it has been answered.
 """
 
 import argparse
@@ -20,7 +20,7 @@ SESSIONS, PER_SECOND = 8, 100
 ROWS = 1000
 # Of an answer: the number of columns, the column, an EOF, the row, an EOF.
 ANSWER_PACKETS = 5
-# Seconds after which an answer counts as one that did not come.
+# Seconds after its query was sent after which an answer counts as one that does not come.
 GIVEN_UP_S = 10
 
 
@@ -57,7 +57,7 @@ class Bystander:
         sql = f"SELECT c FROM point WHERE id = {number}".encode()
         self.number, self.heard = number, bytearray()
         packet = (len(sql) + 1).to_bytes(3, "little") + b"\0\x03" + sql
-        self.asked = True
+        self.asked, self.sent = True, time.monotonic()
         self.session.socket.sendall(packet)
 
     def hear(self):
@@ -83,11 +83,12 @@ class Window:
     def __init__(self):
         self.took, self.errors = [], []
 
-    def report(self):
+    def report(self, bystanders):
+        alive = sum(bystander.due < float("inf") for bystander in bystanders)
         took = sorted(self.took)
         at = lambda part: took[min(len(took) - 1, int(len(took) * part))] * 1000 if took else None
         return json.dumps(
-            {"count": len(took), "p50": at(0.5), "p99": at(0.99), "max": at(1), "errors": self.errors}
+            {"alive": alive, "count": len(took), "p50": at(0.5), "p99": at(0.99), "max": at(1), "errors": self.errors}
         )
 
 
@@ -114,16 +115,19 @@ def main():
                 step(window, chosen, key.data)
             elif sys.stdin.readline():
                 finish(window, chosen, bystanders)
-                print(window.report(), flush=True)
+                print(window.report(bystanders), flush=True)
                 window = Window()
                 begin_at(bystanders, time.monotonic())
             else:
                 return
-        now = time.monotonic()
-        for bystander in bystanders:
-            if not bystander.asked and bystander.due <= now:
-                attempt(window, chosen, bystander, lambda b: b.ask(random.randint(1, ROWS)))
+        ask_due(window, chosen, bystanders, time.monotonic())
         give_up(window, chosen, bystanders)
+
+
+def ask_due(window, chosen, bystanders, now):
+    for bystander in bystanders:
+        if not bystander.asked and bystander.due <= now:
+            attempt(window, chosen, bystander, lambda b: b.ask(random.randint(1, ROWS)))
 
 
 def begin_at(bystanders, now):
@@ -133,8 +137,10 @@ def begin_at(bystanders, now):
 
 
 def finish(window, chosen, bystanders):
-    """Waits for all that is under way, and asks nothing more."""
-    while any(bystander.asked for bystander in bystanders):
+    """Asks and waits for all that is due by now, and nothing more."""
+    end = time.monotonic()
+    while any(bystander.asked or bystander.due <= end for bystander in bystanders):
+        ask_due(window, chosen, bystanders, end)
         for key, _ in chosen.select(0.05):
             if key.data is not None:
                 step(window, chosen, key.data)
@@ -143,7 +149,7 @@ def finish(window, chosen, bystanders):
 
 def give_up(window, chosen, bystanders):
     for bystander in bystanders:
-        if bystander.asked and time.monotonic() - bystander.due > GIVEN_UP_S:
+        if bystander.asked and time.monotonic() - bystander.sent > GIVEN_UP_S:
             lose(window, chosen, bystander, f"no answer in {GIVEN_UP_S} s")
 
 
@@ -165,7 +171,7 @@ def attempt(window, chosen, bystander, action):
 
 
 def lose(window, chosen, bystander, error):
-    """It asks no more; that it is missing is told with every window from now on."""
+    """It asks no more; every window from now on tells of one fewer that is alive."""
     window.errors.append(error)
     chosen.unregister(bystander.session.socket)
     bystander.session.close()
