@@ -270,7 +270,8 @@ impl Driver<'_> {
             Some(Err(error)) => error,
             None => "it takes too long".to_owned(),
         };
-        info!(session = self.card.id.0, client = %self.card.client(), "no TLS with a client: {failure}");
+        // As any refusal of somebody who has not been let in: it is counted, and nobody fills the log by it.
+        debug!(session = self.card.id.0, client = %self.card.client(), "no TLS with a client: {failure}");
         Err(Failure::NoTls)
     }
 

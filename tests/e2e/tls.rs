@@ -228,6 +228,7 @@ fn garbage_in_the_place_of_tls_hurts_only_itself() {
         assert!(answer.is_empty() || answer[0] == 21, "{what}: an alert at most: {answer:?}");
         assert_eq!(said(&command_line(proxy.port, &["--ssl"], "SELECT 1")), "1\n", "{what}");
     }
+    assert!(!proxy.log().contains("no TLS with a client"), "nobody fills the log: {}", proxy.log());
     // Nobody waits for a client that says nothing more than it may take to log in.
     drop(ask_for_tls(proxy.port));
     let row = proxy.ctl("SHOW SESSIONS");
