@@ -138,16 +138,6 @@ impl<'a> Iterator for AttributeIter<'a> {
     }
 }
 
-/// Where the name of the plugin stands in a COM_CHANGE_USER of a client that knows plugins and passwords of any length; none if it
-/// ends before.
-pub fn change_user_plugin(payload: &[u8]) -> Option<usize> {
-    let past = |from: usize| Some(from + memchr::memchr(0, payload.get(from..)?)? + 1);
-    let user_end = past(1)?;
-    let schema = user_end + 1 + usize::from(*payload.get(user_end)?);
-    let plugin = past(schema)? + 2;
-    payload.get(plugin).filter(|first| **first != 0).map(|_| plugin)
-}
-
 /// Appends one attribute in the form that [`Attributes`] reads.
 pub fn put_attribute(out: &mut impl BufMut, name: &[u8], value: &[u8]) {
     put_lenenc_bytes(out, name);
@@ -225,18 +215,6 @@ pub(crate) mod tests {
         b"\x0d\xa2\xbf\x01\0\0\0\x01-\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
         napw\0\x14]\xbeH\xca\xd2\xe8Gk#;oO\xcf\0=\x11\x9c\xeb\x8c\xccd1\0mysql_native_password\0\
         !\x0c_client_name\x07capture\x06tenant\x04acme";
-
-    #[test]
-    fn the_plugin_of_a_change_of_the_user_is_found() {
-        let whole = b"\x11app\0\x03abctest\0\x2d\0mysql_native_password\0attributes";
-        assert_eq!(change_user_plugin(whole), Some(16));
-        assert_eq!(whole[16..37], *b"mysql_native_password");
-        assert_eq!(change_user_plugin(b"\x11\0\0\0\x2d\0x"), Some(6));
-        assert_eq!(change_user_plugin(b"\x11\0\0\0\x2d\0\0"), None, "no name");
-        for end in 0..17 {
-            assert_eq!(change_user_plugin(&whole[..end]).is_some(), end > 16, "{end} bytes");
-        }
-    }
 
     #[test]
     fn captures_are_read_and_written_back() {

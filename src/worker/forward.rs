@@ -57,7 +57,7 @@ pub(super) enum Step {
     Retrack,
     /// The session is idle, and another worker waits for it.
     HandOver,
-    /// The client's next command may be a KILL, of so many bytes, or changes the user, and nothing else is under way.
+    /// The client's next command may be a KILL, of so many bytes, and nothing else is under way.
     Kill {
         length: usize,
     },

@@ -44,9 +44,7 @@ use crate::session::dialog::Dialog;
 use crate::session::refusal::Refusal;
 use crate::session::tracking;
 use crate::wire::capability::Capabilities;
-use crate::wire::command::Command;
 use crate::wire::frame;
-use crate::wire::login::change_user_plugin;
 
 /// How long a closing session waits for its last bytes to leave, and for the client to close.
 const LINGER: Duration = Duration::from_secs(1);
@@ -363,11 +361,10 @@ impl Tunnel<'_> {
         }
     }
 
-    /// Takes the client's next command, which may be a KILL, to the CN that it concerns; or lets it change the user.
+    /// Takes the client's next command, which may be a KILL, to the CN that it concerns.
     async fn kill(&mut self, length: usize) -> Result<(), Ending> {
         self.flow.take_kill();
         let command = self.client.peek(length);
-        self.ask_for_salt(&command);
         let attributes = self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
         let kill = command.get(frame::HEADER..).and_then(|payload| session::kill::read(payload, attributes));
         let here = |target| self.cn.flavour == Flavour::Matrixone || self.worker.roster.may_have(target);
@@ -394,21 +391,6 @@ impl Tunnel<'_> {
             if ends { Err(Ending::Quit) } else { Ok(()) }
         };
         ended.or(asked).await
-    }
-
-    /// The client answers to the salt that it has seen last, which may be corelane's, or that of a CN which the session has left. Where
-    /// it names a plugin that no server has, the CN shows its own.
-    fn ask_for_salt(&self, command: &[u8]) {
-        let knows = self.capabilities.has(Capabilities::PLUGIN_AUTH | Capabilities::SECURE_CONNECTION);
-        let changes = command.get(frame::HEADER).map(|byte| Command::from_byte(*byte))
-            == Some(Command::ChangeUser)
-            && self.cn.flavour == Flavour::Mysql;
-        if knows
-            && changes
-            && let Some(plugin) = change_user_plugin(&command[frame::HEADER..])
-        {
-            self.client.patch(frame::HEADER + plugin, b"-");
-        }
     }
 
     fn killer(&self) -> Killer<'_> {

@@ -1,15 +1,10 @@
 //! The client's KILLs, at which a look stops if it is told to: they name a session by the id that its client was told, which its CN does
-//! not know, and may be another CN's to carry out. It stops at a change of the user too: the client may answer with the salt that
-//! corelane has greeted it with, which the CN has not seen.
+//! not know, and may be another CN's to carry out.
 
 use super::look::{Look, Stop};
 use super::scanner::{HEADER, Start};
 use super::{Dialog, Turn};
 use crate::session::kill::may_be_kill;
-
-const CHANGE_USER: u8 = 0x11;
-/// Bytes of a change of the user that is looked at.
-const CHANGE_MAX: usize = 16 << 10;
 
 /// What becomes of a KILL of the client's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +17,7 @@ pub(super) enum Kills {
 }
 
 impl Dialog {
-    /// From now on a look stops at a KILL and at a change of the user.
+    /// From now on a look stops at a KILL.
     pub fn stop_at_kills(&mut self) {
         self.kills = Kills::Stop;
     }
@@ -32,13 +27,10 @@ impl Dialog {
         self.kills = Kills::PassOne;
     }
 
-    /// Whether the client's next frame may be a KILL, which is not to go before it is known where, or changes the user.
+    /// Whether the client's next frame may be a KILL, which is not to go before it is known where.
     #[inline]
     pub(super) fn stops_at_kill(&mut self, start: &Start<'_>, at: usize, look: &mut Look) -> bool {
-        let length = start.length as usize;
-        if self.kills == Kills::Pass
-            || !(may_be_kill(start.payload, length) || changes_user(start.payload, length))
-        {
+        if self.kills == Kills::Pass || !may_be_kill(start.payload, start.length as usize) {
             return false;
         }
         self.stop_at_kill(start, at, look)
@@ -58,9 +50,4 @@ impl Dialog {
         self.client.forget();
         true
     }
-}
-
-#[inline]
-fn changes_user(payload: &[u8], length: usize) -> bool {
-    payload.first() == Some(&CHANGE_USER) && length <= CHANGE_MAX
 }

@@ -35,7 +35,7 @@ pub enum Stop {
     /// A command when [`PIPELINE_MAX`](super::PIPELINE_MAX) of them are in flight, or one that changes what the CN tells of the
     /// session: it waits for replies.
     Full,
-    /// What may be a KILL, `length` bytes long with its header: it may have to go to another CN. Or a change of the user.
+    /// What may be a KILL, `length` bytes long with its header: it may have to go to another CN.
     Kill { length: usize },
     /// The dialog gave up, and statement ids are not those of the CN: the session has to end here.
     Lost,
