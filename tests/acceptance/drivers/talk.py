@@ -39,7 +39,10 @@ def again(connection):
     if isinstance(connection, pymysql.connections.Connection):
         connection.ping(reconnect=True)
     elif isinstance(connection, MySQLdb.connections.Connection):
-        connection.change_user("sbtest", "sbtest", "sbtest")
+        try:
+            connection.change_user("sbtest", "sbtest", "sbtest")
+        except MySQLdb.Error as refused:
+            return refused.args[0]
     elif not connection._compress:
         connection.cmd_change_user("sbtest", "sbtest", "sbtest")
     else:
