@@ -118,8 +118,8 @@ impl Talk {
             }
             Ok(CnStep::Refused { .. }) | Err(_) => return true,
             Ok(CnStep::Wait) => assert!(!self.is_relay),
-            Ok(CnStep::ToClient { packet, next }) => self.to_client(&packet, next),
-            Ok(CnStep::ToCn(packet)) => self.to_cn(&packet),
+            Ok(CnStep::ToClient { packet, next }) => self.tell_client(&packet, next),
+            Ok(CnStep::ToCn(packet)) => self.tell_cn(&packet),
         }
         self.witnessed = false;
         false
@@ -135,14 +135,14 @@ impl Talk {
         self.turn = Speaker::Cn;
         self.witnessed = proves && self.client.plugin() == NATIVE;
         match step {
-            CnStep::ToCn(packet) => self.to_cn(&packet),
-            CnStep::ToClient { packet, next } => self.to_client(&packet, next),
+            CnStep::ToCn(packet) => self.tell_cn(&packet),
+            CnStep::ToClient { packet, next } => self.tell_client(&packet, next),
             other => panic!("{other:?}"),
         }
         false
     }
 
-    fn to_client(&mut self, packet: &[u8], next: Speaker) {
+    fn tell_client(&mut self, packet: &[u8], next: Speaker) {
         assert!(self.is_relay, "the client is not part of it");
         assert!(packet.len() <= OWN_MAX && !contains(packet, PASSWORD));
         self.client.hears(packet);
@@ -150,7 +150,7 @@ impl Talk {
     }
 
     /// What was handed over in private is not heard there. A client that says its password as it is by a Unix socket would say it anywhere.
-    fn to_cn(&self, packet: &[u8]) {
+    fn tell_cn(&self, packet: &[u8]) {
         assert!(packet.len() <= OWN_MAX, "{} bytes", packet.len());
         let is_private = !self.is_relay
             || self.legs.client_tls
