@@ -72,6 +72,7 @@ fn written(operation: &Operation) -> String {
             format!("ALTER CN {} SET {}", quoted(cn), changes.join(", "))
         }
         Operation::Add(cn) => added(cn),
+        Operation::FlushHosts => "FLUSH HOSTS".to_owned(),
     }
 }
 
@@ -84,11 +85,13 @@ fn added(cn: &CnSetting) -> String {
         Alteration::Weight(cn.weight),
         Alteration::Labels(cn.labels.clone()),
         Alteration::Data(cn.data.clone()),
+        Alteration::MaxSessions(cn.max_sessions),
     ];
     let keys: Vec<String> = keys.iter().map(change).collect();
     let header = if cn.proxy_protocol { " PROXY_PROTOCOL" } else { "" };
+    let tls = cn.tls.map_or(String::new(), |mode| format!(" TLS {}", mode.name()));
     let (id, address) = (quoted(&cn.id), quoted(&cn.address));
-    format!("ADD CN {id} ADDRESS {address} FLAVOUR {flavour} {}{header}", keys.join(" "))
+    format!("ADD CN {id} ADDRESS {address} FLAVOUR {flavour} {}{header}{tls}", keys.join(" "))
 }
 
 fn terms_of(terms: &DrainTerms) -> String {
@@ -107,6 +110,7 @@ fn change(change: &Alteration) -> String {
         Alteration::Labels(labels) => format!("LABELS ({})", labels_of(labels)),
         Alteration::Data(Some(data)) => format!("DATA {}", quoted(data)),
         Alteration::Data(None) => "DATA NULL".to_owned(),
+        Alteration::MaxSessions(most) => format!("MAX_SESSIONS {}", most.unwrap_or(0)),
     }
 }
 

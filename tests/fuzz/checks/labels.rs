@@ -50,6 +50,7 @@ fn cn(slot: u16, line: &str) -> Cn {
         work: WorkState::Working,
         data: None,
         proxy_protocol: false,
+        tls: None,
         max_sessions: None,
     }
 }

@@ -57,7 +57,7 @@ impl Leg {
             Some(
                 Stop::Execute { head: needed }
                 | Stop::Changed { length: needed }
-                | Stop::Kill { length: needed },
+                | Stop::Concern { length: needed },
             ) => needed - 1,
             Some(Stop::Full | Stop::Shifted(_) | Stop::Lost) => 0,
         };
@@ -122,7 +122,7 @@ impl Relay {
             dialog.pace();
         }
         if kind & 0x20 != 0 {
-            dialog.stop_at_kills();
+            dialog.stop_at_concerns();
         }
         let (client, cn) = (Leg::default(), Leg::default());
         Self { dialog, client, cn, commands: 0, replies: 0, quit: false, ended: false }
@@ -173,11 +173,13 @@ impl Relay {
                 return;
             }
             match self.client.stop {
-                Some(Stop::Kill { .. }) if self.dialog.in_flight() > 0 && self.dialog.opaque().is_none() => {
+                Some(Stop::Concern { .. })
+                    if self.dialog.in_flight() > 0 && self.dialog.opaque().is_none() =>
+                {
                     return;
                 }
-                Some(Stop::Kill { .. }) => {
-                    self.dialog.pass_kill();
+                Some(Stop::Concern { .. }) => {
+                    self.dialog.pass_concern();
                     (self.client.stop, self.client.known) = (None, 0);
                 }
                 Some(stop) => self.replace(stop),
@@ -217,7 +219,7 @@ impl Relay {
             Stop::Full => {}
             Stop::Execute { head } => self.replace_head(head),
             Stop::Shifted(shift) => self.shift(shift),
-            Stop::Changed { .. } | Stop::Kill { .. } | Stop::Lost => self.ended = true,
+            Stop::Changed { .. } | Stop::Concern { .. } | Stop::Lost => self.ended = true,
         }
     }
 
