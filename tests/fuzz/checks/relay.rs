@@ -169,6 +169,7 @@ impl Relay {
     fn listen_to_client(&mut self) {
         let turns = (self.client.unread.len() + 1) * TURNS_PER_BYTE;
         for _ in 0..turns {
+            self.retrack();
             if self.ended || !self.client.has_more() || !self.may_listen() {
                 return;
             }
@@ -197,18 +198,17 @@ impl Relay {
         panic!("the client is listened to for ever");
     }
 
-    /// Whether there is a place for the client's commands. Where the CN has to be asked to track again, it has been.
-    fn may_listen(&mut self) -> bool {
-        if !self.dialog.may_speak() || (self.client.stop == Some(Stop::Full) && !self.dialog.may_go_on()) {
-            return false;
-        }
-        if self.dialog.untracked() == Some(Untracked::ByReset) {
-            if !self.dialog.idle() {
-                return false;
-            }
+    /// Whether there is a place for the client's commands.
+    fn may_listen(&self) -> bool {
+        let has_place = self.client.stop != Some(Stop::Full) || self.dialog.may_go_on();
+        self.dialog.may_speak() && has_place && self.dialog.untracked() != Some(Untracked::ByReset)
+    }
+
+    /// Where the CN has to be asked to track again, it has been, whether the client says more or not.
+    fn retrack(&mut self) {
+        if self.dialog.untracked() == Some(Untracked::ByReset) && self.dialog.idle() {
             self.dialog.tracked(&beginning(true));
         }
-        true
     }
 
     fn replace(&mut self, stop: Stop) {
