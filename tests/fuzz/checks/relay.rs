@@ -4,7 +4,9 @@
 //!
 //! Input: a byte of capabilities, one of the kind of session, then pieces as those of `dialog`.
 
-use corelane::session::dialog::{Dialog, Look, Noted, Opaque, Shift, Stop, Untracked, Watch, Watched};
+use corelane::session::dialog::{
+    Dialog, Look, Noted, Opaque, PIPELINE_MAX, Shift, Stop, Untracked, Watch, Watched,
+};
 use corelane::session::hold::Hold;
 use corelane::session::state::{Context, Known, State};
 use corelane::session::tracking::{Beginning, Wishes};
@@ -17,14 +19,18 @@ const TURNS_PER_BYTE: usize = 4;
 pub fn check(data: &[u8]) {
     let [flags, kind, pieces @ ..] = data else { return };
     let (mut whole, mut split) = (Relay::new(*flags, *kind), Relay::new(*flags, *kind));
-    let mut pieces = pieces;
+    let (mut pieces, mut was_full) = (pieces, false);
     while let Some((&head, after)) = pieces.split_first() {
         let (piece, rest) = after.split_at(usize::from(head & 0x7f).min(after.len()));
         pieces = rest;
         let from_cn = head & 0x80 != 0;
         whole.take(from_cn, piece, piece.len().max(1));
         split.take(from_cn, piece, 1);
-        assert_eq!(whole.conclusions(), split.conclusions());
+        // Where no command has a place, the rest of one that came in pieces waits as well: the two are not at the same place from then on.
+        was_full |= whole.dialog.in_flight().max(split.dialog.in_flight()) >= PIPELINE_MAX;
+        if !was_full {
+            assert_eq!(whole.conclusions(), split.conclusions());
+        }
         if whole.ended {
             return;
         }
@@ -169,6 +175,7 @@ impl Relay {
     fn listen_to_client(&mut self) {
         let turns = (self.client.unread.len() + 1) * TURNS_PER_BYTE;
         for _ in 0..turns {
+            self.retrack();
             if self.ended || !self.client.has_more() || !self.may_listen() {
                 return;
             }
@@ -199,18 +206,17 @@ impl Relay {
         panic!("the client is listened to for ever");
     }
 
-    /// Whether there is a place for the client's commands. Where the CN has to be asked to track again, it has been.
-    fn may_listen(&mut self) -> bool {
-        if !self.dialog.may_speak() || (self.client.stop == Some(Stop::Full) && !self.dialog.may_go_on()) {
-            return false;
-        }
-        if self.dialog.untracked() == Some(Untracked::ByReset) {
-            if !self.dialog.idle() {
-                return false;
-            }
+    /// Whether there is a place for the client's commands.
+    fn may_listen(&self) -> bool {
+        let has_place = self.client.stop != Some(Stop::Full) || self.dialog.may_go_on();
+        self.dialog.may_speak() && has_place && self.dialog.untracked() != Some(Untracked::ByReset)
+    }
+
+    /// Where the CN has to be asked to track again, it has been, whether the client says more or not.
+    fn retrack(&mut self) {
+        if self.dialog.untracked() == Some(Untracked::ByReset) && self.dialog.idle() {
             self.dialog.tracked(&beginning(true));
         }
-        true
     }
 
     fn replace(&mut self, stop: Stop) {
