@@ -14,8 +14,9 @@ use crate::house::{
 const SOON: Duration = Duration::from_secs(10);
 /// Where the ids begin that a proxy gives by itself.
 const OWN_IDS: u32 = 1 << 31;
-const MOVES: &str =
-    "[balance]\nenabled = false\n[migration]\nidle_ms = 100\npatience_ms = 2000\nrestore_timeout_ms = 1000\n";
+/// Probes of a CN that is told to fail do not take it down before a move has met its fault.
+const MOVES: &str = "[balance]\nenabled = false\n[probe]\nfall = 10\n\
+    [migration]\nidle_ms = 100\npatience_ms = 2000\nrestore_timeout_ms = 1000\n";
 
 /// Two CNs of one cluster.
 struct Pair {
