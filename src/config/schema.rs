@@ -89,6 +89,7 @@ pub enum Kind {
     AdminUsers,
     Labels,
     NativeHash,
+    Sha2Hash,
     File,
 }
 
@@ -137,6 +138,9 @@ impl Kind {
             }
             Self::Labels => "a table of labels, such as { account = [\"acc1\"] }".to_owned(),
             Self::NativeHash => "a string of `*` and 40 hex digits".to_owned(),
+            Self::Sha2Hash => {
+                "a string of `0x` and 140 hex digits, or of `$A$005$` and 63 characters".to_owned()
+            }
             Self::File => "a path in a string".to_owned(),
         }
     }

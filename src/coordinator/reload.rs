@@ -88,7 +88,7 @@ impl Coordinator {
 /// which takes the coordinator some tenths of a second. None where nobody has to send a password: passwords are known, or pass between
 /// client and CN.
 pub(super) fn key(settings: &Settings, made: Option<Arc<ServerKey>>) -> Option<Arc<ServerKey>> {
-    let hashed = settings.users.iter().any(|user| matches!(user.secret, UserSecret::NativeHash(_)));
+    let hashed = settings.users.iter().any(|user| !matches!(user.secret, UserSecret::Password(_)));
     if settings.auth.key.is_some() || !(hashed || settings.cn_tls.is_some()) {
         return settings.auth.key.clone();
     }
@@ -110,6 +110,7 @@ fn known(secret: &UserSecret) -> KnownUser {
     match secret {
         UserSecret::Password(password) => KnownUser::with_password(password.clone()),
         UserSecret::NativeHash(hash) => KnownUser::with_native_hash(*hash),
+        UserSecret::Sha2Hash(hash) => KnownUser::with_sha2_hash(hash.clone()),
     }
 }
 
