@@ -439,6 +439,16 @@ const TLS: &[Case] = &[
         ],
     ),
     (
+        "[tls]\ncertificate_labels = { account = \"ON\", \"\" = 7 }\n[[user]]\nname = \"a\"\npassword = \"a\"\ncertificate = [\"app1\", 7]\n",
+        &[
+            "2:34 `ON` is not a field of certificates | expected one of CN, O, OU, DNS, URI, EMAIL",
+            "2:45 a label has a name of 1 to 64 bytes",
+            "2:45 `certificate_labels` is an integer | expected a table of labels, each with one of \"CN\", \"O\", \"OU\", \"DNS\", \"URI\", \"EMAIL\"",
+            "6:16 `certificate` cannot have \"app1\" | expected a list of \"*\" or \"FIELD=value\" with FIELD one of CN, O, OU, DNS, URI, EMAIL, in which `*` stands for anything",
+            "6:24 `certificate` is an integer | expected a list of \"*\" or \"FIELD=value\" with FIELD one of CN, O, OU, DNS, URI, EMAIL, in which `*` stands for anything",
+        ],
+    ),
+    (
         "[cn_tls]\nmode = \"verify_ca\"\n",
         &["1:1 [cn_tls] mode is \"verify_ca\", and nobody vouches for CNs | write `ca_file`"],
     ),

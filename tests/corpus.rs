@@ -3,16 +3,26 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "fuzz/checks/admin.rs"]
+mod admin;
+#[path = "fuzz/checks/auth.rs"]
+mod auth;
 #[path = "fuzz/checks/compressed.rs"]
 mod compressed;
+#[path = "fuzz/checks/config.rs"]
+mod config;
 #[path = "fuzz/checks/dialog.rs"]
 mod dialog;
 #[path = "fuzz/checks/frame.rs"]
 mod frame;
+#[path = "fuzz/checks/labels.rs"]
+mod labels;
 #[path = "fuzz/checks/login.rs"]
 mod login;
 #[path = "fuzz/checks/proxy_header.rs"]
 mod proxy_header;
+#[path = "fuzz/checks/relay.rs"]
+mod relay;
 #[path = "fuzz/checks/sql.rs"]
 mod sql;
 
@@ -34,6 +44,26 @@ fn login_packets() {
 }
 
 #[test]
+fn auth_exchanges() {
+    replay("auth", auth::check);
+}
+
+#[test]
+fn labels_and_names() {
+    replay("labels", labels::check);
+}
+
+#[test]
+fn configurations() {
+    replay("config", config::check);
+}
+
+#[test]
+fn admin_statements() {
+    replay("admin", admin::check);
+}
+
+#[test]
 fn frames() {
     replay("frame", frame::check);
 }
@@ -46,6 +76,11 @@ fn compressed_frames() {
 #[test]
 fn dialogs() {
     replay("dialog", dialog::check);
+}
+
+#[test]
+fn relayed_sessions() {
+    replay("relay", relay::check);
 }
 
 #[test]

@@ -315,6 +315,7 @@ mod tests {
             work: Default::default(),
             data: None,
             proxy_protocol: false,
+            tls: None,
             max_sessions: Some(7),
         };
         let probe = Some(Duration::from_micros(3200));

@@ -3,8 +3,8 @@
 //! What is denied wins over what is allowed, and a list of what is allowed denies all else. A name that is denied is denied however it is
 //! written, in large letters or small; one that is allowed must be written as it is, as servers tell such names apart.
 //!
-//! Decides only; it is asked by a worker, with the address that a load balancer has told where one has. What a client asks for after
-//! its login, such as another user by COM_CHANGE_USER, is its CN's to judge.
+//! Decides only; it is asked by a worker, with the address that a load balancer has told where one has, in a login and for
+//! the user that a COM_CHANGE_USER names.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::route::certificate::{Certificate, Claim};
 use crate::route::label::glob_matches;
 
 /// Networks, and perhaps all Unix sockets.
@@ -69,7 +70,7 @@ pub struct Blocking {
     pub lasts: Duration,
 }
 
-/// `[access]`, and `from` of each `[[user]]`.
+/// `[access]`, and `from` and `certificate` of each `[[user]]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Access {
     pub deny: Networks,
@@ -79,6 +80,8 @@ pub struct Access {
     pub tenants: Names,
     /// Where known users have to come from.
     pub homes: BTreeMap<String, Networks>,
+    /// Of what their certificates have to have one.
+    pub claims: BTreeMap<String, Vec<Claim>>,
     /// None: no address is.
     pub blocking: Option<Blocking>,
 }
@@ -94,11 +97,19 @@ impl Access {
         let is_at_home = self.homes.get(user).is_none_or(|home| home.has_client(ip));
         is_at_home && self.users.let_in(user) && self.tenants.let_in(tenant)
     }
+
+    /// Whether what it has shown suffices for this user.
+    pub fn lets_in_with(&self, user: &str, certificate: Option<&Certificate>) -> bool {
+        let meets = |claims: &Vec<Claim>| certificate.is_some_and(|certificate| certificate.meets(claims));
+        self.claims.get(user).is_none_or(meets)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::certificate::Field;
+    use crate::route::certificate::tests::certificate;
 
     fn networks(list: &[&str]) -> Networks {
         let networks = list.iter().filter(|text| **text != "unix").map(|text| text.parse().unwrap());
@@ -159,6 +170,17 @@ mod tests {
         ] {
             assert_eq!(access.lets_in_as(user, tenant, None), expected, "{tenant}:{user}");
         }
+    }
+
+    #[test]
+    fn a_user_may_need_a_certificate() {
+        let claims = BTreeMap::from([("app".to_owned(), vec![Claim::Has(Field::Unit, "gold".to_owned())])]);
+        let access = Access { claims, ..Access::default() };
+        let (gold, other) =
+            (certificate(&[(Field::Unit, "gold")]), certificate(&[(Field::Organization, "gold")]));
+        assert!(access.lets_in_with("app", Some(&gold)));
+        assert!(!access.lets_in_with("app", Some(&other)) && !access.lets_in_with("app", None));
+        assert!(access.lets_in_with("web", Some(&other)) && access.lets_in_with("web", None));
     }
 
     #[test]

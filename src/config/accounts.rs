@@ -99,7 +99,8 @@ pub(super) fn users(places: &[Place<'_>], directory: &Path, mistakes: &mut Mista
             mistakes.push(place.key_span("plugin"), message, Some("write `password`".to_owned()));
         }
         let from = allowed(place, "from", mistakes, value::networks, Networks::is_empty);
-        Some(UserSetting { name: name?.value, secret: secret?, plugin, from })
+        let certificate = allowed(place, "certificate", mistakes, value::claims, Vec::is_empty);
+        Some(UserSetting { name: name?.value, secret: secret?, plugin, from, certificate })
     });
     users.collect()
 }

@@ -13,17 +13,18 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use crate::ident::{CNS_MAX, WORKERS_MAX};
-use crate::route::Flavour;
+use crate::route::{Flavour, TlsMode};
 use crate::wire::compressed::codec::{Algorithm, Packing};
 
 use super::access::{Access, Blocking, Names, Networks};
 use super::accounts;
 use super::address::{check_query_address, clash};
+use super::check;
 use super::mistake::Mistakes;
 use super::reader::{Place, Read, note_unknown_section};
 use super::schema::{self, ADMIN_USER};
 use super::settings::*;
-use super::tls;
+use super::tls::{self, CnTls};
 use super::value;
 
 /// Settings from a parsed file. `directory` is where relative paths begin.
@@ -32,13 +33,13 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
     let (listen, listeners) = listen(&once(root, "listen", mistakes), mistakes);
     let users = accounts::users(&each(root, "user", mistakes), directory, mistakes);
     let admin = admin(&once(root, "admin", mistakes), &listeners, directory, mistakes);
+    let cn_tls = Arc::new(tls::client(&once(root, "cn_tls", mistakes), directory, mistakes));
     Settings {
         listen,
         proxy_protocol: proxy_protocol(&once(root, "proxy_protocol", mistakes), mistakes),
         access: access(&once(root, "access", mistakes), &users, mistakes),
         limits: limits(&once(root, "limits", mistakes), mistakes),
         tls: tls::server(&once(root, "tls", mistakes), directory, mistakes).map(Arc::new),
-        cn_tls: tls::client(&once(root, "cn_tls", mistakes), directory, mistakes).map(Arc::new),
         cn_tcp: keepalive(&once(root, "cn_tcp", mistakes), mistakes),
         compression: compression(&once(root, "compression", mistakes), mistakes),
         workers: workers(&once(root, "workers", mistakes), mistakes),
@@ -54,7 +55,8 @@ pub fn settings(root: &DeTable<'_>, directory: &Path, mistakes: &mut Mistakes) -
         balance: balance(&once(root, "balance", mistakes), mistakes),
         drain: drain(&once(root, "drain", mistakes), mistakes),
         migration: migration(&once(root, "migration", mistakes), mistakes),
-        cns: cns(root, mistakes),
+        cns: cns(root, &cn_tls, mistakes),
+        cn_tls,
         users,
         admin,
     }
@@ -188,12 +190,14 @@ fn access(place: &Place<'_>, users: &[UserSetting], mistakes: &mut Mistakes) -> 
     let (users_named, tenants) =
         (names("users_denied", "users_allowed"), names("tenants_denied", "tenants_allowed"));
     let homes = users.iter().filter_map(|user| Some((user.name.clone(), user.from.clone()?)));
+    let claims = users.iter().filter_map(|user| Some((user.name.clone(), user.certificate.clone()?)));
     let access = Access {
         deny: place.read("deny", mistakes, value::networks).map(|read| read.value).unwrap_or_default(),
         allow: accounts::allowed(place, "allow", mistakes, value::networks, Networks::is_empty),
         users: users_named,
         tenants,
         homes: homes.collect(),
+        claims: claims.collect(),
         blocking: blocking(place, mistakes),
     };
     (access != Access::default()).then(|| Arc::new(access))
@@ -375,17 +379,17 @@ fn migration(place: &Place<'_>, mistakes: &mut Mistakes) -> Migration {
     }
 }
 
-fn cns(root: &DeTable<'_>, mistakes: &mut Mistakes) -> Vec<CnSetting> {
+fn cns(root: &DeTable<'_>, cn_tls: &CnTls, mistakes: &mut Mistakes) -> Vec<CnSetting> {
     let places = each(root, "cn", mistakes);
     if let Some(place) = places.get(CNS_MAX) {
         let message = format!("{} CNs, more than {CNS_MAX}", places.len());
         mistakes.push(place.span(), message, None);
     }
     let mut known = Unique::default();
-    places.iter().filter_map(|place| cn(place, &mut known, mistakes)).collect()
+    places.iter().filter_map(|place| cn(place, cn_tls, &mut known, mistakes)).collect()
 }
 
-fn cn(place: &Place<'_>, known: &mut Unique, mistakes: &mut Mistakes) -> Option<CnSetting> {
+fn cn(place: &Place<'_>, cn_tls: &CnTls, known: &mut Unique, mistakes: &mut Mistakes) -> Option<CnSetting> {
     let id = place.text("id", mistakes);
     if let Some(id) = &id {
         known.note_if_known("CN", id, mistakes);
@@ -398,6 +402,7 @@ fn cn(place: &Place<'_>, known: &mut Unique, mistakes: &mut Mistakes) -> Option<
     let query_address = query_address(place, address.as_ref(), &flavour, mistakes);
     let max_sessions = Some(place.count("max_sessions", mistakes)).filter(|most| *most > 0);
     let proxy_protocol = takes_header(place, &flavour, mistakes);
+    let tls = tls_mode(place, address.as_ref(), &flavour, cn_tls, mistakes);
     Some(CnSetting {
         id: id?.value,
         address: address?.value,
@@ -407,6 +412,7 @@ fn cn(place: &Place<'_>, known: &mut Unique, mistakes: &mut Mistakes) -> Option<
         data,
         query_address,
         proxy_protocol,
+        tls,
         max_sessions,
     })
 }
@@ -419,6 +425,23 @@ fn takes_header(place: &Place<'_>, flavour: &Read<Flavour>, mistakes: &mut Mista
         mistakes.push(span, "`proxy_protocol` is for CNs of flavour mysql", Some(help.to_owned()));
     }
     read
+}
+
+fn tls_mode(
+    place: &Place<'_>,
+    address: Option<&Read<String>>,
+    flavour: &Read<Flavour>,
+    cn_tls: &CnTls,
+    mistakes: &mut Mistakes,
+) -> Option<TlsMode> {
+    let mode = place.read("tls", mistakes, value::tls_mode)?;
+    if let Some(Err(error)) = address.map(|address| check::tls(flavour.value, &address.value)) {
+        mistakes.push(place.key_span("tls"), error, Some("leave it out".to_owned()));
+    } else if mode.value.verifies() && !cn_tls.vouches() {
+        let message = format!("`tls` is \"{}\", and nobody vouches for CNs", mode.value.name());
+        mistakes.push(mode.span, message, Some("write `ca_file` in [cn_tls]".to_owned()));
+    }
+    Some(mode.value)
 }
 
 fn query_address(

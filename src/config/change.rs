@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use crate::route::Flavour;
 use crate::route::label::Labels;
+use crate::route::{Flavour, TlsMode};
 use crate::wire::compressed::codec::{Algorithm, Packing};
 
 use super::access::{Access, Blocking, Networks};
@@ -174,6 +174,11 @@ fn tls(old: &Settings, new: &Settings, list: &mut List) {
     list.effect = Effect::Live;
     let required = |settings: &Settings| settings.tls.as_ref().map(|tls| tls.required);
     list.value("[tls] required", &required(old), &required(new));
+    let labels = |settings: &Settings| {
+        let rules = settings.tls.iter().flat_map(|tls| &tls.labels);
+        rules.map(|(label, field)| format!("{label} = {field}")).collect::<Vec<_>>()
+    };
+    list.value("[tls] certificate_labels", &labels(old), &labels(new));
     let context = |settings: &Settings| settings.tls.as_ref().map(|tls| tls.context.clone());
     if required(old).is_some() && required(new).is_some() && context(old) != context(new) {
         list.push("[tls] has other certificates or rules".to_owned());
@@ -252,6 +257,8 @@ fn cns(old: &[CnSetting], new: &[CnSetting], list: &mut List) {
         list.value(&name("query_address"), &before.query_address, &cn.query_address);
         list.value(&name("max_sessions"), &before.max_sessions, &cn.max_sessions);
         list.value(&name("proxy_protocol"), &before.proxy_protocol, &cn.proxy_protocol);
+        let tls = |cn: &CnSetting| cn.tls.map_or("that of [cn_tls]", TlsMode::name).to_owned();
+        list.value(&name("tls"), &tls(before), &tls(cn));
     }
 }
 
@@ -270,6 +277,11 @@ fn users(old: &[UserSetting], new: &[UserSetting], list: &mut List) {
                 let plugin = |user: &UserSetting| user.plugin.map(|plugin| plugin.name().to_owned());
                 list.value(&format!("user {}: plugin", user.name), &plugin(before), &plugin(user));
                 list.value(&format!("user {}: from", user.name), &before.from, &user.from);
+                let claims = |user: &UserSetting| {
+                    let claims = user.certificate.as_ref()?;
+                    Some(claims.iter().map(ToString::to_string).collect::<Vec<_>>())
+                };
+                list.value(&format!("user {}: certificate", user.name), &claims(before), &claims(user));
             }
         }
     }
@@ -441,12 +453,15 @@ mod tests {
     #[test]
     fn load_balancers_are_believed_at_once() {
         let old = "[[cn]]\nid='a'\naddress='a:1'\n";
-        let new = format!("{old}proxy_protocol=true\n[proxy_protocol]\nfrom=['10.0.0.0/8', 'unix', '::1']\n");
+        let new = format!(
+            "{old}proxy_protocol=true\ntls='off'\n[proxy_protocol]\nfrom=['10.0.0.0/8', 'unix', '::1']\n"
+        );
         assert_eq!(
             sentences(old, &new),
             [
                 "Live: [proxy_protocol] from: [] is now [10.0.0.0/8, ::1/128, unix]",
                 "Live: CN a: proxy_protocol: false is now true",
+                "Live: CN a: tls: that of [cn_tls] is now off",
             ]
         );
     }

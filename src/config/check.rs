@@ -20,6 +20,9 @@ pub fn cn(cn: &CnSetting) -> Result<(), String> {
     if cn.proxy_protocol && cn.flavour == Flavour::Matrixone {
         return Err("the PROXY protocol is for CNs of flavour mysql".to_owned());
     }
+    if cn.tls.is_some() {
+        tls(cn.flavour, &cn.address).map_err(str::to_owned)?;
+    }
     let Some(query) = &cn.query_address else { return Ok(()) };
     check_query_address(query, &cn.address).map_err(|error| format!("bad address `{query}`: {error}"))
 }
@@ -39,6 +42,15 @@ pub fn weight(weight: u32) -> Result<(), String> {
 /// As it is written: 0 is no limit.
 pub fn max_sessions(most: u32) -> Result<(), String> {
     count("max_sessions", most)
+}
+
+/// Whether a CN may have a TLS mode of its own.
+pub fn tls(flavour: Flavour, address: &str) -> Result<(), &'static str> {
+    match flavour {
+        Flavour::Matrixone => Err("`tls` is for CNs of flavour mysql"),
+        Flavour::Mysql if address.starts_with("unix:") => Err("there is no TLS on a Unix socket"),
+        Flavour::Mysql => Ok(()),
+    }
 }
 
 pub fn data(name: &str) -> Result<(), String> {
@@ -83,6 +95,7 @@ fn kind(key: &str) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::TlsMode;
 
     #[test]
     fn the_rules_of_the_file_hold() {
@@ -95,6 +108,7 @@ mod tests {
             data: Some("d1".into()),
             query_address: Some("10.0.0.1:19998".into()),
             proxy_protocol: true,
+            tls: Some(TlsMode::Required),
             max_sessions: None,
         };
         assert_eq!(cn(&good), Ok(()));
@@ -116,6 +130,14 @@ mod tests {
             (CnSetting { data: Some(String::new()), ..good.clone() }, "`data` is empty"),
             (CnSetting { address: "db".into(), ..good.clone() }, "bad address `db`: no port"),
             (CnSetting { query_address: Some("db2".into()), ..good.clone() }, "bad address `db2`: no port"),
+            (
+                CnSetting { flavour: Flavour::Matrixone, proxy_protocol: false, ..good.clone() },
+                "`tls` is for CNs of flavour mysql",
+            ),
+            (
+                CnSetting { address: "unix:/run/cn".into(), query_address: None, ..good.clone() },
+                "there is no TLS on a Unix socket",
+            ),
             (
                 CnSetting { flavour: Flavour::Matrixone, ..good.clone() },
                 "the PROXY protocol is for CNs of flavour mysql",

@@ -1,12 +1,12 @@
 //! Blanks the secrets of a configuration text, so that an excerpt of it may be shown.
 //!
 //! Works on raw text, because a file with a syntax error has secrets too, and by the look of a key,
-//! because a misspelt `pasword` holds a real one. The result has as many bytes and lines as the
-//! original, so every span still fits.
+//! because a misspelt `pasword` holds a real one. The result has as many bytes, characters and lines as the
+//! original, so every span still fits, and every column.
 
-/// The text with the value of every key that looks secret replaced by `*`.
+/// The text with every character of a value that looks secret replaced by `*`, or by another mark that is as long.
 pub fn masked(text: &str) -> String {
-    let mut bytes = text.as_bytes().to_vec();
+    let mut masked = String::with_capacity(text.len());
     let mut at = 0;
     while let Some(equals) = text[at..].find('=').map(|found| at + found) {
         at = equals + 1;
@@ -15,10 +15,23 @@ pub fn masked(text: &str) -> String {
         }
         let start = at + text[at..].len() - text[at..].trim_start_matches([' ', '\t']).len();
         let end = start + value_length(&text[start..]);
-        bytes[start..end].iter_mut().filter(|byte| !byte.is_ascii_control()).for_each(|byte| *byte = b'*');
+        masked.push_str(&text[masked.len()..start]);
+        masked.extend(text[start..end].chars().map(mark));
         at = end;
     }
-    String::from_utf8(bytes).expect("whole characters were replaced by ASCII")
+    masked.push_str(&text[masked.len()..]);
+    masked
+}
+
+/// What stands for a character, with as many bytes; a line ends where it did.
+fn mark(c: char) -> char {
+    match c.len_utf8() {
+        1 if c.is_ascii_control() => c,
+        1 => '*',
+        2 => '\u{b7}',
+        3 => '\u{2022}',
+        _ => '\u{1f512}',
+    }
 }
 
 /// The last word before an equals sign, without its quotes.
@@ -89,7 +102,7 @@ mod tests {
             ("native_hash = '*0A' # x", "native_hash = ***** # x"),
             ("pasword = \"open", "pasword = *****"),
             ("password = 5, x\nb = 1", "password = ****\nb = 1"),
-            ("\"password\" = \"é\"", "\"password\" = ****"),
+            ("\"password\" = \"é\u{20ac}\u{1f600}\" x", "\"password\" = *\u{b7}\u{2022}\u{1f512}* x"),
             ("password = \"\"\"a\nb\"\"\"\nc=1", "password = ****\n****\nc=1"),
             ("password_file = \"secret.txt\"", "password_file = \"secret.txt\""),
             ("query_pasword_file = 'm.txt'", "query_pasword_file = 'm.txt'"),
@@ -106,6 +119,7 @@ mod tests {
         fn no_text_changes_its_length_or_lines(text in "[a-z =\"'\\\\\n,#é]{0,40}(password ?= ?)?[a-z =\"'\\\\\né]{0,40}") {
             let result = masked(&text);
             prop_assert_eq!(result.len(), text.len());
+            prop_assert_eq!(result.chars().count(), text.chars().count());
             prop_assert_eq!(result.matches('\n').count(), text.matches('\n').count());
         }
     }

@@ -173,6 +173,13 @@ mod tests {
     }
 
     #[test]
+    fn columns_count_the_characters_of_a_secret() {
+        let mut mistakes = Mistakes::about("f", "password = \"éé\" x\n");
+        mistakes.push(Some(18..19), "here", None);
+        assert_eq!((mistakes.list[0].line, mistakes.list[0].column), (1, 17));
+    }
+
+    #[test]
     fn spans_end_with_their_first_line() {
         let mut mistakes = Mistakes::about("f", "a = [\n 1,\n]\n");
         mistakes.push(Some(4..11), "list", None);

@@ -16,6 +16,7 @@ mod tls;
 pub use accounts::ADMIN_USER;
 
 use super::near::near;
+use crate::route::certificate::Field;
 
 /// A section of the file.
 #[derive(Debug)]
@@ -88,6 +89,10 @@ pub enum Kind {
     Cpu,
     AdminUsers,
     Labels,
+    /// Labels with fields of certificates.
+    CertificateLabels,
+    /// What certificates have to have.
+    Claims,
     NativeHash,
     Sha2Hash,
     File,
@@ -137,6 +142,13 @@ impl Kind {
                 "a list of users, such as [{ name = \"admin\", password = \"..\" }]".to_owned()
             }
             Self::Labels => "a table of labels, such as { account = [\"acc1\"] }".to_owned(),
+            Self::CertificateLabels => {
+                format!("a table of labels, each with one of {}", quoted(&Field::names()))
+            }
+            Self::Claims => format!(
+                "a list of \"*\" or \"FIELD=value\" with FIELD one of {}, in which `*` stands for anything",
+                Field::names().join(", ")
+            ),
             Self::NativeHash => "a string of `*` and 40 hex digits".to_owned(),
             Self::Sha2Hash => {
                 "a string of `0x` and 140 hex digits, or of `$A$005$` and 63 characters".to_owned()
@@ -337,7 +349,7 @@ pub static SECTIONS: &[Section] = &[
                 name: "timeout_ms",
                 kind: TIMEOUT_MS,
                 default: Default::Value("2000"),
-                sentence: "Milliseconds for connecting and receiving the greeting.",
+                sentence: "Milliseconds for connecting, receiving the greeting and beginning TLS.",
             },
             Key {
                 name: "fall",
@@ -582,6 +594,12 @@ pub static SECTIONS: &[Section] = &[
                 kind: Kind::Switch,
                 default: Default::Value("false"),
                 sentence: "Whether connections to it begin with a header of the PROXY protocol, version 2, that tells it the client's address; CNs of flavour mysql only, and only those that take one.",
+            },
+            Key {
+                name: "tls",
+                kind: Kind::Word(tls::CN_MODES),
+                default: Default::Absent(r#""required""#),
+                sentence: "Whether connections to it are encrypted, where that is not as `mode` of [cn_tls] says of all; by the certificates that [cn_tls] names. CNs of flavour mysql only, and not on Unix sockets.",
             },
         ],
     },

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::route::Flavour;
+use crate::route::certificate::Claim;
 use crate::route::label::Labels;
+use crate::route::{Flavour, TlsMode};
 use crate::wire::compressed::codec::{Algorithm, Packing};
 
 use super::access::{Access, Networks};
@@ -32,7 +33,7 @@ pub struct Settings {
     /// None where clients are not offered it.
     pub tls: Option<Arc<ServerTls>>,
     /// None where no CN is.
-    pub cn_tls: Option<Arc<CnTls>>,
+    pub cn_tls: Arc<CnTls>,
     pub cn_tcp: Keepalive,
     pub compression: Compression,
     pub workers: Workers,
@@ -63,6 +64,16 @@ impl Settings {
         }
         if self.discovery.account.is_some() && !self.cns.iter().any(|cn| cn.flavour == Flavour::Matrixone) {
             notes.push("[discovery] has nobody to ask: there is no [[cn]] of flavour matrixone".to_owned());
+        }
+        let asks = self.tls.as_ref().is_some_and(|tls| tls.asks);
+        if !asks && self.tls.as_ref().is_some_and(|tls| !tls.labels.is_empty()) {
+            notes.push("[tls] takes labels from certificates, which it asks nobody for".to_owned());
+        }
+        for user in self.users.iter().filter(|user| user.certificate.is_some() && !asks) {
+            notes.push(format!(
+                "[[user]] {}: nobody can come in as one who needs a certificate, which [tls] asks nobody for",
+                user.name
+            ));
         }
         for cn in &self.cns {
             if cn.address.starts_with("unix:") {
@@ -392,6 +403,8 @@ pub struct CnSetting {
     pub query_address: Option<String>,
     /// It is told of clients by a header. `mysql` only. Default false.
     pub proxy_protocol: bool,
+    /// Default what `[cn_tls]` says of all. `mysql` only, and not by a Unix socket.
+    pub tls: Option<TlsMode>,
     /// Sessions at the same time. Default no limit.
     pub max_sessions: Option<u32>,
 }
@@ -405,6 +418,8 @@ pub struct UserSetting {
     pub plugin: Option<Plugin>,
     /// Where they have to come from; none: from everywhere.
     pub from: Option<Networks>,
+    /// Of what their certificates have to have one; none: they need none.
+    pub certificate: Option<Vec<Claim>>,
 }
 
 #[derive(Clone, PartialEq)]

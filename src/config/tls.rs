@@ -7,7 +7,10 @@ use std::fmt;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use rustls::RootCertStore;
 use sha2::{Digest, Sha256};
+
+use crate::route::TlsMode;
 
 use super::certificates::{
     ClientCertificates, ClientContext, ContextError, Identity, Oldest, ServerContext, Trust, authorities,
@@ -15,6 +18,7 @@ use super::certificates::{
 use super::mistake::Mistakes;
 use super::reader::{Place, Read};
 use super::value;
+use crate::route::certificate::Field;
 
 /// The bytes of a file of certificates or keys at most.
 const PEM_FILE_MAX: u64 = 1 << 20;
@@ -25,14 +29,55 @@ pub struct ServerTls {
     pub context: Printed<ServerContext>,
     /// Clients without it are refused.
     pub required: bool,
+    /// Clients are asked for certificates.
+    pub asks: bool,
+    /// Labels that a client's certificate gives, and the fields that they are taken from.
+    pub labels: Vec<(String, Field)>,
 }
 
-/// `[cn_tls]` that is not off.
+/// `[cn_tls]`: what corelane is and believes towards CNs, in each mode, as a CN may have its own.
 #[derive(Clone, PartialEq)]
 pub struct CnTls {
-    pub context: Printed<ClientContext>,
-    /// A CN that has none is spoken to without.
+    /// Of CNs that do not say otherwise.
+    mode: TlsMode,
+    contexts: Printed<CnContexts>,
+}
+
+#[derive(Clone)]
+struct CnContexts {
+    anybody: ClientContext,
+    authority: ClientContext,
+    name: ClientContext,
+    /// There is somebody who vouches for CNs. Without, the two above believe nobody.
+    vouches: bool,
+}
+
+/// TLS towards one CN.
+#[derive(Clone, Copy)]
+pub struct CnTerms<'a> {
+    pub context: &'a ClientContext,
+    /// A CN that offers none is spoken to without.
     pub is_optional: bool,
+}
+
+impl CnTls {
+    /// TLS towards a CN of this mode; none: that of `[cn_tls]`. None where there is to be none.
+    pub fn of(&self, mode: Option<TlsMode>) -> Option<CnTerms<'_>> {
+        let contexts = &self.contexts.context;
+        let mode = mode.unwrap_or(self.mode);
+        let context = match mode {
+            TlsMode::Off => return None,
+            TlsMode::Preferred | TlsMode::Required => &contexts.anybody,
+            TlsMode::VerifyCa => &contexts.authority,
+            TlsMode::VerifyName => &contexts.name,
+        };
+        Some(CnTerms { context, is_optional: mode == TlsMode::Preferred })
+    }
+
+    /// Whether somebody vouches for CNs.
+    pub fn vouches(&self) -> bool {
+        self.contexts.context.vouches
+    }
 }
 
 impl fmt::Debug for ServerTls {
@@ -43,7 +88,7 @@ impl fmt::Debug for ServerTls {
 
 impl fmt::Debug for CnTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CnTls").field("is_optional", &self.is_optional).finish_non_exhaustive()
+        f.debug_struct("CnTls").field("mode", &self.mode).finish_non_exhaustive()
     }
 }
 
@@ -68,6 +113,7 @@ pub(super) fn server(place: &Place<'_>, directory: &Path, mistakes: &mut Mistake
     let oldest = files.oldest(mistakes);
     let asks = files.word("client_certificates", mistakes);
     let roots = files.roots("client_ca_file", mistakes);
+    let labels = place.read("certificate_labels", mistakes, value::certificate_labels);
     if asks != "no" && !place.has("client_ca_file") {
         let message = format!("client certificates are {asks}, and nobody vouches for them");
         mistakes.push_absence(place.span(), message, "write `client_ca_file`".to_owned());
@@ -85,32 +131,48 @@ pub(super) fn server(place: &Place<'_>, directory: &Path, mistakes: &mut Mistake
         _ => ClientCertificates::No,
     };
     let context = ServerContext::new(pair?, clients, oldest);
-    Some(ServerTls { context: files.printed("key_file", context, mistakes)?, required })
+    let labels = labels.map_or(Vec::new(), |read| read.value);
+    Some(ServerTls {
+        context: files.printed("key_file", context, mistakes)?,
+        required,
+        asks: asks != "no",
+        labels,
+    })
 }
 
 /// `[cn_tls]`.
-pub(super) fn client(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Option<CnTls> {
+pub(super) fn client(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> CnTls {
     let mut files = Files { place, directory, hash: Sha256::new() };
-    let mode = files.word("mode", mistakes);
+    let mode = TlsMode::named(&files.word("mode", mistakes)).unwrap_or(TlsMode::Off);
     let oldest = files.oldest(mistakes);
     let pair = files.pair(mistakes);
     let roots = files.roots("ca_file", mistakes);
-    let verifies = mode.starts_with("verify");
-    if verifies && !place.has("ca_file") {
-        let message = format!("[cn_tls] mode is \"{mode}\", and nobody vouches for CNs");
+    if mode.verifies() && !place.has("ca_file") {
+        let message = format!("[cn_tls] mode is \"{}\", and nobody vouches for CNs", mode.name());
         mistakes.push_absence(place.span(), message, "write `ca_file`".to_owned());
     }
-    if mode == "off" {
-        return None;
-    }
-    let trust = match (mode.as_str(), roots) {
-        ("verify_ca", Some(roots)) => Trust::Authority(roots),
-        ("verify_name", Some(roots)) => Trust::Name(roots),
-        _ if verifies => return None,
-        _ => Trust::Anybody,
+    let made = files.printed("key_file", contexts(pair, roots, oldest), mistakes);
+    let nothing = || Printed {
+        context: contexts(None, None, oldest).expect("nothing in it comes from a file"),
+        print: [0; 32],
     };
-    let context = ClientContext::new(pair, trust, oldest);
-    Some(CnTls { context: files.printed("key_file", context, mistakes)?, is_optional: mode == "preferred" })
+    CnTls { mode, contexts: made.unwrap_or_else(nothing) }
+}
+
+fn contexts(
+    pair: Option<Identity>,
+    roots: Option<RootCertStore>,
+    oldest: Oldest,
+) -> Result<CnContexts, ContextError> {
+    let anybody = ClientContext::new(pair.clone(), Trust::Anybody, oldest)?;
+    let name = Trust::Name(roots.clone().unwrap_or_else(RootCertStore::empty));
+    let name = ClientContext::new(pair.clone(), name, oldest)?;
+    let vouches = roots.is_some();
+    let authority = match roots {
+        Some(roots) => ClientContext::new(pair, Trust::Authority(roots), oldest)?,
+        None => name.clone(),
+    };
+    Ok(CnContexts { anybody, authority, name, vouches })
 }
 
 /// The files of one section, and what has been read of them so far.
@@ -152,7 +214,7 @@ impl Files<'_> {
         }
     }
 
-    fn roots(&mut self, key: &str, mistakes: &mut Mistakes) -> Option<rustls::RootCertStore> {
+    fn roots(&mut self, key: &str, mistakes: &mut Mistakes) -> Option<RootCertStore> {
         let pem = self.contents(key, mistakes)?;
         match authorities(&pem.value) {
             Ok(roots) => Some(roots),

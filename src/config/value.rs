@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::ident::WORKERS_MAX;
-use crate::route::Flavour;
+use crate::route::certificate::{Claim, Field};
 use crate::route::label::Labels;
+use crate::route::{Flavour, TlsMode};
 use crate::wire::auth::sha2_crypt::{self, Sha2Hash};
 
 use super::access::Networks;
@@ -218,6 +219,11 @@ pub fn word(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Op
     None
 }
 
+/// One of the words for how a CN is spoken to.
+pub fn tls_mode(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<TlsMode> {
+    word(key, given, mistakes).and_then(|word| TlsMode::named(&word))
+}
+
 /// Some of the words of a list, each once.
 pub fn words(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<Vec<&'static str>> {
     let Kind::Words(words) = key.kind else { unreachable!("`{}` is no list of words", key.name) };
@@ -274,6 +280,48 @@ pub fn labels(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> 
             .insert(name.get_ref().to_string(), label_values(name.get_ref(), &given.inner(entry), mistakes));
     }
     Some(Labels(labels))
+}
+
+/// Labels, each with the field that it is taken from.
+pub fn certificate_labels(
+    key: &'static Key,
+    given: &Given<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Vec<(String, Field)>> {
+    let DeValue::Table(table) = given.value else { return wrong_type(key, given, mistakes) };
+    let mut rules = Vec::new();
+    for (name, entry) in table {
+        let (label, given) = (name.get_ref().trim(), given.inner(entry));
+        if label.is_empty() || label.len() > NAME_MAX {
+            let message = format!("a label has a name of 1 to {NAME_MAX} bytes");
+            mistakes.push(given.span.clone(), message, None);
+        }
+        let Some(text) = string(key, &given, mistakes) else { continue };
+        match Field::named(text) {
+            Some(field) => rules.push((label.to_owned(), field)),
+            None => {
+                let message = format!("`{text}` is not a field of certificates");
+                mistakes.push(given.span.clone(), message, Some(did_you_mean(text, &Field::names())));
+            }
+        }
+    }
+    Some(rules)
+}
+
+/// What certificates have to have.
+pub fn claims(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<Vec<Claim>> {
+    let mut claims = Vec::new();
+    for entry in few(key, given, mistakes)?.iter().map(|entry| given.inner(entry)) {
+        let Some(text) = string(key, &entry, mistakes) else { continue };
+        match Claim::read(text) {
+            Some(claim) => claims.push(claim),
+            None => {
+                let message = format!("`{}` cannot have \"{text}\"", key.name);
+                mistakes.push(entry.span.clone(), message, Some(expected(key)));
+            }
+        }
+    }
+    Some(claims)
 }
 
 /// SHA1(SHA1(password)) from `*` and 40 hex digits, as MySQL prints it.

@@ -10,21 +10,24 @@
 //! its columns `User`, `plugin` and `authentication_string` is enough.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, OptsBuilder, Row, Value};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
+use super::line::{self, Line};
+use super::road::Road;
 use super::watch::share;
 use crate::config::settings::{Account, Auth};
+use crate::config::tls::CnTls;
 use crate::ident::CnSlot;
-use crate::route::{Cn, CnState, Flavour, Target, View};
+use crate::route::{Cn, CnState, Flavour, View};
 use crate::session::account::{Accounts, union};
+use crate::session::script::Row;
 use crate::session::user::Users;
 
 /// Rows that are read of one CN's table.
@@ -35,12 +38,6 @@ pub const READING_LIMIT: Duration = Duration::from_secs(5);
 
 /// CNs that are read at the same time.
 pub const READINGS_MAX: usize = 8;
-
-/// The longest packet that a CN may send, in bytes; a row has less than 2 KiB.
-const PACKET_MAX: usize = 64 << 10;
-
-/// How long the CN keeps an idle connection, in seconds. Given, so that the client does not ask.
-const IDLE_LIMIT_S: usize = 60;
 
 /// `LEFT` takes one character more than a hash has, so that what is longer is seen to be none.
 const QUERY: &str =
@@ -60,21 +57,10 @@ pub struct Reading {
 pub enum Error {
     #[error("no answer within {READING_LIMIT:?}")]
     TimedOut,
-    #[error("it says: {message} ({code})")]
-    Refused { code: u16, message: String },
-    #[error("{0}")]
-    Broken(Box<mysql_async::Error>),
+    #[error(transparent)]
+    Line(#[from] line::Error),
     #[error("a row of another form than was asked for")]
     Form,
-}
-
-impl From<mysql_async::Error> for Error {
-    fn from(error: mysql_async::Error) -> Self {
-        match error {
-            mysql_async::Error::Server(said) => Self::Refused { code: said.code, message: said.message },
-            error => Self::Broken(Box::new(error)),
-        }
-    }
 }
 
 /// The tables of all CNs, and the tasks that read them.
@@ -82,6 +68,7 @@ impl From<mysql_async::Error> for Error {
 pub struct Tables {
     by_slot: BTreeMap<CnSlot, Table>,
     auth: Auth,
+    tls: Arc<CnTls>,
     places: Arc<Semaphore>,
     to: mpsc::Sender<Reading>,
     /// Readers begun so far.
@@ -104,6 +91,7 @@ struct Table {
 struct Reader {
     /// Tells it from earlier ones, of which a reading may still be on its way.
     number: u64,
+    road: Road,
     task: JoinHandle<()>,
 }
 
@@ -115,10 +103,11 @@ impl Drop for Reader {
 
 impl Tables {
     /// No table yet; readings will go to `to`.
-    pub fn new(auth: Auth, to: mpsc::Sender<Reading>) -> Self {
+    pub fn new(auth: Auth, tls: Arc<CnTls>, to: mpsc::Sender<Reading>) -> Self {
         Self {
             by_slot: BTreeMap::new(),
             auth,
+            tls,
             places: Arc::new(Semaphore::new(READINGS_MAX)),
             to,
             readers: 0,
@@ -137,26 +126,28 @@ impl Tables {
         let lost = self.by_slot.len() < before;
         for (nth, cn) in view.cns.iter().enumerate().filter(|(_, cn)| cn.flavour == Flavour::Mysql) {
             let table = self.by_slot.entry(cn.slot).or_insert_with(|| Table::new(cn.clone()));
-            let target = cn.target.as_ref().filter(|_| cn.state != CnState::Down);
-            if target.is_none() {
+            let road = Road::to(cn, &self.tls).filter(|_| cn.state != CnState::Down);
+            if table.reader.as_ref().map(|reader| &reader.road) != road.as_ref() {
                 table.reader = None;
             }
-            if let (Some(target), None) = (target, &table.reader) {
+            if let (Some(road), None) = (road, &table.reader) {
                 let pace = Pace::of(self.auth.query_interval, nth, view.cns.len());
                 let (places, to) = (self.places.clone(), self.to.clone());
                 self.readers += 1;
                 let number = self.readers;
-                let keep = keep_reading(opts(target, query), pace, (cn.slot, number), places, to);
-                table.reader = Some(Reader { number, task: tokio::spawn(keep) });
+                let trusts = self.auth.trusts_cn_keys;
+                let source = Source { road: road.clone(), account: query.clone(), trusts };
+                let keep = keep_reading(source, pace, (cn.slot, number), places, to);
+                table.reader = Some(Reader { number, road, task: tokio::spawn(keep) });
             }
         }
         lost
     }
 
-    /// Takes over another account or interval; what was read stays, as long as there is an account.
-    pub fn set_auth(&mut self, auth: &Auth, view: &View) {
-        if self.auth != *auth {
-            self.auth = auth.clone();
+    /// Takes over another account, interval or other TLS; what was read stays, as long as there is an account.
+    pub fn set_auth(&mut self, auth: &Auth, tls: &Arc<CnTls>, view: &View) {
+        if self.auth != *auth || self.tls != *tls {
+            (self.auth, self.tls) = (auth.clone(), tls.clone());
             self.by_slot.values_mut().for_each(Table::start_anew);
             self.fit(view);
         }
@@ -226,19 +217,12 @@ fn is_same(a: &Cn, b: &Cn) -> bool {
     a.id == b.id && a.target == b.target && a.flavour == b.flavour
 }
 
-fn opts(target: &Target, query: &Account) -> Opts {
-    let opts = OptsBuilder::default()
-        .user(Some(&query.user))
-        .pass(Some(&*query.password))
-        .prefer_socket(false)
-        .stmt_cache_size(0)
-        .max_allowed_packet(Some(PACKET_MAX))
-        .wait_timeout(Some(IDLE_LIMIT_S));
-    match target {
-        Target::Tcp(address) => opts.ip_or_hostname(address.ip().to_string()).tcp_port(address.port()),
-        Target::Unix(path) => opts.socket(Some(path.to_string_lossy())),
-    }
-    .into()
+/// Where a table is read, and as whom.
+struct Source {
+    road: Road,
+    account: Account,
+    /// The public key that the CN shows is believed.
+    trusts: bool,
 }
 
 /// When to read a CN: on a grid, so that the readings of many CNs stay apart.
@@ -256,7 +240,7 @@ impl Pace {
 }
 
 async fn keep_reading(
-    opts: Opts,
+    source: Source,
     pace: Pace,
     (slot, reader): (CnSlot, u64),
     places: Arc<Semaphore>,
@@ -265,7 +249,7 @@ async fn keep_reading(
     let mut next = Instant::now() + pace.offset;
     loop {
         let place = places.acquire().await;
-        let accounts = timeout(READING_LIMIT, read(opts.clone())).await.unwrap_or(Err(Error::TimedOut));
+        let accounts = timeout(READING_LIMIT, read(&source)).await.unwrap_or(Err(Error::TimedOut));
         drop(place);
         if to.send(Reading { slot, reader, accounts }).await.is_err() {
             return;
@@ -278,43 +262,34 @@ async fn keep_reading(
 }
 
 /// Logs in, reads the table and says goodbye.
-async fn read(opts: Opts) -> Result<Accounts, Error> {
-    let mut conn = Conn::new(opts).await?;
-    let mut accounts = Accounts::default();
-    let mut rows = conn.query_iter(format!("{QUERY}{}", ROWS_MAX + 1)).await?;
-    let mut count = 0;
-    while let Some(row) = rows.next().await? {
+async fn read(source: &Source) -> Result<Accounts, Error> {
+    let line = Line::open(&source.road, &source.account, source.trusts).await?;
+    let (mut accounts, mut count, mut fits) = (Accounts::default(), 0, true);
+    let take = |row: &Row| {
         count += 1;
         if count > ROWS_MAX {
             accounts.cut_short();
-            break;
+            return ControlFlow::Break(());
         }
-        let [user, plugin, secret] = [bytes(&row, 0)?, bytes(&row, 1)?, bytes(&row, 2)?];
+        let [user, plugin, secret] = &row[..] else {
+            fits = false;
+            return ControlFlow::Break(());
+        };
+        let [user, plugin, secret] = [user, plugin, secret].map(|value| value.as_deref().unwrap_or_default());
         accounts.take(user, plugin, secret);
-    }
-    rows.drop_result().await?;
-    // All is read, so a farewell that fails changes nothing.
-    let _ = conn.disconnect().await;
-    Ok(accounts)
-}
-
-/// A column of the text protocol; NULL is nothing.
-fn bytes(row: &Row, column: usize) -> Result<&[u8], Error> {
-    match row.as_ref(column) {
-        Some(Value::Bytes(bytes)) => Ok(bytes),
-        Some(Value::NULL) => Ok(b""),
-        _ => Err(Error::Form),
-    }
+        ControlFlow::Continue(())
+    };
+    line.ask_each(&format!("{QUERY}{}", ROWS_MAX + 1), take).await?;
+    if fits { Ok(accounts) } else { Err(Error::Form) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use tokio::net::TcpListener;
 
     use super::*;
     use crate::config::settings::Settings;
+    use crate::route::Target;
     use crate::route::view::tests::{cn, view};
     use crate::wire::auth::NATIVE;
 
@@ -325,10 +300,14 @@ mod tests {
         Auth { query: Some(query), query_interval: Duration::from_secs(60), ..Settings::default().auth }
     }
 
+    fn tls() -> Arc<CnTls> {
+        Settings::default().cn_tls
+    }
+
     /// Tables of CNs 0 and 1, which nothing can be read of.
     fn tables() -> (Tables, mpsc::Receiver<Reading>) {
         let (sender, receiver) = mpsc::channel(8);
-        let mut tables = Tables::new(auth(), sender);
+        let mut tables = Tables::new(auth(), tls(), sender);
         tables.fit(&two(CnState::Working));
         (tables, receiver)
     }
@@ -360,7 +339,7 @@ mod tests {
         assert!(!tables.all_tried());
         for _ in 0..2 {
             let reading = readings.recv().await.unwrap();
-            assert!(matches!(reading.accounts, Err(Error::Broken(_))), "{reading:?}");
+            assert!(matches!(reading.accounts, Err(Error::Line(_))), "{reading:?}");
             assert!(!tables.learn(reading));
         }
         assert!(tables.all_tried());
@@ -371,11 +350,15 @@ mod tests {
         assert!(!tables.fit(&two(CnState::Down)));
         assert!(knows(&tables, "web"), "it may come back");
         assert!(!tables.learn(read_of(1, &[])), "read before it went down");
-        tables.set_auth(&Auth { query_interval: Duration::from_secs(77), ..auth() }, &two(CnState::Down));
+        tables.set_auth(
+            &Auth { query_interval: Duration::from_secs(77), ..auth() },
+            &tls(),
+            &two(CnState::Down),
+        );
         assert!(!tables.learn(read_of(0, &["old"])), "read by the account of before");
         assert!(tables.fit(&view([two(CnState::Down).cns[0].clone()])));
         assert!(knows(&tables, "app") && !knows(&tables, "web"));
-        tables.set_auth(&Auth { query: None, ..auth() }, &two(CnState::Working));
+        tables.set_auth(&Auth { query: None, ..auth() }, &tls(), &two(CnState::Working));
         assert!(!knows(&tables, "app"), "nobody is to be known any more");
     }
 
@@ -407,23 +390,11 @@ mod tests {
         let target = Target::Tcp(listener.local_addr().unwrap());
         let (sender, mut readings) = mpsc::channel(1);
         let pace = Pace { interval: Duration::from_secs(1), offset: Duration::ZERO };
-        let query = auth().query.unwrap();
+        let source = Source { road: Road::plain(target), account: auth().query.unwrap(), trusts: false };
         let places = Arc::new(Semaphore::new(1));
-        let task = tokio::spawn(keep_reading(opts(&target, &query), pace, (CnSlot(0), 1), places, sender));
+        let task = tokio::spawn(keep_reading(source, pace, (CnSlot(0), 1), places, sender));
         let reading = readings.recv().await.unwrap();
         assert!(matches!(reading.accounts, Err(Error::TimedOut)), "{reading:?}");
         task.abort();
-    }
-
-    #[test]
-    fn each_kind_of_address_is_dialled_as_it_is() {
-        let query = auth().query.unwrap();
-        let tcp = opts(&Target::Tcp("[::1]:7".parse().unwrap()), &query);
-        assert_eq!((tcp.ip_or_hostname(), tcp.tcp_port(), tcp.socket()), ("::1", 7, None));
-        let unix = opts(&Target::Unix(PathBuf::from("/run/cn.sock")), &query);
-        assert_eq!(
-            (unix.socket(), unix.user(), unix.pass()),
-            (Some("/run/cn.sock"), Some("monitor"), Some("secret"))
-        );
     }
 }

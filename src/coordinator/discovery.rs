@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::line::{self, Line};
+use super::road::Road;
 use crate::config::settings::{Account, Discovery};
 use crate::placement::found::{self, Answer};
 use crate::route::{Flavour, Target, View};
@@ -225,14 +226,14 @@ impl Asker {
     }
 
     fn next<'s>(&self, seeds: &'s [Seed], asked: &[Target]) -> Option<&'s Seed> {
-        let is_last = |seed: &&Seed| self.line.as_ref().is_some_and(|line| line.target == seed.target);
+        let is_last = |seed: &&Seed| self.line.as_ref().is_some_and(|line| line.road.target == seed.target);
         let fresh = || seeds.iter().filter(|seed| !asked.contains(&seed.target));
         fresh().find(is_last).or_else(|| fresh().next())
     }
 
     /// Asks on the open line if it leads there, else on a new one, which stays open if an answer comes.
     async fn ask(&mut self, target: &Target) -> Result<Answer, Error> {
-        if let Some(mut line) = self.line.take().filter(|line| line.target == *target) {
+        if let Some(mut line) = self.line.take().filter(|line| line.road.target == *target) {
             match timeout(QUESTION_LIMIT, ask(&mut line)).await.unwrap_or(Err(Error::TimedOut)) {
                 Ok(answer) => {
                     self.line = Some(line);
@@ -243,7 +244,7 @@ impl Asker {
             }
         }
         let anew = async {
-            let mut line = Line::open(target, &self.account).await?;
+            let mut line = Line::open(&Road::plain(target.clone()), &self.account, false).await?;
             let answer = ask(&mut line).await?;
             Ok::<_, Error>((line, answer))
         };

@@ -23,6 +23,7 @@ mod post;
 pub mod probe;
 mod reload;
 mod resolve;
+mod road;
 mod roll;
 pub mod signal;
 mod steer;
@@ -156,12 +157,12 @@ impl Coordinator {
             picture: Picture {
                 users: Arc::new(reload::users(&settings.users)),
                 face: Arc::new(face([], &settings)),
-                key: reload::key(&settings, None),
+                key: reload::key(&settings, reload::modes(&settings), None),
                 ..Picture::new(&settings)
             },
             unpublished: true,
-            watches: Watches::new(settings.probe.clone(), outcomes_in),
-            tables: Tables::new(settings.auth.clone(), inbox.readings_in()),
+            watches: Watches::new(reload::probing(&settings), outcomes_in),
+            tables: Tables::new(settings.auth.clone(), settings.cn_tls.clone(), inbox.readings_in()),
             scout: Scout::new(settings.discovery.clone(), inbox.sightings_in()),
             ids: Ids::new(&settings.discovery.hakeeper, &settings.listen, inbox.grants_in()),
             rolls: Rolls::default(),

@@ -11,11 +11,13 @@ use tracing::info;
 use super::Coordinator;
 use super::desk::{Alteration, DrainTerms, Operation};
 use super::errand::Outcome;
+use super::reload;
 use crate::config::settings::CnSetting;
 use crate::ident::SessionId;
 use crate::mailbox::message::{MoveOrder, Order, Whom};
 use crate::placement::duty::Terms;
 use crate::placement::{ChangeError, Decision};
+use crate::route::TlsMode;
 
 /// How long a session that an operator moves is waited for while it is held, at most: less than the operator
 /// waits for the answer.
@@ -30,6 +32,11 @@ impl Coordinator {
                 Ok(()) => return,
                 Err((error, answer)) => return drop(answer.send(Err(error))),
             },
+            Operation::Add(cn)
+                if cn.tls.is_some_and(TlsMode::verifies) && !self.settings.cn_tls.vouches() =>
+            {
+                Err("nobody vouches for CNs: [cn_tls] has no `ca_file`".to_owned())
+            }
             Operation::FlushHosts => Ok(match self.hosts.flush(Instant::now()) {
                 1 => "1 address is let in again".to_owned(),
                 count => format!("{count} addresses are let in again"),
@@ -55,6 +62,8 @@ impl Coordinator {
         };
         let said = decision.say.join("; ");
         self.follow(decision);
+        let modes = self.picture.view.cns.iter().map(|cn| cn.tls);
+        self.picture.key = reload::key(&self.settings, modes, self.picture.key.clone());
         Ok(if said.is_empty() { "nothing changes".to_owned() } else { said })
     }
 

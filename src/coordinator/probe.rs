@@ -7,8 +7,8 @@
 //! be it with ERR 1045, does not. So the probe logs in as [`USER`] with an empty password and does not mind
 //! the answer. Where that user exists, the CN's log stays clean as well.
 //!
-//! A CN that takes headers of the PROXY protocol is sent one that says that the connection is for nobody but corelane (LOCAL). One
-//! that does not take it answers that in place of the login, and is of no use.
+//! The way to the greeting, and TLS behind it, are the road's. A CN that takes no header and is sent one, that offers no TLS where it must,
+//! or whose certificate is not believed, is of no use.
 //!
 //! A CN of MatrixOne's is sent a preamble, as before a login, and shows with its greeting whether it takes one; it is then left.
 //!
@@ -18,20 +18,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::road::{self, Road, Talk};
 use crate::ident::SessionId;
-use crate::route::{Flavour, Target};
+use crate::route::Flavour;
 use crate::session::face::{self, Face};
 use crate::wire;
 use crate::wire::capability::Capabilities;
-use crate::wire::frame::{PacketReader, write_packet};
 use crate::wire::greeting::{Greeting, Hello, SALT};
 use crate::wire::login::HandshakeResponse;
 use crate::wire::matrixone::preamble::Preamble;
-use crate::wire::proxy_header;
 use crate::wire::reply::{self, ErrPacket};
 
 /// The user that a probe logs in as. It needs no rights and need not exist.
@@ -42,9 +39,6 @@ const PACKET_MAX: usize = 4096;
 
 /// Packets of a CN during the probe's login; one or two is usual.
 const LOGIN_PACKETS_MAX: usize = 8;
-
-/// The number of an ERR about a header, where a login would be answered by a later one.
-const ABOUT_HEADER: u8 = 1;
 
 /// How a CN failed its probe.
 #[derive(Debug, thiserror::Error)]
@@ -62,66 +56,88 @@ pub enum Error {
     /// As [`CnLoginError::NoPreamble`](crate::session::login::CnLoginError::NoPreamble) says it.
     #[error("it has not taken the preamble of a proxy (is proxy-enabled set in its [cn.frontend]?)")]
     NoPreamble,
-    /// As [`CnLoginError::NoHeader`](crate::session::login::CnLoginError::NoHeader) says it.
-    #[error("it takes no PROXY protocol header from corelane, which [[cn]] proxy_protocol has it sent: {0}")]
-    NoHeader(String),
+    /// Behind the greeting.
+    #[error("{0}")]
+    Road(road::Error),
     #[error("no random numbers: {0}")]
     NoRandom(getrandom::Error),
     #[error("what it says is no MySQL greeting: {0}")]
     Wire(#[from] wire::Error),
 }
 
-/// Connects, with a `header` where the CN takes one, reads the greeting and takes leave, all within `limit`. Gives the CN's face, and how long it took
-/// to show it or to fail.
-pub async fn probe(
-    target: &Target,
-    flavour: Flavour,
-    header: bool,
-    limit: Duration,
-) -> (Result<Face, Error>, Duration) {
-    let begun = Instant::now();
-    let preamble = match preamble(flavour) {
-        Ok(preamble) => preamble,
-        Err(error) => return (Err(error), begun.elapsed()),
-    };
-    let mut opening = Vec::new();
-    if header {
-        proxy_header::write(&mut opening, None);
-    }
-    let greeted = timeout(limit, async {
-        let mut stream = connect(target).await?;
-        if let Some(preamble) = &preamble {
-            preamble.write(&mut opening)?;
+/// As it is before the greeting.
+impl From<road::Error> for Error {
+    fn from(error: road::Error) -> Self {
+        match error {
+            road::Error::Connect(error) => Self::Connect(error),
+            road::Error::Broken(error) => Self::Lost(error),
+            road::Error::Closed => Self::Closed,
+            road::Error::Wire(error) => Self::Wire(error),
+            error => Self::Road(error),
         }
-        stream.write_all(&opening).await.map_err(Error::Lost)?;
-        // It keeps what comes behind the greeting: an ERR about the header may.
-        let mut reader = PacketReader::new(PACKET_MAX);
-        reader.expect_any();
-        let payload = read_packet(&mut stream, &mut reader).await?;
-        Ok((stream, reader, payload))
-    });
-    let greeted = greeted.await.unwrap_or(Err(Error::TimedOut(limit)));
-    let took = begun.elapsed();
-    let (stream, reader, payload) = match greeted {
-        Ok(greeted) => greeted,
-        Err(error) => return (Err(error), took),
+    }
+}
+
+/// Goes the road to the CN, reads the greeting and takes leave, all within `limit`. Gives the CN's face, and how long it took to show
+/// it or to fail.
+pub async fn probe(road: &Road, flavour: Flavour, limit: Duration) -> (Result<Face, Error>, Duration) {
+    let begun = Instant::now();
+    let (talk, payload) = match timeout(limit, greeted(road, flavour)).await {
+        Ok(Ok(greeted)) => greeted,
+        Ok(Err(error)) => return (Err(error), begun.elapsed()),
+        Err(_) => return (Err(Error::TimedOut(limit)), begun.elapsed()),
     };
+    let took = begun.elapsed();
     let greeting = match Hello::read(&payload) {
         Ok(Hello::Greeting(greeting)) => greeting,
         Ok(Hello::Unwilling(err)) => return (Err(unwilling(&err)), took),
         Err(error) => return (Err(error.into()), took),
     };
-    if preamble.is_some_and(|preamble| preamble.salt != greeting.salt) {
-        return (Err(Error::NoPreamble), took);
-    }
-    if flavour == Flavour::Mysql {
-        // A CN that does not let us take leave has greeted nonetheless; a login will tell.
-        let left = timeout(limit.saturating_sub(took), take_leave(stream, reader, &greeting, header)).await;
-        if let Ok(Err(error @ Error::NoHeader(_))) = left {
-            return (Err(error), took);
-        }
+    if flavour == Flavour::Mysql
+        && let Err(error) = leave_in_order(talk, road, &greeting, begun + limit).await
+    {
+        return (Err(error), begun.elapsed());
     }
     (Ok(Face::of(&greeting)), took)
+}
+
+/// Connects and waits for the first packet.
+async fn greeted(road: &Road, flavour: Flavour) -> Result<(Talk, Vec<u8>), Error> {
+    let (preamble, mut opening) = (preamble(flavour)?, Vec::new());
+    if let Some(preamble) = &preamble {
+        preamble.write(&mut opening)?;
+    }
+    let mut talk = road.open(&opening, PACKET_MAX).await?;
+    let payload = talk.packet().await?;
+    if let (Some(preamble), Ok(Hello::Greeting(greeting))) = (preamble, Hello::read(&payload))
+        && preamble.salt != greeting.salt
+    {
+        return Err(Error::NoPreamble);
+    }
+    Ok((talk, payload))
+}
+
+/// Begins TLS where the CN is to have it, and takes leave. A CN that does not let us do the latter has greeted nonetheless; a login will
+/// tell.
+async fn leave_in_order(
+    mut talk: Talk,
+    road: &Road,
+    greeting: &Greeting<'_>,
+    by: Instant,
+) -> Result<(), Error> {
+    let terms = road.terms(greeting.capabilities);
+    let login = login(greeting, matches!(terms, Ok(Some(_))))?;
+    if let Ok(Some(terms)) = terms {
+        let secured = timeout_at(by, talk.secure(road, terms, &login)).await;
+        talk =
+            secured.unwrap_or(Err(road::Error::Tls("it takes too long".to_owned()))).map_err(Error::Road)?;
+    }
+    // Nothing of it is a secret, so it may be said where there should be TLS.
+    let left = timeout_at(by, take_leave(talk, &login)).await;
+    match (left, terms) {
+        (Ok(Err(error @ road::Error::NoHeader(_))), _) | (_, Err(error)) => Err(Error::Road(error)),
+        (_, Ok(_)) => Ok(()),
+    }
 }
 
 /// What a CN of MatrixOne's is told before it greets. Without it such a CN would wait for it first, and one that takes none is of no
@@ -141,47 +157,10 @@ fn unwilling(err: &ErrPacket<'_>) -> Error {
     Error::Unwilling { code: err.code, message }
 }
 
-/// A connection of either kind.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-pub(super) async fn connect(target: &Target) -> Result<Box<dyn Stream>, Error> {
-    match target {
-        Target::Tcp(address) => match TcpStream::connect(address).await {
-            Ok(stream) => Ok(Box::new(stream)),
-            Err(error) => Err(Error::Connect(error)),
-        },
-        Target::Unix(path) => match UnixStream::connect(path).await {
-            Ok(stream) => Ok(Box::new(stream)),
-            Err(error) => Err(Error::Connect(error)),
-        },
-    }
-}
-
-async fn read_packet(stream: &mut impl Stream, reader: &mut PacketReader) -> Result<Vec<u8>, Error> {
-    loop {
-        if let Some(packet) = reader.take()? {
-            return Ok(packet);
-        }
-        let mut bytes = [0; 512];
-        match stream.read(&mut bytes).await.map_err(Error::Lost)? {
-            0 => return Err(Error::Closed),
-            n => reader.push(&bytes[..n]),
-        }
-    }
-}
-
-/// Ends a greeted connection so that the CN does not count it as broken: logs in with an empty password,
-/// whatever plugin it asks for, and quits if that was even let in. What is wrong with a header is told in place of the first answer,
-/// perhaps before the login was sent.
-async fn take_leave(
-    mut stream: impl Stream,
-    mut reader: PacketReader,
-    greeting: &Greeting<'_>,
-    header: bool,
-) -> Result<(), Error> {
+/// The login of [`USER`] with an empty password.
+fn login(greeting: &Greeting<'_>, has_tls: bool) -> Result<Vec<u8>, wire::Error> {
     let login = HandshakeResponse {
-        capabilities: LOGIN,
+        capabilities: if has_tls { LOGIN | Capabilities::SSL } else { LOGIN },
         max_packet: 1 << 24,
         charset: UTF8MB4_GENERAL_CI,
         user: USER.as_bytes(),
@@ -191,32 +170,21 @@ async fn take_leave(
         attributes: None,
         zstd_level: None,
     };
-    let (mut payload, mut out, mut sequence) = (Vec::new(), Vec::new(), 1);
+    let mut payload = Vec::new();
     login.write(&mut payload)?;
-    write_packet(&mut out, &mut sequence, &payload);
+    Ok(payload)
+}
+
+/// Ends a greeted connection so that the CN does not count it as broken: logs in with an empty password,
+/// whatever plugin it asks for, and quits if that was even let in.
+async fn take_leave(mut talk: Talk, login: &[u8]) -> Result<(), road::Error> {
+    talk.say(login).await?;
     for _ in 0..LOGIN_PACKETS_MAX {
-        let written = stream.write_all(&out).await.map_err(Error::Lost);
-        if !header {
-            written?;
-        }
-        out.clear();
-        reader.expect_any();
-        let answer = read_packet(&mut stream, &mut reader).await?;
-        sequence = reader.next_sequence();
-        match answer.first() {
-            Some(&reply::ERR) if header && sequence == ABOUT_HEADER + 1 => {
-                let Error::Unwilling { code, message } = unwilling(&ErrPacket::read(&answer)?) else {
-                    return Ok(());
-                };
-                return Err(Error::NoHeader(format!("{message} ({code})")));
-            }
+        match talk.packet().await?.first() {
             Some(&reply::ERR) => return Ok(()),
-            Some(&reply::OK) => {
-                out.extend_from_slice(QUIT);
-                return stream.write_all(&out).await.map_err(Error::Lost);
-            }
+            Some(&reply::OK) => return talk.send(QUIT).await,
             // AuthSwitchRequest: an empty password is an empty packet, whatever the plugin.
-            Some(&reply::EOF) => write_packet(&mut out, &mut sequence, b""),
+            Some(&reply::EOF) => talk.say(b"").await?,
             _ => (),
         }
     }
@@ -237,9 +205,12 @@ const QUIT: &[u8] = b"\x01\0\0\0\x01";
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::route::Target;
+    use crate::wire::frame::write_packet;
 
     const GREETING: &[u8] = b"\x64\0\0\0\n5.5.5-10.11.19-MariaDB-0+deb12u1\0\x1b\0\0\0BA\\.lXSu\0\xfe\xf7\
         \x08\x02\0\xff\x81\x15\0\0\0\0\0\0\x1d\0\0\0uk:|&Eia)Gi]\0mysql_native_password\0";
@@ -263,7 +234,7 @@ mod tests {
             }
             answers
         });
-        let (outcome, took) = probe(&target, flavour, false, Duration::from_millis(500)).await;
+        let (outcome, took) = probe(&Road::plain(target), flavour, Duration::from_millis(500)).await;
         assert!(took < Duration::from_secs(5));
         (outcome, cn.await.unwrap())
     }
@@ -301,7 +272,8 @@ mod tests {
                 stream.read_to_end(&mut rest).await.unwrap();
                 (preamble, rest)
             });
-            let (outcome, _) = probe(&target, Flavour::Matrixone, false, Duration::from_millis(500)).await;
+            let (outcome, _) =
+                probe(&Road::plain(target), Flavour::Matrixone, Duration::from_millis(500)).await;
             assert_eq!(matches!(outcome, Err(Error::NoPreamble)), !takes, "{outcome:?}");
             let (preamble, rest) = cn.await.unwrap();
             assert_eq!((preamble.connection_id, preamble.internal), (u32::MAX, true));
@@ -324,7 +296,11 @@ mod tests {
                 stream.write_all(answer).await.unwrap();
                 header
             });
-            let (outcome, _) = probe(&target, Flavour::Mysql, true, Duration::from_millis(500)).await;
+            let (outcome, _) = {
+                let mut road = Road::plain(target);
+                road.header = true;
+                probe(&road, Flavour::Mysql, Duration::from_millis(500)).await
+            };
             assert_eq!(&cn.await.unwrap(), b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", "for nobody but corelane");
             match outcome {
                 Ok(_) => assert!(takes),
@@ -354,7 +330,7 @@ mod tests {
         let (outcome, _) = probed(vec![GREETING[..40].to_vec()], Flavour::Mysql).await;
         assert!(matches!(outcome, Err(Error::TimedOut(_))));
         let nowhere = Target::Unix("/nowhere".into());
-        let (outcome, _) = probe(&nowhere, Flavour::Mysql, false, Duration::from_secs(1)).await;
+        let (outcome, _) = probe(&Road::plain(nowhere), Flavour::Mysql, Duration::from_secs(1)).await;
         assert!(matches!(outcome, Err(Error::Connect(_))));
     }
 }

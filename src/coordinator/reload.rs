@@ -10,10 +10,12 @@ use tracing::{error, info, warn};
 
 use super::Coordinator;
 use super::post::Post;
+use super::watch::Rules;
 use crate::config;
 use crate::config::change::{Effect, between, in_force};
 use crate::config::settings::{Settings, UserSecret, UserSetting};
 use crate::mailbox::message::Picture;
+use crate::route::TlsMode;
 use crate::session::user::{KnownUser, Users};
 use crate::wire::auth::rsa::ServerKey;
 
@@ -47,15 +49,15 @@ impl Coordinator {
         }
         self.settings = in_force(&self.settings, settings);
         self.placement.set_probe(&self.settings.probe);
-        self.watches.set_rules(&self.settings.probe);
-        self.tables.set_auth(&self.settings.auth, &self.picture.view);
+        self.watches.set_rules(probing(&self.settings));
+        self.tables.set_auth(&self.settings.auth, &self.settings.cn_tls, &self.picture.view);
         self.take_discovery();
         let before = &self.picture;
         self.picture = Picture {
             view: before.view.clone(),
             users: before.users.clone(),
             face: before.face.clone(),
-            key: key(&self.settings, before.key.clone()),
+            key: key(&self.settings, modes(&self.settings), before.key.clone()),
             ..Picture::new(&self.settings)
         };
         if self.settings.access.as_ref().is_none_or(|access| access.blocking.is_none()) {
@@ -87,9 +89,15 @@ impl Coordinator {
 /// By which clients without TLS can send their passwords: that of the settings, else the one `made` before, else one that is made now,
 /// which takes the coordinator some tenths of a second. None where nobody has to send a password: passwords are known, or pass between
 /// client and CN.
-pub(super) fn key(settings: &Settings, made: Option<Arc<ServerKey>>) -> Option<Arc<ServerKey>> {
+/// `modes` are those of the CNs.
+pub(super) fn key(
+    settings: &Settings,
+    modes: impl IntoIterator<Item = Option<TlsMode>>,
+    made: Option<Arc<ServerKey>>,
+) -> Option<Arc<ServerKey>> {
+    let has_cn_tls = modes.into_iter().chain([None]).any(|mode| settings.cn_tls.of(mode).is_some());
     let hashed = settings.users.iter().any(|user| !matches!(user.secret, UserSecret::Password(_)));
-    if settings.auth.key.is_some() || !(hashed || settings.cn_tls.is_some()) {
+    if settings.auth.key.is_some() || !(hashed || has_cn_tls) {
         return settings.auth.key.clone();
     }
     made.or_else(|| match ServerKey::generate() {
@@ -99,6 +107,16 @@ pub(super) fn key(settings: &Settings, made: Option<Arc<ServerKey>>) -> Option<A
             None
         }
     })
+}
+
+/// By what CNs are probed.
+pub(super) fn probing(settings: &Settings) -> Rules {
+    Rules { probe: settings.probe.clone(), tls: settings.cn_tls.clone() }
+}
+
+/// The TLS modes of the settings' CNs.
+pub(super) fn modes(settings: &Settings) -> impl Iterator<Item = Option<TlsMode>> {
+    settings.cns.iter().map(|cn| cn.tls)
 }
 
 /// The users that corelane can log in by itself, from their settings.
@@ -121,7 +139,13 @@ mod tests {
 
     #[test]
     fn secrets_become_what_a_login_needs() {
-        let user = |name: &str, secret| UserSetting { name: name.into(), secret, plugin: None, from: None };
+        let user = |name: &str, secret| UserSetting {
+            name: name.into(),
+            secret,
+            plugin: None,
+            from: None,
+            certificate: None,
+        };
         let hash = parse_native_hash("*14E65567ABDB5135D0CFD9A70B3032C179A49EE7").unwrap();
         let users = users(&[
             user("clear", UserSecret::Password("secret".into())),

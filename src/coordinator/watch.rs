@@ -13,7 +13,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::probe;
+use super::road::Road;
 use crate::config::settings::Probe;
+use crate::config::tls::CnTls;
 use crate::ident::{CnSlot, Epoch};
 use crate::route::{Cn, View};
 use crate::session::face::Face;
@@ -56,8 +58,15 @@ impl Record {
 #[derive(Debug)]
 pub struct Watches {
     by_slot: BTreeMap<CnSlot, Watch>,
-    rules: Probe,
+    rules: Rules,
     outcomes: mpsc::Sender<Outcome>,
+}
+
+/// By what all CNs are probed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rules {
+    pub probe: Probe,
+    pub tls: Arc<CnTls>,
 }
 
 #[derive(Debug)]
@@ -72,7 +81,7 @@ struct Watch {
 
 impl Watches {
     /// No watch yet; outcomes will go to `outcomes`.
-    pub fn new(rules: Probe, outcomes: mpsc::Sender<Outcome>) -> Self {
+    pub fn new(rules: Rules, outcomes: mpsc::Sender<Outcome>) -> Self {
         Self { by_slot: BTreeMap::new(), rules, outcomes }
     }
 
@@ -83,18 +92,18 @@ impl Watches {
             if self.by_slot.get(&cn.slot).is_some_and(|watch| watch.is_about(cn)) {
                 continue;
             }
-            let offset = share(self.rules.interval, nth, view.cns.len());
+            let offset = share(self.rules.probe.interval, nth, view.cns.len());
             let watch = Watch::begin(cn.clone(), view.epoch, offset, &self.rules, &self.outcomes);
             self.by_slot.insert(cn.slot, watch);
         }
     }
 
     /// Takes over other intervals and limits; what was learnt stays.
-    pub fn set_rules(&mut self, rules: &Probe) {
-        if self.rules == *rules {
+    pub fn set_rules(&mut self, rules: Rules) {
+        if self.rules == rules {
             return;
         }
-        self.rules = rules.clone();
+        self.rules = rules;
         for watch in self.by_slot.values_mut() {
             let mut next =
                 Watch::begin(watch.cn.clone(), watch.epoch, watch.offset, &self.rules, &self.outcomes);
@@ -149,7 +158,7 @@ impl Watches {
 }
 
 impl Watch {
-    fn begin(cn: Arc<Cn>, epoch: Epoch, offset: Duration, rules: &Probe, to: &mpsc::Sender<Outcome>) -> Self {
+    fn begin(cn: Arc<Cn>, epoch: Epoch, offset: Duration, rules: &Rules, to: &mpsc::Sender<Outcome>) -> Self {
         let poke = Arc::new(Notify::new());
         let keep = keep_probing(cn.clone(), epoch, rules.clone(), offset, poke.clone(), to.clone());
         let (record, task) = (Record::default(), tokio::spawn(keep));
@@ -161,6 +170,9 @@ impl Watch {
             && self.cn.target == cn.target
             && self.cn.flavour == cn.flavour
             && self.cn.proxy_protocol == cn.proxy_protocol
+            && self.cn.tls == cn.tls
+            // Whom its certificate should be for.
+            && self.cn.address == cn.address
     }
 }
 
@@ -178,16 +190,16 @@ pub(super) fn share(interval: Duration, nth: usize, all: usize) -> Duration {
 async fn keep_probing(
     cn: Arc<Cn>,
     epoch: Epoch,
-    rules: Probe,
+    Rules { probe: rules, tls }: Rules,
     offset: Duration,
     poke: Arc<Notify>,
     to: mpsc::Sender<Outcome>,
 ) {
-    let Some(target) = cn.target.clone() else { return };
+    let Some(road) = Road::to(&cn, &tls) else { return };
     let mut next = Instant::now() + offset;
     loop {
         let begun = Instant::now();
-        let (face, took) = probe::probe(&target, cn.flavour, cn.proxy_protocol, rules.timeout).await;
+        let (face, took) = probe::probe(&road, cn.flavour, rules.timeout).await;
         if to.send(Outcome { slot: cn.slot, epoch, face, begun, took }).await.is_err() {
             return;
         }
@@ -212,6 +224,7 @@ mod tests {
     use tokio::time::{advance, timeout};
 
     use super::*;
+    use crate::config::settings::Settings;
     use crate::ident::CnSlot;
     use crate::route::{CnState, Flavour, Target};
 
@@ -229,12 +242,14 @@ mod tests {
             work: Default::default(),
             data: None,
             proxy_protocol: false,
+            tls: None,
             max_sessions: None,
         })
     }
 
-    fn rules(interval: Duration) -> Probe {
-        Probe { interval, timeout: Duration::from_secs(1), fall: 2, rise: 2 }
+    fn rules(interval: Duration) -> Rules {
+        let probe = Probe { interval, timeout: Duration::from_secs(1), fall: 2, rise: 2 };
+        Rules { probe, tls: Settings::default().cn_tls }
     }
 
     #[test]
@@ -272,7 +287,7 @@ mod tests {
         let mut watches = Watches::new(rules(Duration::from_secs(60)), sender);
         watches.fit(&View { epoch: Epoch(1), cns: vec![cn(0, None), cn(1, None)] });
         watches.record(CnSlot(0)).unwrap().failed("x".into());
-        watches.set_rules(&rules(Duration::from_secs(1)));
+        watches.set_rules(rules(Duration::from_secs(1)));
         let moved = Some(Target::Unix("/nowhere".into()));
         watches.fit(&View { epoch: Epoch(2), cns: vec![cn(0, None), cn(1, moved)] });
         assert!(watches.record_of("cn0").unwrap().failure.is_some());

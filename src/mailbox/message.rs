@@ -38,8 +38,8 @@ pub struct Picture {
     pub tls: Option<Arc<ServerTls>>,
     /// The account by which corelane itself asks CNs of MySQL's, where there is one.
     pub monitor: Option<Arc<Account>>,
-    /// TLS towards CNs, where there is any.
-    pub cn_tls: Option<Arc<CnTls>>,
+    /// TLS towards CNs.
+    pub cn_tls: Arc<CnTls>,
     /// By which clients without TLS can send their passwords, where any may have to.
     pub key: Option<Arc<ServerKey>>,
     /// The public key that a CN without TLS shows is believed.

@@ -5,12 +5,17 @@
 //! opened no further than they are wanted.
 //!
 //! A frame ends with a packet where it can: the front of a packet waits for its rest, up to [`FRAME_MAX`]. Nobody can do anything with
-//! it before, and there are clients that look for the rest of a packet in one more frame only.
+//! it before. There are clients that look for the rest of a packet in one more frame only, as servers send it, so a client is sent
+//! a rest that is longer in one frame too ([`rest`]).
 //!
-//! Invariant: between two calls it holds what came and is no whole frame, or may not be opened yet, and fewer than [`FRAME_MAX`] bytes
-//! of a packet of which more is to come; between two packets it holds no memory.
+//! Invariant: between two calls it holds what came and is no whole frame, or may not be opened yet, and of a packet of which more is to
+//! come fewer than [`FRAME_MAX`] bytes, or its rest as far as it is packed; between two packets it holds no memory.
+
+mod rest;
 
 use std::any::Any;
+
+use rest::{Held, Rest};
 
 use crate::reactor::{Layer, Socket};
 use crate::wire::compressed::codec::Packing;
@@ -27,6 +32,13 @@ pub struct Compression {
     turns: Turns,
     /// Bytes of the next frame.
     plain: Vec<u8>,
+    /// A long packet's rest, which is a frame by itself.
+    rest: Option<Rest>,
+    /// What rests take that are packed and not sent yet.
+    on_wire: Held,
+    /// Whether packing has made the last frame shorter.
+    packs: bool,
+    whole_rests: bool,
     failed: bool,
 }
 
@@ -47,8 +59,17 @@ impl Compression {
     }
 
     fn new(packing: Packing, commander: Commander) -> Self {
-        let (frames, turns) = (Frames::default(), Turns::new(commander));
-        Self { packing, frames, turns, plain: Vec::new(), failed: false }
+        Self {
+            packing,
+            frames: Frames::default(),
+            turns: Turns::new(commander),
+            plain: Vec::new(),
+            rest: None,
+            on_wire: Held::default(),
+            packs: true,
+            whole_rests: commander == Commander::Peer,
+            failed: false,
+        }
     }
 
     /// Opens frames until there are `room` bytes or more.
@@ -66,23 +87,38 @@ impl Compression {
         Ok(())
     }
 
-    /// Sends off what is gathered, in as many frames as it takes.
+    /// Sends off what is gathered.
     fn send_off(&mut self, wire: &mut Vec<u8>) {
-        self.send_full(wire);
         if !self.plain.is_empty() {
-            write_frame(self.packing, self.turns.next_frame(), &self.plain, wire);
+            self.packs = write_frame(self.packing, self.turns.next_frame(), &self.plain, wire);
         }
         self.plain.clear();
     }
 
-    /// Sends off as many full frames as are gathered.
-    fn send_full(&mut self, wire: &mut Vec<u8>) {
-        let frames = self.plain.chunks_exact(FRAME_MAX);
-        let left = frames.remainder().len();
-        for plain in frames {
-            write_frame(self.packing, self.turns.next_frame(), plain, wire);
+    /// Begins a frame with the rest of the present packet, if that would not fit into one that is gathered.
+    fn begin_rest(&mut self, wire: &mut Vec<u8>) {
+        let length = self.turns.rest();
+        if self.whole_rests && length > FRAME_MAX {
+            let packing = self.packs.then_some(self.packing);
+            self.rest = Some(Rest::begin(packing, self.turns.next_frame(), length, wire));
         }
-        self.plain.drain(..self.plain.len() - left);
+    }
+
+    /// Goes on with a rest: how many bytes belong to it.
+    fn go_on(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<usize, String> {
+        let Some(rest) = &mut self.rest else { return Ok(0) };
+        let here = self.turns.pass(plain);
+        let pushed = rest.push(&plain[..here], wire);
+        let done = if self.turns.rest() > 0 { pushed } else { pushed.and_then(|()| self.end_rest(wire)) };
+        done.map_err(|error| format!("a packet cannot be compressed: {error}"))?;
+        Ok(here)
+    }
+
+    fn end_rest(&mut self, wire: &mut Vec<u8>) -> std::io::Result<()> {
+        if let Some(rest) = self.rest.take() {
+            self.on_wire.take_over(rest.end(wire)?);
+        }
+        Ok(())
     }
 }
 
@@ -110,12 +146,24 @@ impl Layer for Compression {
     }
 
     fn seal(&mut self, mut plain: &[u8], wire: &mut Vec<u8>) -> Result<(), String> {
-        while let Sealed::UpTo(at) = self.turns.seal(plain, &mut self.plain) {
-            self.send_off(wire);
-            plain = &plain[at..];
+        loop {
+            plain = &plain[self.go_on(plain, wire)?..];
+            if self.rest.is_some() {
+                return Ok(());
+            }
+            match self.turns.seal(plain, &mut self.plain, FRAME_MAX) {
+                Sealed::All => return Ok(()),
+                Sealed::UpTo(at) => {
+                    self.send_off(wire);
+                    plain = &plain[at..];
+                }
+                Sealed::Full(at) => {
+                    self.send_off(wire);
+                    self.begin_rest(wire);
+                    plain = &plain[at..];
+                }
+            }
         }
-        self.send_full(wire);
-        Ok(())
     }
 
     fn flush(&mut self, wire: &mut Vec<u8>) -> Result<(), String> {
@@ -124,6 +172,10 @@ impl Layer for Compression {
             self.plain = Vec::new();
         }
         Ok(())
+    }
+
+    fn sent(&mut self) {
+        self.on_wire = Held::default();
     }
 
     fn close(&mut self, wire: &mut Vec<u8>) {
@@ -198,25 +250,68 @@ mod tests {
         }
     }
 
-    /// A packet that is no longer than a frame of ours lies in two of them at most.
+    /// How long each frame is, and whether it is packed, of packets that come in pieces.
+    fn frames(layer: &mut Compression, said: &[u8]) -> Vec<(usize, bool)> {
+        let (mut wire, mut frames) = (Vec::new(), Vec::new());
+        for part in said.chunks(5000) {
+            layer.seal(part, &mut wire).unwrap();
+            layer.flush(&mut wire).unwrap();
+        }
+        layer.sent();
+        let (mut opened, mut plain, mut at) = (Frames::default(), Vec::new(), 0);
+        opened.push(&wire);
+        while opened.take(layer.packing.algorithm, &mut plain).unwrap().is_some() {
+            let content = u32::from_le_bytes([wire[at], wire[at + 1], wire[at + 2], 0]) as usize;
+            frames.push((plain.len(), wire[at + 4..at + 7] != [0; 3]));
+            plain.clear();
+            at += 7 + content;
+        }
+        frames
+    }
+
+    /// A packet that is no longer than a frame of ours lies in two of them at most, and so does a longer one that goes to a client.
     #[test]
     fn a_packet_waits_for_its_rest() {
+        for packing in PACKINGS {
+            let row = vec![7; FRAME_MAX - 4];
+            let reply = packets(1, &[&row[..60_000], &row, &row, b"\xfe"]);
+            let found = frames(&mut Compression::server(packing), &reply);
+            assert_eq!(found[..2], [(FRAME_MAX, true); 2]);
+            assert_eq!(found.iter().map(|frame| frame.0).sum::<usize>(), reply.len());
+            let (long, short) = (vec![7; 300_000], [8]);
+            let reply = packets(1, &[b"head", &long, &short, &long, b"\xfe"]);
+            let rest = 8 + 4 + 300_000 - FRAME_MAX;
+            let last = 5 + 4 + 300_000 - FRAME_MAX;
+            let whole = [(FRAME_MAX, true), (rest, true), (FRAME_MAX, true), (last, true), (5, false)];
+            assert_eq!(frames(&mut Compression::server(packing), &reply), whole);
+            let command = packets(0, &[&long]);
+            let cut = frames(&mut Compression::client(packing), &command);
+            assert_eq!(cut.len(), command.len().div_ceil(FRAME_MAX), "a server puts together what comes");
+        }
+    }
+
+    #[test]
+    fn a_rest_that_would_not_be_shorter_passes_as_it_comes() {
+        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(1 << 20).collect();
         let mut server = Compression::server(PACKINGS[0]);
-        let row = vec![7; FRAME_MAX - 4];
-        let (mut wire, mut frames) = (Vec::new(), Vec::new());
-        for part in packets(1, &[&row[..60_000], &row, &row, b"\xfe"]).chunks(5000) {
-            server.seal(part, &mut wire).unwrap();
-            server.flush(&mut wire).unwrap();
+        let found = frames(&mut server, &packets(1, &[&noise, b"\xfe"]));
+        assert_eq!(found, [(FRAME_MAX, false), (4 + (1 << 20) - FRAME_MAX, false), (5, false)]);
+        let mut wire = Vec::new();
+        server.seal(&packets(1, &[&noise])[..500_000], &mut wire).unwrap();
+        assert!(wire.len() > 500_000, "the front, and of the rest what has come");
+    }
+
+    /// What a rest held it gives back when it is sent: many times as much as may be held goes by packed.
+    #[test]
+    fn what_is_sent_is_held_no_more() {
+        let mut server = Compression::server(PACKINGS[1]);
+        let reply = packets(1, &[&vec![7; 8 << 20]]);
+        for _ in 0..20 {
+            let mut wire = Vec::new();
+            server.seal(&reply, &mut wire).unwrap();
+            server.sent();
+            assert!(wire.len() < 1 << 20);
         }
-        let mut opened = Frames::default();
-        opened.push(&wire);
-        let mut plain = Vec::new();
-        while opened.take(Algorithm::Zlib, &mut plain).unwrap().is_some() {
-            frames.push(plain.len());
-            plain.clear();
-        }
-        assert_eq!(frames[..frames.len() - 1], [FRAME_MAX; 2]);
-        assert_eq!(frames.iter().sum::<usize>(), 60_000 + 2 * row.len() + 4 * 4 + 1);
     }
 
     #[test]

@@ -83,13 +83,13 @@ impl Tls {
         })
     }
 
-    /// Whether the peer has shown a certificate.
-    pub fn has_certificate(&self) -> bool {
+    /// The certificate that the peer has shown, in DER. One that has resumed a session has shown it before.
+    pub fn certificate(&self) -> Option<&[u8]> {
         let chain = match &self.side {
             Side::Server(connection) => connection.peer_certificates(),
             Side::Client(connection) => connection.peer_certificates(),
         };
-        chain.is_some_and(|chain| !chain.is_empty())
+        chain?.first().map(|certificate| &**certificate)
     }
 
     fn step(&mut self, plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<Step, rustls::Error> {
@@ -350,7 +350,7 @@ pub(crate) mod tests {
                 let (mut server, mut client) = pair_of(oldest, Oldest::Tls12);
                 agree(&mut server, &mut client, piece).unwrap();
                 assert_eq!((server.version(), client.version()), (Some(version), Some(version)));
-                assert!(client.has_certificate() && !server.has_certificate());
+                assert!(client.certificate().is_some() && server.certificate().is_none());
                 for length in [0, 1, 16_383, 16_384, 16_385, 100_000] {
                     let said: Vec<u8> = (0..length).map(|at| at as u8).collect();
                     let (mut wire, mut heard) = (Vec::new(), Vec::new());
@@ -445,7 +445,7 @@ pub(crate) mod tests {
             let client = ClientContext::new(shown, Trust::Anybody, Oldest::Tls12).unwrap();
             let (mut server, mut client) =
                 (Tls::server(&server).unwrap(), Tls::client(&client, "db1").unwrap());
-            agree(&mut server, &mut client, 1 << 20).map(|()| server.has_certificate())
+            agree(&mut server, &mut client, 1 << 20).map(|()| server.certificate().is_some())
         };
         assert_eq!(meet(ClientCertificates::Optional, None), Ok(false));
         assert_eq!(meet(ClientCertificates::Optional, Some(&clients)), Ok(true));

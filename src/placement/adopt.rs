@@ -346,6 +346,7 @@ fn setting_of(row: &Found) -> CnSetting {
         data: None,
         query_address: None,
         proxy_protocol: false,
+        tls: None,
         max_sessions: None,
     }
 }

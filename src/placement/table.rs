@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::config::settings::CnSetting;
 use crate::ident::{CNS_MAX, CnSlot, Epoch};
 use crate::route::label::Labels;
-use crate::route::{Cn, CnState, Flavour, Target, View, WorkState};
+use crate::route::{Cn, CnState, Flavour, Target, TlsMode, View, WorkState};
 
 /// The CNs that there are: those of the configuration in its order, then those from elsewhere.
 #[derive(Clone, Debug, Default)]
@@ -258,6 +258,7 @@ impl Entry {
             work,
             data: self.setting.data.as_deref().map(Into::into),
             proxy_protocol: self.setting.proxy_protocol,
+            tls: self.setting.tls,
             max_sessions: self.setting.max_sessions,
         }
     }
@@ -274,6 +275,7 @@ fn literal(address: &str) -> Option<Target> {
 fn differences(old: &CnSetting, new: &CnSetting) -> Vec<String> {
     let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
     let labels = |labels: &Labels| if labels.is_empty() { "none".into() } else { labels.to_string() };
+    let tls = |cn: &CnSetting| cn.tls.map_or("that of [cn_tls]", TlsMode::name).to_owned();
     let most = |cn: &CnSetting| cn.max_sessions.map_or("none".into(), |most| most.to_string());
     let pairs = [
         ("address", old.address.clone(), new.address.clone()),
@@ -284,6 +286,7 @@ fn differences(old: &CnSetting, new: &CnSetting) -> Vec<String> {
         ("query_address", or_none(&old.query_address), or_none(&new.query_address)),
         ("max_sessions", most(old), most(new)),
         ("proxy_protocol", old.proxy_protocol.to_string(), new.proxy_protocol.to_string()),
+        ("tls", tls(old), tls(new)),
     ];
     let changed = pairs.into_iter().filter(|(_, old, new)| old != new);
     changed.map(|(what, was, is)| format!("{} {what} changed from {was} to {is}", new.id)).collect()
@@ -305,6 +308,7 @@ pub(crate) mod tests {
             data: None,
             query_address: None,
             proxy_protocol: false,
+            tls: None,
             max_sessions: None,
         }
     }
@@ -364,6 +368,8 @@ pub(crate) mod tests {
         assert_eq!(differences(&old, &query), ["cn1 query_address changed from none to 10.0.0.1:1"]);
         let full = CnSetting { max_sessions: Some(9), ..old.clone() };
         assert_eq!(differences(&old, &full), ["cn1 max_sessions changed from none to 9"]);
+        let tls = CnSetting { tls: Some(TlsMode::VerifyCa), ..old.clone() };
+        assert_eq!(differences(&old, &tls), ["cn1 tls changed from that of [cn_tls] to verify_ca"]);
         let header = CnSetting { proxy_protocol: true, ..old.clone() };
         assert_eq!(differences(&old, &header), ["cn1 proxy_protocol changed from false to true"]);
         assert_eq!(differences(&old, &setting("cn1", B)), [format!("cn1 address changed from {A} to {B}")]);

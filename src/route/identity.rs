@@ -15,7 +15,10 @@
 //!
 //! The account label, from wherever, names the tenant of a login name that names none; else it is ignored.
 //!
-//! Nothing here is proof of anything: the password is checked elsewhere.
+//! A client's certificate may give labels too (see [`super::certificate`]). They win over attributes, and a login name that asks
+//! for something else is refused.
+//!
+//! Nothing else here is proof of anything: the password is checked elsewhere.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -56,6 +59,8 @@ pub enum IdentityError {
     EmptyUser,
     #[error("invalid role name ''")]
     EmptyRole,
+    #[error("the client's certificate says something else than its login name")]
+    Uncertified,
 }
 
 impl Identity {
@@ -67,17 +72,34 @@ impl Identity {
         attributes: impl IntoIterator<Item = (K, V)>,
         view: &View,
     ) -> Result<Self, IdentityError> {
+        Self::read_certified(login_name, attributes, &BTreeMap::new(), view)
+    }
+
+    /// The same of a client whose certificate gives labels.
+    pub fn read_certified<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        login_name: &[u8],
+        attributes: impl IntoIterator<Item = (K, V)>,
+        certified: &BTreeMap<String, String>,
+        view: &View,
+    ) -> Result<Self, IdentityError> {
         let (account, label_text) = match find(login_name, b"?") {
             Some(at) => (&login_name[..at], &login_name[at + 1..]),
             None => (login_name, &[][..]),
         };
         let Account { tenant, user, role } = Account::split(account)?;
-        let mut labels = labels_of_attributes(attributes, view);
-        labels.append(&mut labels_of_name(label_text)?);
+        let (mut labels, mut named) = (labels_of_attributes(attributes, view), labels_of_name(label_text)?);
+        let tenant = tenant.map(text);
+        let asked =
+            |key: &str| if key == ACCOUNT && tenant.is_some() { tenant.as_ref() } else { named.get(key) };
+        if certified.iter().any(|(key, value)| asked(key).is_some_and(|asked| asked != value)) {
+            return Err(IdentityError::Uncertified);
+        }
+        labels.append(&mut named);
+        labels.extend(certified.clone());
         let label_tenant = labels.remove(ACCOUNT);
         let bare_name = unescape(user).into_boxed_slice();
         Ok(Self {
-            tenant: tenant.map(text).or(label_tenant).unwrap_or_else(|| SYS.to_string()),
+            tenant: tenant.or(label_tenant).unwrap_or_else(|| SYS.to_string()),
             user: String::from_utf8_lossy(&bare_name).into_owned(),
             role: role.map(text),
             labels,
@@ -307,6 +329,27 @@ mod tests {
         assert_eq!(tenant("dora?account=acc2", &[("account", "acc1")]), "acc2");
         assert_eq!(tenant("acc3:dora?account=acc2", &[("account", "acc1")]), "acc3");
         assert_eq!(tenant("dora", &[("account", "")]), "sys");
+    }
+
+    #[test]
+    fn a_certificate_wins_and_is_not_contradicted() {
+        let view = view([cn(0, "cn1", &[("account", "acc1"), ("tier", "gold")])]);
+        let certified = [("account", "acc1"), ("tier", "gold")];
+        let certified = BTreeMap::from(certified.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        let read = |name: &str, attributes: &[(&str, &str)]| {
+            let attributes = attributes.iter().copied();
+            let identity = Identity::read_certified(name.as_bytes(), attributes, &certified, &view);
+            identity.map(|identity| identity.asked().to_string())
+        };
+        for name in ["dora", "acc1:dora", "dora?tier=gold", "acc1:dora?tier=gold", "acc1:dora?account=acc2"] {
+            assert_eq!(read(name, &[]).as_deref(), Ok("account=acc1,tier=gold"), "{name}");
+        }
+        let lies = [("tier", "lead"), ("account", "acc2")];
+        assert_eq!(read("dora", &lies).as_deref(), Ok("account=acc1,tier=gold"));
+        assert_eq!(read("dora?zone=a", &[]).as_deref(), Ok("account=acc1,tier=gold,zone=a"));
+        for name in ["acc2:dora", "sys:dora", "dora?tier=lead", "dora?account=acc2", "ACC1:dora"] {
+            assert_eq!(read(name, &[]), Err(IdentityError::Uncertified), "{name}");
+        }
     }
 
     #[test]

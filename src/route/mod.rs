@@ -14,10 +14,13 @@
 //! (because its own network is at fault, say) must not refuse what might work. A CN that an operator drains
 //! takes no part at all.
 //!
+//! A [`certificate`] that a client has shown may say more surely than the client what it may ask for.
+//!
 //! Where a session that is there already may move to is a question of its own: [`moves`].
 //!
 //! Nothing here waits, dials or remembers. Limits of attempts are the caller's.
 
+pub mod certificate;
 pub mod group;
 pub mod identity;
 pub mod label;
@@ -30,7 +33,7 @@ use std::sync::Arc;
 use crate::ident::CnSlot;
 pub use group::Group;
 pub use identity::{Identity, IdentityError};
-pub use view::{Cn, CnState, Flavour, Target, View, WorkState};
+pub use view::{Cn, CnState, Flavour, Target, TlsMode, View, WorkState};
 
 /// Why no CN can serve a session. To be told to the client with MatrixOne's code 20101, SQLSTATE HY000.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -20,6 +20,45 @@ pub enum Flavour {
     Matrixone,
 }
 
+/// Whether the connections to a CN have TLS, by MySQL's words for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TlsMode {
+    Off,
+    /// Where the CN offers it.
+    Preferred,
+    /// Always, whatever its certificate.
+    Required,
+    /// Always, and somebody must vouch for its certificate.
+    VerifyCa,
+    /// That, and it must be for the CN's host name or IP address.
+    VerifyName,
+}
+
+impl TlsMode {
+    const ALL: [Self; 5] = [Self::Off, Self::Preferred, Self::Required, Self::VerifyCa, Self::VerifyName];
+
+    /// None where it is none of the words.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == word)
+    }
+
+    /// As the configuration writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Preferred => "preferred",
+            Self::Required => "required",
+            Self::VerifyCa => "verify_ca",
+            Self::VerifyName => "verify_name",
+        }
+    }
+
+    /// Whether somebody has to vouch for the CN.
+    pub fn verifies(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyName)
+    }
+}
+
 /// Where a CN can be reached, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -93,11 +132,19 @@ pub struct Cn {
     pub data: Option<Arc<str>>,
     /// A connection to it begins with a header of the PROXY protocol.
     pub proxy_protocol: bool,
+    /// None: as `[cn_tls]` says of all.
+    pub tls: Option<TlsMode>,
     /// Sessions that it may have at the same time; none: as many as there are.
     pub max_sessions: Option<u32>,
 }
 
 impl Cn {
+    /// Its host name or IP address as it is written, for which its certificate should be.
+    pub fn host(&self) -> &str {
+        let host = self.address.rsplit_once(':').map_or(&*self.address, |(host, _)| host);
+        host.trim_matches(['[', ']'])
+    }
+
     /// Whether sessions may be moved here now.
     pub fn takes_moves(&self) -> bool {
         self.work == WorkState::Working && self.state == CnState::Working && self.target.is_some()
@@ -153,6 +200,7 @@ pub(crate) mod tests {
             work: Default::default(),
             data: None,
             proxy_protocol: false,
+            tls: None,
             max_sessions: None,
         })
     }

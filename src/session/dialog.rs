@@ -21,7 +21,7 @@
 //! [`Opaque`], for good, and says why. An opaque session is relayed on and never quiet. It does not read SQL, it does
 //! not decide on holds, and it changes no byte.
 
-mod killing;
+mod concern;
 mod long_data;
 mod look;
 mod noted;
@@ -40,7 +40,7 @@ use crate::wire::command::{Command, Shape};
 use crate::wire::matrixone::MARK;
 use crate::wire::reply::ERR;
 use crate::wire::status::Status;
-use killing::Kills;
+use concern::Concerns;
 use long_data::LongData;
 pub use look::{Look, Patch, Stop};
 pub use noted::Noted;
@@ -77,7 +77,7 @@ pub struct CnNews {
 
 /// Follows the two byte streams of a relayed session after its login.
 pub struct Dialog {
-    kills: Kills,
+    concerns: Concerns,
     client: Scanner<CLIENT_HEAD>,
     cn: Scanner<CN_HEAD>,
     terms: Terms,
@@ -151,7 +151,7 @@ impl Dialog {
     #[must_use]
     pub fn new(capabilities: Capabilities, status: Status) -> Self {
         Self {
-            kills: Kills::Pass,
+            concerns: Concerns::Pass,
             client: Scanner::new(),
             cn: Scanner::new(),
             terms: Terms::from(capabilities),

@@ -174,7 +174,7 @@ impl Hold {
             Self::Sequence => "it has taken a value from a sequence, and may ask for it again",
             Self::InsertId => "it has inserted, and may ask for LAST_INSERT_ID(), which this CN alone knows",
             Self::ConnectionId => "it has asked for the CN's own connection id",
-            Self::Tracking => "it has changed how the CN tracks sessions",
+            Self::Tracking => "its CN does not track sessions (MySQL before 5.7), or it has changed how",
             Self::Routine => "stored code ran that may have changed what is not reported",
             Self::Statement => "a prepared statement cannot be prepared the same way again",
             Self::TooMuch => "it has gathered more state than the limit",

@@ -165,8 +165,11 @@ pub enum Answer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     pub columns: Vec<Column>,
-    pub rows: Vec<Vec<Option<Box<[u8]>>>>,
+    pub rows: Vec<Row>,
 }
+
+/// The values of a row; none for NULL.
+pub type Row = Vec<Option<Box<[u8]>>>;
 
 /// What a column's values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,6 +270,15 @@ impl Answers {
         };
         read.map_err(|error| ScriptError::Wire { what, error })?;
         Ok(self.step.is_none())
+    }
+
+    /// The rows of the answer that is being read, as far as they have come, which are then no longer kept. Of an answer whose rows are
+    /// taken so there may be more than [`ROWS_MAX`].
+    pub fn take_rows(&mut self) -> Vec<Row> {
+        match &mut self.reading {
+            Reading::Rows(Some(table)) => std::mem::take(&mut table.rows),
+            _ => Vec::new(),
+        }
     }
 
     /// # Errors

@@ -161,6 +161,13 @@ impl Command {
     }
 }
 
+/// The user that a COM_CHANGE_USER names, of whose payload these are the first bytes at least; the part of a name that has no end.
+pub fn changed_user(payload: &[u8]) -> Option<&[u8]> {
+    let (first, rest) = payload.split_first()?;
+    let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+    (Command::from_byte(*first) == Command::ChangeUser).then_some(&rest[..end])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

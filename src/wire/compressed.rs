@@ -89,8 +89,8 @@ impl Frames {
     }
 }
 
-/// Appends `plain`, at most [`PLAIN_MAX`] bytes, as one frame: packed, unless that would be no shorter.
-pub fn write_frame(packing: Packing, number: u8, plain: &[u8], wire: &mut Vec<u8>) {
+/// Appends `plain`, at most [`PLAIN_MAX`] bytes, as one frame: packed, unless that would be no shorter. Whether it is packed.
+pub fn write_frame(packing: Packing, number: u8, plain: &[u8], wire: &mut Vec<u8>) -> bool {
     debug_assert!(plain.len() <= PLAIN_MAX);
     let begin = wire.len();
     wire.extend_from_slice(&[0; HEADER]);
@@ -100,10 +100,15 @@ pub fn write_frame(packing: Packing, number: u8, plain: &[u8], wire: &mut Vec<u8
         wire.extend_from_slice(plain);
     }
     let length = wire.len() - begin - HEADER;
-    let header = &mut wire[begin..begin + HEADER];
-    header[..3].copy_from_slice(&(length as u32).to_le_bytes()[..3]);
-    header[3] = number;
-    header[4..].copy_from_slice(&(declared as u32).to_le_bytes()[..3]);
+    wire[begin..begin + HEADER].copy_from_slice(&header(length, number, declared));
+    packed
+}
+
+/// The header of a frame with `length` bytes of content, which were `declared` bytes before, or 0 if it is stored.
+pub fn header(length: usize, number: u8, declared: usize) -> [u8; HEADER] {
+    debug_assert!(length <= PLAIN_MAX && declared <= PLAIN_MAX);
+    let ([a, b, c, _], [d, e, f, _]) = ((length as u32).to_le_bytes(), (declared as u32).to_le_bytes());
+    [a, b, c, number, d, e, f]
 }
 
 #[cfg(test)]

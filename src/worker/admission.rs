@@ -1,9 +1,11 @@
 //! Whether a client may come in: by `[access]`, and by how many there are of its kind.
 //!
 //! Asked three times in a login: when it is known where the client is, when it has said who it is, and when a CN has let it in, from
-//! when on it counts as a session of its user. Where nothing is limited it is a look at what is not there. What is right is decided in
+//! when on it counts as a session of its user. Asked again of a session that wants to be another user's. Where nothing is limited it is
+//! a look at what is not there. What is right is decided in
 //! [`crate::config::access`] and in [`super::book`].
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use tracing::warn;
@@ -16,7 +18,10 @@ use super::roster::Card;
 use crate::config::access::Access;
 use crate::mailbox::hosts::Fault;
 use crate::mailbox::message::Picture;
-use crate::route::Identity;
+use crate::net::tls::Tls;
+use crate::reactor::Socket;
+use crate::route::certificate::Certificate;
+use crate::route::{Cn, Flavour, Identity};
 use crate::session::refusal::Refusal;
 
 /// From where it is. It counts among those from its address from now on.
@@ -59,22 +64,68 @@ pub(super) fn ended(worker: &Worker, picture: &Picture, card: &Card, fault: Resu
     }
 }
 
+/// What a client has to show for itself.
+#[derive(Clone, Copy)]
+pub(super) struct Shown<'a> {
+    pub certificate: Option<&'a Certificate>,
+    /// It sends one, right or wrong.
+    pub password: bool,
+}
+
 /// By its names, of which no CN has heard yet.
 pub(super) fn names(
     worker: &Worker,
     access: Option<&Access>,
     card: &Card,
     identity: &Identity,
-    password: bool,
+    Shown { certificate, password }: Shown<'_>,
 ) -> Result<(), Failure> {
     let client = card.client();
-    if access.is_some_and(|access| !access.lets_in_as(&identity.user, &identity.tenant, client.ip())) {
+    let lets_in = |access: &Access| {
+        access.lets_in_as(&identity.user, &identity.tenant, client.ip())
+            && access.lets_in_with(&identity.user, certificate)
+    };
+    if !access.is_none_or(lets_in) {
         let (user, host) = (identity.user.clone(), client.host());
         return Err(Failure::NotLetIn(Refusal::AccessDenied { user, host, password }));
     }
     worker.books.tenants.has_room(|| &identity.tenant).map_err(too_many)?;
     let user = || book::user(&identity.tenant, &identity.user);
     worker.books.users.has_room(user).map_err(|full| too_many_of(&identity.user, full))
+}
+
+/// As another user, whom a session names by COM_CHANGE_USER: a CN of MySQL's takes the name as it is, one of MatrixOne's reads tenant
+/// and labels in it. Whether the password is right is for the CN to say, and the session counts as it did.
+///
+/// # Errors
+/// ERR 1045.
+pub(super) fn change(
+    worker: &Worker,
+    card: &Card,
+    client: &Socket,
+    cn: &Cn,
+    name: &[u8],
+) -> Result<(), Refusal> {
+    let picture = worker.picture.borrow();
+    let Some(picture) = &*picture else { return Ok(()) };
+    let certificate = client.layer(|tls: &Tls| tls.certificate().map(Certificate::read)).flatten();
+    let user = String::from_utf8_lossy(name).into_owned();
+    let denied = || Refusal::AccessDenied { user: user.clone(), host: card.client().host(), password: true };
+    let (user, tenant) = match cn.flavour {
+        Flavour::Mysql => (user.clone(), card.bearer.borrow().tenant.to_string()),
+        Flavour::Matrixone => {
+            let rules = picture.tls.as_ref().map_or(&[][..], |tls| &tls.labels);
+            let certified = certificate.as_ref().map_or(Ok(BTreeMap::new()), |shown| shown.labels(rules));
+            let certified = certified.map_err(|_| denied())?;
+            let identity = Identity::read_certified(name, [("", ""); 0], &certified, &picture.view);
+            identity.map(|identity| (identity.user, identity.tenant)).map_err(|_| denied())?
+        }
+    };
+    let lets_in = |access: &Access| {
+        access.lets_in_as(&user, &tenant, card.client().ip())
+            && access.lets_in_with(&user, certificate.as_ref())
+    };
+    if picture.access.as_deref().is_none_or(lets_in) { Ok(()) } else { Err(denied()) }
 }
 
 /// Counts it among those of its tenant and of its user, now that a CN has let it in.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::leg::{Leg, LegError};
 use super::proxy_header;
 use crate::config::settings::{Keepalive, Login};
-use crate::config::tls::CnTls;
+use crate::config::tls::{CnTerms, CnTls};
 use crate::mailbox::message::CnFailure;
 use crate::net::Origin;
 use crate::net::compression::Compression;
@@ -51,10 +51,10 @@ pub(super) struct Passed {
 const ABOUT_HEADER: u8 = 1;
 
 /// What lies below the login on a leg to a CN, where the CN and its address allow it.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(super) struct Below<'a> {
     pub tcp: Keepalive,
-    pub tls: Option<&'a CnTls>,
+    pub tls: &'a CnTls,
     pub compression: Option<Packing>,
 }
 
@@ -70,9 +70,9 @@ pub(super) async fn approach(
     let (waited, replays) = (limits.connect_timeout, login.preamble().is_some());
     let local = matches!(cn.target, Some(Target::Unix(_)));
     let reached = cn.flavour == Flavour::Mysql && !local;
-    let tls = below.tls.filter(|_| reached);
+    let tls = if reached { below.tls.of(cn.tls) } else { None };
     let login = login
-        .secured(tls.map_or(WantsTls::No, wish), local)
+        .secured(tls.map_or(WantsTls::No, |tls| wish(&tls)), local)
         .compressed(below.compression.filter(|_| reached));
     let header = proxy_header::for_cn(cn, origin);
     let heard = hear(reactor, cn, &below.tcp, header.as_deref().or(login.preamble()));
@@ -87,7 +87,7 @@ pub(super) async fn approach(
         Passed { refusal: Refusal::CnLogin { cn: cn.id.to_string(), cause }, failure }
     })?;
     if let Some(tls) = tls.filter(|_| auth.has_tls()) {
-        let secured = secure(&mut leg, cn, tls, &response);
+        let secured = secure(&mut leg, cn, &tls, &response);
         let failed = match reactor.until(Instant::now() + waited, secured).await {
             Some(Ok(())) => None,
             Some(Err(error)) => Some((perhaps_by_header(cn, error), CnFailure::Refused)),
@@ -119,13 +119,13 @@ pub(super) async fn approach(
 }
 
 /// What is wanted of a CN.
-fn wish(tls: &CnTls) -> WantsTls {
+fn wish(tls: &CnTerms<'_>) -> WantsTls {
     if tls.is_optional { WantsTls::IfOffered } else { WantsTls::Yes }
 }
 
 /// Begins TLS, which the front of the login packet asks for.
-async fn secure(leg: &mut Leg, cn: &Cn, tls: &CnTls, response: &[u8]) -> Result<(), String> {
-    let layer = Tls::client(&tls.context.context, host(&cn.address)).map_err(|error| error.to_string())?;
+async fn secure(leg: &mut Leg, cn: &Cn, tls: &CnTerms<'_>, response: &[u8]) -> Result<(), String> {
+    let layer = Tls::client(tls.context, cn.host()).map_err(|error| error.to_string())?;
     leg.write(&response[..SSL_REQUEST]).await.map_err(|error| error.to_string())?;
     leg.socket.put_on(layer);
     leg.socket.secured().await.map_err(|error| format!("TLS: {error}"))
@@ -136,12 +136,6 @@ pub(super) fn compress(leg: &Leg, auth: &CnAuth) {
     if let Some(packing) = auth.compression {
         leg.socket.put_on(Compression::client(packing));
     }
-}
-
-/// The host name or address, of `host:port`.
-fn host(address: &str) -> &str {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.trim_matches(['[', ']'])
 }
 
 /// Says goodbye on a connection that has been let in and that its session has left, or never took.

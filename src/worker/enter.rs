@@ -27,15 +27,36 @@ pub(super) struct Entered {
 pub(super) enum NotEntered {
     #[error("{0}")]
     Passed(Refusal),
-    /// In the CN's words: code and message.
-    #[error("{1} ({0})")]
-    Refused(u16, String),
+    /// In the CN's words: the payload of its ERR.
+    #[error("{}", words(.0))]
+    Refused(Vec<u8>),
     #[error("it asks the user, who cannot be asked any more")]
     Asks,
     #[error("{0}")]
     Broken(#[from] CnLoginError),
     #[error("{0}")]
     Lost(String),
+}
+
+fn words(err: &[u8]) -> String {
+    match ErrPacket::read(err) {
+        Ok(err) => format!("{} ({})", String::from_utf8_lossy(err.message), err.code),
+        Err(error) => error.to_string(),
+    }
+}
+
+impl NotEntered {
+    /// What a client hears for whom it was: the CN's ERR as it is, or a refusal in our words.
+    pub fn heard(self, cn: &Cn) -> Result<Vec<u8>, Refusal> {
+        let (id, address) = (cn.id.to_string(), cn.address.to_string());
+        Err(match self {
+            Self::Passed(refusal) => refusal,
+            Self::Refused(err) => return Ok(err),
+            Self::Asks => Refusal::ProxyBug { cause: "a login that asks".to_owned() },
+            Self::Broken(cause) => Refusal::CnLogin { cn: id, cause },
+            Self::Lost(cause) => Refusal::CnUnreachable { cn: id, address, cause },
+        })
+    }
 }
 
 /// Logs in at `cn` for the client at `origin`. A CN that fails before it has heard who comes is reported.
@@ -45,10 +66,11 @@ pub(super) async fn enter(
     origin: Origin,
     login: CnLogin<'_>,
 ) -> Result<Entered, NotEntered> {
-    let limits = worker.login_limits().ok_or(NotEntered::Passed(Refusal::ShuttingDown))?;
-    let tls = worker.cn_tls();
+    let (Some(limits), Some(tls)) = (worker.login_limits(), worker.cn_tls()) else {
+        return Err(NotEntered::Passed(Refusal::ShuttingDown));
+    };
     let login = login.believing_key(worker.trusts_cn_keys());
-    let below = Below { tcp: worker.cn_tcp(), tls: tls.as_deref(), compression: worker.cn_compression() };
+    let below = Below { tcp: worker.cn_tcp(), tls: &tls, compression: worker.cn_compression() };
     let approached = approach(&worker.reactor, &limits, below, cn, origin, login).await;
     let Approached { mut leg, mut auth, mut answer } =
         approached.map_err(|Passed { refusal, failure }| {
@@ -64,7 +86,7 @@ pub(super) async fn enter(
                 compress(&leg, &auth);
                 return Ok(Entered { socket: leg.socket, auth, status });
             }
-            Err(refused @ NotEntered::Refused(..)) => return Err(refused),
+            Err(refused @ NotEntered::Refused(_)) => return Err(refused),
             Err(error) => {
                 abandon(&worker.reactor, leg);
                 return Err(error);
@@ -86,10 +108,7 @@ enum Turn {
 fn next(auth: &mut CnAuth, answer: &[u8]) -> Result<Turn, NotEntered> {
     match auth.from_cn(answer)? {
         CnStep::Seated { status, .. } => Ok(Turn::In(Status(status))),
-        CnStep::Refused { err, code } => {
-            let message = ErrPacket::read(&err).map(|err| String::from_utf8_lossy(err.message).into_owned());
-            Err(NotEntered::Refused(code, message.unwrap_or_default()))
-        }
+        CnStep::Refused { err, .. } => Err(NotEntered::Refused(err)),
         CnStep::ToCn(packet) => Ok(Turn::Ours(Some(packet))),
         CnStep::Wait => Ok(Turn::Ours(None)),
         CnStep::ToClient { .. } => Err(NotEntered::Asks),

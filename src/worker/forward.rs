@@ -57,8 +57,8 @@ pub(super) enum Step {
     Retrack,
     /// The session is idle, and another worker waits for it.
     HandOver,
-    /// The client's next command may be a KILL, of so many bytes, and nothing else is under way.
-    Kill {
+    /// The client's next command may concern corelane, as its first so many bytes tell, and nothing else is under way.
+    Concern {
         length: usize,
     },
 }
@@ -74,7 +74,7 @@ pub(super) struct Flow {
 
 impl Flow {
     /// The client's next command has been dealt with, or may go now.
-    pub fn take_kill(&mut self) {
+    pub fn take_concern(&mut self) {
         self.client = Waiting::default();
     }
 
@@ -103,7 +103,7 @@ impl Waiting {
             Some(
                 Stop::Execute { head: needed }
                 | Stop::Changed { length: needed }
-                | Stop::Kill { length: needed },
+                | Stop::Concern { length: needed },
             ) => needed - 1,
             Some(Stop::Full | Stop::Shifted(_) | Stop::Lost) => 0,
         };
@@ -174,10 +174,10 @@ impl Relay<'_> {
                 // What the CN said last may explain it, and is still to be read.
                 Poll::Ready(Err(_)) => return None,
             }
-            if let Some(Stop::Kill { length }) = self.flow.client.stop {
+            if let Some(Stop::Concern { length }) = self.flow.client.stop {
                 // Long data that waits for its execution waits behind it.
                 let ready = self.dialog.in_flight() == 0 || self.dialog.opaque().is_some();
-                return ready.then_some(Step::Kill { length });
+                return ready.then_some(Step::Concern { length });
             }
             if let Some(stop) = self.flow.client.stop {
                 if self.replace(stop).is_none() {
@@ -272,7 +272,7 @@ impl Relay<'_> {
             Stop::Shifted(shift) if shift.left > 0 => self.pass_shifted(shift),
             Stop::Shifted(shift) => self.begin_shifted(shift),
             Stop::Full => Some(()),
-            Stop::Changed { .. } | Stop::Kill { .. } | Stop::Lost => None,
+            Stop::Changed { .. } | Stop::Concern { .. } | Stop::Lost => None,
         }
     }
 

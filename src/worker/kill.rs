@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Worker;
-use super::approach::{Approached, Below, approach, leave};
+use super::approach::leave;
+use super::enter::{Entered, NotEntered, enter};
 use super::leg::Leg;
 use super::login::Passport;
 use super::roster::Card;
 use crate::ident::SessionId;
 use crate::route::{Cn, Flavour};
 use crate::session::kill::{Kill, Verdict};
-use crate::session::login::{CnLogin, CnStep, Credential, Replay};
+use crate::session::login::{CnLogin, Credential, Replay};
 use crate::session::refusal::Refusal;
 use crate::wire::reply::OK;
 use crate::wire::status::Status;
@@ -99,6 +100,7 @@ fn candidates(worker: &Worker, card: &Card, kill: &Kill) -> Vec<Arc<Cn>> {
     cns.into_iter().take(CNS_MAX).cloned().collect()
 }
 
+/// Asks one CN, whatever it says to it.
 async fn ask(
     worker: &Worker,
     card: &Card,
@@ -110,32 +112,22 @@ async fn ask(
     let limits = worker.login_limits().ok_or(Refusal::ShuttingDown)?;
     let user = passport.identity.cn_user(cn.flavour);
     let login = CnLogin::new(&passport.login, user, Credential::Replay(replay));
-    let below = Below { tcp: worker.cn_tcp(), ..Below::default() };
-    let approached = approach(&worker.reactor, &limits, below, cn, card.origin.get(), login).await;
-    let approached = approached.map_err(|passed| passed.refusal)?;
-    let Approached { leg, mut auth, answer } = approached;
-    match auth.from_cn(&answer) {
-        Ok(CnStep::Seated { .. }) => {}
-        Ok(CnStep::Refused { err, .. }) => return Ok(err),
-        Ok(_) => return Err(Refusal::ProxyBug { cause: "a login that asks".to_owned() }),
-        Err(cause) => return Err(Refusal::CnLogin { cn: cn.id.to_string(), cause }),
-    }
-    let mut leg = Leg::new(leg.socket);
+    let socket = match enter(worker, cn, card.origin.get(), login).await {
+        Ok(Entered { socket, .. }) => socket,
+        Err(error) => return error.heard(cn),
+    };
+    let mut leg = Leg::new(socket);
     let asked = async {
         leg.write(&[&[QUERY][..], &kill.text].concat()).await?;
         leg.read().await
     };
     let answered = worker.reactor.until(Instant::now() + limits.cn_timeout, asked).await;
     leave(&worker.reactor, leg.socket);
-    let lost = |cause: String| Refusal::CnUnreachable {
-        cn: cn.id.to_string(),
-        address: cn.address.to_string(),
-        cause,
-    };
+    let lost = |cause: String| NotEntered::Lost(cause).heard(cn);
     match answered {
         Some(Ok(answer)) => Ok(answer),
-        Some(Err(error)) => Err(lost(error.to_string())),
-        None => Err(lost(format!("no answer to a KILL within {} ms", limits.cn_timeout.as_millis()))),
+        Some(Err(error)) => lost(error.to_string()),
+        None => lost(format!("no answer to a KILL within {} ms", limits.cn_timeout.as_millis())),
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`crate::route`]. Here are the reads, the writes and their time limits, and the walk from one CN to the
 //! next for as long as no CN has heard anything of the client.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +14,7 @@ use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
 use super::Worker;
-use super::admission;
+use super::admission::{self, Shown};
 use super::approach::{Approached, Below, Passed, abandon, approach, compress, leave, timed_out};
 use super::failure::Failure;
 use super::leg::{Leg, LegError};
@@ -29,7 +30,8 @@ use crate::net::Peer;
 use crate::net::compression::Compression;
 use crate::net::tls::Tls;
 use crate::reactor::Socket;
-use crate::route::{self, Cn, Flavour, Group, Identity, View};
+use crate::route::certificate::Certificate;
+use crate::route::{self, Cn, Flavour, Group, Identity, IdentityError, View};
 use crate::session::dialog::{Dialog, Noted, Watch, Watched};
 use crate::session::face;
 use crate::session::hold::Hold;
@@ -176,11 +178,14 @@ impl Driver<'_> {
         }
         // Servers read no more of the attributes than how long all of them are, so a broken one only ends the labels.
         let attributes = login.attributes().into_iter().flat_map(|all| all.iter()).map_while(Result::ok);
-        let identity = Identity::read(&login.user, attributes, &self.picture.view)
-            .map_err(|error| Refusal::Route { cause: error.to_string() })?;
+        let certificate = self.certificate();
+        let certified = self.certified(certificate.as_ref(), &login)?;
+        let identity = Identity::read_certified(&login.user, attributes, &certified, &self.picture.view)
+            .map_err(|error| self.misnamed(error, &login))?;
         self.introduce(&identity);
         let access = self.picture.access.as_deref();
-        admission::names(self.worker, access, self.card, &identity, login.has_password())?;
+        let shown = Shown { certificate: certificate.as_ref(), password: login.has_password() };
+        admission::names(self.worker, access, self.card, &identity, shown)?;
         let mut applicant = Applicant { login, identity, packet, salt, credential: None, replay: None };
         if self.has_only(Flavour::Mysql) {
             // Who cannot prove anything need not wait for a CN, nor hear of any.
@@ -188,6 +193,43 @@ impl Driver<'_> {
         }
         self.heard = true;
         self.find_seat(applicant).await
+    }
+
+    /// What the client has shown by TLS, read where it is asked for it.
+    fn certificate(&self) -> Option<Certificate> {
+        let read = |tls: &Tls| tls.certificate().map(Certificate::read);
+        self.client.socket.layer(read).flatten()
+    }
+
+    /// The labels that its certificate gives.
+    fn certified(
+        &self,
+        certificate: Option<&Certificate>,
+        login: &ClientLogin,
+    ) -> Result<BTreeMap<String, String>, Failure> {
+        let (Some(certificate), Some(tls)) = (certificate, &self.picture.tls) else {
+            return Ok(BTreeMap::new());
+        };
+        certificate.labels(&tls.labels).map_err(|field| {
+            info!(session = self.card.id.0, client = %self.card.client(), "its certificate has no {field}");
+            self.denied(login)
+        })
+    }
+
+    fn misnamed(&self, error: IdentityError, login: &ClientLogin) -> Failure {
+        match error {
+            IdentityError::Uncertified => {
+                info!(session = self.card.id.0, client = %self.card.client(), "{error}");
+                self.denied(login)
+            }
+            error => Refusal::Route { cause: error.to_string() }.into(),
+        }
+    }
+
+    fn denied(&self, login: &ClientLogin) -> Failure {
+        let user = String::from_utf8_lossy(&login.user).into_owned();
+        let (host, password) = (self.card.client().host(), login.has_password());
+        Failure::NotLetIn(Refusal::AccessDenied { user, host, password })
     }
 
     /// Hears who the client is, before it is greeted.
@@ -228,7 +270,8 @@ impl Driver<'_> {
             Some(Err(error)) => error,
             None => "it takes too long".to_owned(),
         };
-        info!(session = self.card.id.0, client = %self.card.client(), "no TLS with a client: {failure}");
+        // As any refusal of somebody who has not been let in: it is counted, and nobody fills the log by it.
+        debug!(session = self.card.id.0, client = %self.card.client(), "no TLS with a client: {failure}");
         Err(Failure::NoTls)
     }
 
@@ -378,7 +421,7 @@ impl Driver<'_> {
         let limits = &self.picture.login;
         let picture = &self.picture;
         let (tcp, compression) = (picture.cn_tcp, picture.compression.cns);
-        let below = Below { tcp, tls: picture.cn_tls.as_deref(), compression };
+        let below = Below { tcp, tls: &picture.cn_tls, compression };
         match approach(&self.worker.reactor, limits, below, cn, self.card.origin.get(), cn_login).await {
             Ok(approached) => {
                 let schema = login.database.as_deref();
@@ -456,7 +499,7 @@ impl Driver<'_> {
         };
         compress(&leg, &auth);
         let mut dialog = Dialog::new(auth.capabilities, status);
-        dialog.stop_at_kills();
+        dialog.stop_at_concerns();
         if self.packing.is_some() || auth.compression.is_some() {
             dialog.pace();
         }

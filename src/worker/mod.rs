@@ -373,9 +373,9 @@ impl Worker {
         settled + u64::from(self.tally.travellers())
     }
 
-    /// TLS towards CNs, where there is any.
+    /// TLS towards CNs; none before the first picture.
     fn cn_tls(&self) -> Option<Arc<CnTls>> {
-        self.picture.borrow().as_ref().and_then(|picture| picture.cn_tls.clone())
+        self.picture.borrow().as_ref().map(|picture| picture.cn_tls.clone())
     }
 
     /// How the kernel finds out that a client is gone.

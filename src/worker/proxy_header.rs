@@ -104,6 +104,7 @@ mod tests {
             work: Default::default(),
             data: None,
             proxy_protocol: false,
+            tls: None,
             max_sessions: None,
         };
         let (source, called): (SocketAddr, SocketAddr) =

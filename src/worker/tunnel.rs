@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use futures_lite::FutureExt;
 use tracing::{debug, info};
 
+use super::admission;
 use super::approach::leave;
 use super::forward::{Ending, Flow, Relay, Step};
 use super::halt::{Killer, stop_orphan};
@@ -44,6 +45,7 @@ use crate::session::dialog::Dialog;
 use crate::session::refusal::Refusal;
 use crate::session::tracking;
 use crate::wire::capability::Capabilities;
+use crate::wire::command;
 use crate::wire::frame;
 
 /// How long a closing session waits for its last bytes to leave, and for the client to close.
@@ -224,7 +226,7 @@ impl Tunnel<'_> {
                 Step::End(ending) => Err(ending),
                 Step::Move => Box::pin(self.take_offer()).await,
                 Step::Retrack => Box::pin(self.retrack()).await,
-                Step::Kill { length } => Box::pin(self.kill(length)).await,
+                Step::Concern { length } => Box::pin(self.concern(length)).await,
                 Step::HandOver => match Box::pin(self.detach()).await {
                     Some(detached) => return detached,
                     None => Ok(()),
@@ -365,15 +367,32 @@ impl Tunnel<'_> {
         }
     }
 
-    /// Takes the client's next command, which may be a KILL, to the CN that it concerns.
-    async fn kill(&mut self, length: usize) -> Result<(), Ending> {
-        self.flow.take_kill();
+    /// Looks at the client's next command, which may be a KILL or name another user.
+    async fn concern(&mut self, length: usize) -> Result<(), Ending> {
+        self.flow.take_concern();
         let command = self.client.peek(length);
+        let user = command.get(frame::HEADER..).and_then(command::changed_user);
+        let Some(user) = user.filter(|_| self.dialog.opaque().is_none()) else {
+            return self.kill(length, &command).await;
+        };
+        let Err(refusal) = admission::change(self.worker, self.card, &self.client, &self.cn, user) else {
+            self.dialog.pass_concern();
+            return Ok(());
+        };
+        info!(session = self.card.id.0, client = %self.card.client(), "a change of its user is refused: {refusal}");
+        let mut bytes = Vec::new();
+        frame::write_packet(&mut bytes, &mut 1, &refusal.packet(self.capabilities));
+        self.client.send(bytes).await.map_err(|_| Ending::ClientGone)?;
+        Err(Ending::Quit)
+    }
+
+    /// Takes a command that may be a KILL to the CN that it concerns.
+    async fn kill(&mut self, length: usize, command: &[u8]) -> Result<(), Ending> {
         let attributes = self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
         let kill = command.get(frame::HEADER..).and_then(|payload| session::kill::read(payload, attributes));
         let here = |target| self.cn.flavour == Flavour::Matrixone || self.worker.roster.may_have(target);
         let Some(kill) = kill.filter(|kill| self.dialog.opaque().is_none() && here(kill.target)) else {
-            self.dialog.pass_kill();
+            self.dialog.pass_concern();
             return Ok(());
         };
         self.client.read_into(&mut Vec::new(), length);

@@ -44,7 +44,7 @@ const HOLDS: [(&str, &str); 28] = [
     ("variable", "it has set a system variable that cannot be set"),
     ("sequence", "it has taken a value from a sequence, and may ask for it again"),
     ("connection_id", "it has asked for the CN's own connection id"),
-    ("tracking", "it has changed how the CN tracks sessions"),
+    ("tracking", "its CN does not track sessions (MySQL before 5.7), or it has changed how"),
     ("routine", "stored code ran"),
     ("statement", "a prepared statement cannot be prepared the same way"),
     ("too_much", "it has gathered more state than the limit"),

@@ -29,6 +29,34 @@ fn err(code: u16, state: &str, message: &str) -> ErrPacket {
     ErrPacket { code, state: state.into(), message: message.into() }
 }
 
+/// A COM_CHANGE_USER, without a password.
+fn change_to(user: &str) -> Vec<u8> {
+    [user.as_bytes(), b"\0\0test\0\x2d\0mysql_native_password\0"].concat()
+}
+
+#[test]
+fn a_session_becomes_nobody_who_may_not_come_in() {
+    let config = one_cn()
+        + KNOWN
+        + "[access]\nusers_denied = [\"ro*\"]\n\
+        [[user]]\nname = \"far\"\npassword = \"secret\"\nfrom = [\"10.9.9.9\"]\n\
+        [[user]]\nname = \"certain\"\npassword = \"secret\"\ncertificate = [\"*\"]\n";
+    let proxy = Proxy::start(&config);
+    for user in ["root", "ROOT", "far", "certain"] {
+        let mut client = RawClient::login(proxy.port, &APP).unwrap();
+        client.command(Com::CHANGE_USER, &change_to(user));
+        let denied = format!("Access denied for user '{user}'@'127.0.0.1' (using password: YES)");
+        assert_eq!(farewell(&mut client), (1, err(1045, "28000", &denied)), "{user}");
+    }
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    client.command(Com::CHANGE_USER, &change_to(&"x".repeat(5000)));
+    assert_eq!(client.packet()[0], 0xfe, "the CN is asked, which asks for a password, whatever the name");
+    let mut other = connect(proxy.port, "app", "secret");
+    let same = mysql::ChangeUserOpts::DEFAULT.with_user(Some("app".into())).with_pass(Some("secret".into()));
+    other.change_user(same).unwrap();
+    assert_eq!(other.query_first("SELECT 6 * 7").unwrap(), Some(42));
+}
+
 #[test]
 fn an_idle_session_ends() {
     let door = HttpDoor::new();

@@ -24,6 +24,7 @@ mod pressure;
 mod proxy_protocol;
 mod relay;
 mod reload;
+mod road;
 mod route;
 mod sysbench;
 mod tls;

@@ -100,6 +100,69 @@ fn a_client_may_have_to_show_a_certificate() {
     );
 }
 
+/// In front of CNs of the tenants acc1 and acc2, with these keys of `[tls]` and sections behind it.
+fn tenants_with(keys: &str) -> (Proxy, Authority) {
+    let authority = Authority::new("authority");
+    let own = authority.issue("corelane", &["127.0.0.1"]);
+    let cns = cluster().iter().zip(["acc1", "acc2"]);
+    let cns =
+        cns.map(|(cn, tenant)| cn_toml(&cn.name, &cn.address(), &format!("account = [\"{tenant}\"]"), 1));
+    let asks =
+        format!("client_certificates = \"optional\"\nclient_ca_file = \"{}\"\n", authority.file.display());
+    let proxy = Proxy::start(&format!("{}[tls]\n{}{asks}{keys}", cns.collect::<String>(), own.toml()));
+    proxy.wait_state("cn1", "working");
+    proxy.wait_state("cn2", "working");
+    (proxy, authority)
+}
+
+const WHERE: &str = "SELECT @@report_host";
+
+#[test]
+fn a_certificate_gives_labels_that_nobody_can_contradict() {
+    let (proxy, authority) = tenants_with("certificate_labels = { account = \"O\" }\n");
+    let comes = |issued: &Issued, user: &str| {
+        let [certificate, key] = shown(issued);
+        command_line(proxy.port, &["--ssl", &certificate, &key, &format!("-u{user}")], WHERE)
+    };
+    for (tenant, cn) in [("acc1", "cn1\n"), ("acc2", "cn2\n")] {
+        let issued = authority.issue_of("client", tenant);
+        assert_eq!(said(&comes(&issued, "app")), cn);
+        assert_eq!(said(&comes(&issued, &format!("{tenant}:app"))), cn);
+        let error = refused(&comes(&issued, "acc3:app"));
+        assert!(error.contains("ERROR 1045"), "{error}");
+        let error = refused(&comes(&issued, "app?account=acc3"));
+        assert!(error.contains("ERROR 1045"), "{error}");
+    }
+    let error = refused(&comes(&authority.issue("nobody", &[]), "acc1:app"));
+    assert!(error.contains("ERROR 1045"), "{error}");
+    assert!(proxy.log().contains("its certificate has no O"));
+    for options in [["-uacc2:app", "--ssl"], ["-uacc2:app", "--skip-ssl"]] {
+        assert_eq!(said(&command_line(proxy.port, &options, WHERE)), "cn2\n", "certificates are optional");
+    }
+}
+
+#[test]
+fn a_user_may_need_a_certificate_of_its_own() {
+    let user = "[[user]]\nname = \"app\"\npassword = \"secret\"\ncertificate = [\"CN=app*\", \"O=acme\"]\n";
+    let (proxy, authority) = tenants_with(user);
+    let comes = |issued: &Issued| {
+        let [certificate, key] = shown(issued);
+        command_line(proxy.port, &["--ssl", &certificate, &key, "-uacc1:app"], WHERE)
+    };
+    for issued in [authority.issue("app7", &[]), authority.issue_of("other", "acme")] {
+        assert_eq!(said(&comes(&issued)), "cn1\n");
+    }
+    for output in [
+        comes(&authority.issue("other", &[])),
+        comes(&authority.issue_of("other", "acme2")),
+        command_line(proxy.port, &["--ssl", "-uacc1:app"], WHERE),
+        command_line(proxy.port, &["--skip-ssl", "-uacc1:app"], WHERE),
+    ] {
+        let error = refused(&output);
+        assert!(error.contains("ERROR 1045"), "{error}");
+    }
+}
+
 #[test]
 fn certificates_are_read_again_and_sessions_keep_theirs() {
     let (proxy, authority) = proxy_with("");
@@ -165,6 +228,7 @@ fn garbage_in_the_place_of_tls_hurts_only_itself() {
         assert!(answer.is_empty() || answer[0] == 21, "{what}: an alert at most: {answer:?}");
         assert_eq!(said(&command_line(proxy.port, &["--ssl"], "SELECT 1")), "1\n", "{what}");
     }
+    assert!(!proxy.log().contains("no TLS with a client"), "nobody fills the log: {}", proxy.log());
     // Nobody waits for a client that says nothing more than it may take to log in.
     drop(ask_for_tls(proxy.port));
     let row = proxy.ctl("SHOW SESSIONS");
@@ -206,9 +270,15 @@ fn sessions_move_with_their_tls() {
 
 /// A server that takes nobody without TLS.
 fn secure_server(name: &str, authority: &Authority, hosts: &[&str]) -> Mariadb {
+    secure_server_with(name, authority, hosts, &[])
+}
+
+/// The same with options of its own.
+pub fn secure_server_with(name: &str, authority: &Authority, hosts: &[&str], extra: &[&str]) -> Mariadb {
     let issued = authority.issue(name, hosts);
     let [certificate, key] = shown(&issued);
-    Mariadb::start_with(name, &[&certificate, &key, "--require-secure-transport=ON"])
+    let options = [&*certificate, &*key, "--require-secure-transport=ON"];
+    Mariadb::start_with(name, &[&options, extra].concat())
 }
 
 #[test]
@@ -228,13 +298,21 @@ fn cns_are_spoken_to_through_tls() {
         (&strange, format!("mode = \"verify_ca\"\n{by}"), ""),
         (&strange, format!("mode = \"verify_name\"\n{by}"), "TLS: invalid peer certificate"),
         (plain, "mode = \"preferred\"\n".to_owned(), ""),
-        (plain, "mode = \"required\"\n".to_owned(), "it offers no TLS, which [cn_tls] asks for"),
+        (
+            plain,
+            "mode = \"required\"\n".to_owned(),
+            "it offers no TLS, which [[cn]] tls or [cn_tls] asks for",
+        ),
         (&named, "mode = \"off\"\n".to_owned(), "Access denied"),
     ] {
         let has_tls = !std::ptr::eq(cn, plain);
         let tables = format!("{}[cn_tls]\n{rules}", cn_toml("cn1", &cn.address(), "", 1));
         let proxy = Proxy::start(&tables);
-        proxy.wait_state("cn1", "working");
+        // Without TLS the server has nothing against probes, whose login is refused anyway.
+        let is_well = expected.is_empty() || expected == "Access denied";
+        proxy.wait_state("cn1", if is_well { "working" } else { "down" });
+        let last = proxy.cn("cn1").expect("it is listed")["last_error"].to_string();
+        assert!(is_well || last.contains(expected), "{rules}: {last}");
         for user in ["app", "ed"] {
             let sql = "SELECT VARIABLE_VALUE <> '' FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'SSL_CIPHER'";
             let user_option = format!("-u{user}");

@@ -36,8 +36,19 @@ impl Authority {
 
     /// A certificate for host names and addresses, or for a client where there are none. One of the same name is replaced.
     pub fn issue(&self, name: &str, hosts: &[&str]) -> Issued {
+        self.sign(name, params(name, hosts))
+    }
+
+    /// A certificate for a client of an organization.
+    pub fn issue_of(&self, name: &str, organization: &str) -> Issued {
+        let mut params = params(name, &[]);
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+        self.sign(name, params)
+    }
+
+    fn sign(&self, name: &str, params: CertificateParams) -> Issued {
         let key = KeyPair::generate().expect("a key");
-        let certificate = params(name, hosts).signed_by(&key, &self.issuer).expect("a certificate");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let [chain, key_file] = ["crt", "key"].map(|kind| self.workplace.join(&format!("{name}.{kind}")));
         fs::write(&chain, certificate.pem()).expect("write the certificate");
         fs::write(&key_file, key.serialize_pem()).expect("write the key");

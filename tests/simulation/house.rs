@@ -96,6 +96,7 @@ fn setting(id: &str, host: u32, labels: &[(&str, &str)], weight: u32, data: Opti
         data: data.map(str::to_owned),
         query_address: None,
         proxy_protocol: false,
+        tls: None,
         max_sessions: None,
     }
 }

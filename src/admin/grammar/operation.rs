@@ -3,7 +3,7 @@
 //! `DRAIN CN 'id' [DEADLINE n] [CLOSE|LEAVE]`, `REMOVE CN` likewise, `RESUME CN 'id'`, `MOVE SESSION n TO CN 'id'`,
 //! `KILL [SESSION|CONNECTION] n`, `ALTER CN 'id' SET WEIGHT n, LABELS (..), DATA 'd', MAX_SESSIONS n` (one or several) and
 //! `ADD CN 'id' ADDRESS 'host:port' [FLAVOUR ..] [WEIGHT n] [LABELS (..)] [DATA 'd']
-//! [MAX_SESSIONS n] [PROXY_PROTOCOL]`, and `FLUSH HOSTS`. Values are checked by the
+//! [MAX_SESSIONS n] [PROXY_PROTOCOL] [TLS mode]`, and `FLUSH HOSTS`. Values are checked by the
 //! rules of the configuration.
 
 use std::collections::BTreeMap;
@@ -15,17 +15,17 @@ use crate::config::check;
 use crate::config::settings::{AtDeadline, CnSetting};
 use crate::coordinator::desk::{Alteration, DrainTerms, Operation};
 use crate::ident::SessionId;
-use crate::route::Flavour;
 use crate::route::label::Labels;
+use crate::route::{Flavour, TlsMode};
 
 const ID: &str = "the id of a CN";
 const SESSION: &str = "the id of a session";
 const ALTERATIONS: &str = "WEIGHT n, LABELS (k = 'v', ..), DATA 'name' or MAX_SESSIONS n";
 const ADDED: &str =
-    "ADDRESS, FLAVOUR, WEIGHT, LABELS, DATA, MAX_SESSIONS, PROXY_PROTOCOL or the end of the statement";
+    "ADDRESS, FLAVOUR, WEIGHT, LABELS, DATA, MAX_SESSIONS, PROXY_PROTOCOL, TLS or the end of the statement";
 
 const ALTERED_KEYS: &[&str] = &["WEIGHT", "LABELS", "DATA", "MAX_SESSIONS"];
-const ADDED_KEYS: &[&str] = &["FLAVOUR", "WEIGHT", "LABELS", "DATA", "MAX_SESSIONS", "PROXY_PROTOCOL"];
+const ADDED_KEYS: &[&str] = &["FLAVOUR", "WEIGHT", "LABELS", "DATA", "MAX_SESSIONS", "PROXY_PROTOCOL", "TLS"];
 
 impl Parser {
     /// The rest of a statement that begins with `verb`; none where it is not one of these.
@@ -175,6 +175,7 @@ impl Parser {
             data: None,
             query_address: None,
             proxy_protocol: false,
+            tls: None,
             max_sessions: None,
         };
         while self.peek().is_some() {
@@ -184,6 +185,10 @@ impl Parser {
             }
             if self.take("PROXY_PROTOCOL") {
                 cn.proxy_protocol = true;
+                continue;
+            }
+            if self.take("TLS") {
+                cn.tls = Some(self.tls_mode()?);
                 continue;
             }
             match self.alteration()? {
@@ -196,6 +201,16 @@ impl Parser {
         }
         check::cn(&cn).map_err(Error::Unfit)?;
         Ok(Operation::Add(Box::new(cn)))
+    }
+
+    fn tls_mode(&mut self) -> Result<TlsMode, Error> {
+        const WORDS: &str = "OFF, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_NAME";
+        let name = self.name(WORDS)?;
+        let unknown = || {
+            let words = ["OFF", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_NAME"];
+            unexpected(WORDS, Some(&Token::Word(name.clone())), &words)
+        };
+        TlsMode::named(&name.to_ascii_lowercase()).ok_or_else(unknown)
     }
 
     fn flavour(&mut self) -> Result<Flavour, Error> {
@@ -279,15 +294,16 @@ mod tests {
             data: Some("d".into()),
             query_address: None,
             proxy_protocol: false,
+            tls: None,
             max_sessions: None,
         };
         assert_eq!(operation(text), Operation::Add(Box::new(cn)));
-        let Operation::Add(cn) =
-            operation("ADD CN x ADDRESS 'db:3306' PROXY_PROTOCOL WEIGHT 2 MAX_SESSIONS 40")
-        else {
+        let text = "ADD CN x ADDRESS 'db:3306' PROXY_PROTOCOL TLS verify_ca WEIGHT 2 MAX_SESSIONS 40";
+        let Operation::Add(cn) = operation(text) else {
             panic!("it adds a CN");
         };
         assert!(cn.proxy_protocol && cn.weight == 2 && cn.max_sessions == Some(40));
+        assert_eq!(cn.tls, Some(TlsMode::VerifyCa));
     }
 
     #[test]
@@ -311,6 +327,9 @@ mod tests {
             ("alter cn 'x' set labels (a = 'b'", "found the end of the statement"),
             ("add cn 'x' address 'db'", "bad address `db`: no port"),
             ("add cn 'x' address 'db:1' proxy_protocol flavour matrixone", "is for CNs of flavour mysql"),
+            ("add cn 'x' address 'db:1' tls off flavour matrixone", "`tls` is for CNs of flavour mysql"),
+            ("add cn 'x' address 'unix:/x' tls required", "no TLS on a Unix socket"),
+            ("add cn 'x' address 'db:1' tls verify", "VERIFY_CA or VERIFY_NAME"),
             ("add cn '' address 'db:1'", "`id` is empty"),
             ("add cn 'x' address 'db:1' flavour oracle", "expected MYSQL or MATRIXONE"),
             ("resume cn 'x' now", "expected the end of the statement, found \"now\""),

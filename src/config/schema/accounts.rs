@@ -197,6 +197,12 @@ pub const USER: Section = Section {
             default: Default::Absent(r#"["10.0.0.0/8", "unix"]"#),
             sentence: "Where the user's clients have to come from, else they get error 1045; without it from everywhere.",
         },
+        Key {
+            name: "certificate",
+            kind: Kind::Claims,
+            default: Default::Absent(r#"["CN=app1", "URI=spiffe://cluster/app*"]"#),
+            sentence: "Of what the certificate that the user's clients show has to have one, else they get error 1045; \"*\" is any certificate. Without it they need none of their own.",
+        },
     ],
 };
 

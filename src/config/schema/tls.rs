@@ -48,6 +48,12 @@ pub const TLS: Section = Section {
             sentence: "A file in PEM with those who vouch for clients.",
         },
         Key {
+            name: "certificate_labels",
+            kind: Kind::CertificateLabels,
+            default: Default::Absent(r#"{ account = "O", tier = "OU" }"#),
+            sentence: "Labels that a client's certificate gives, each with the field that it is taken from. A client that asks for something else by its login name, or whose certificate lacks the field, gets error 1045.",
+        },
+        Key {
             name: "min_version",
             kind: Kind::Word(VERSIONS),
             default: Default::Value(r#""1.2""#),

@@ -59,6 +59,9 @@ pub trait Layer: Any + Send {
         Ok(())
     }
 
+    /// All that it has given for the wire has left.
+    fn sent(&mut self) {}
+
     /// Takes leave of the peer.
     fn close(&mut self, wire: &mut Vec<u8>);
 
@@ -186,6 +189,14 @@ impl State {
     /// Whether a layer has stopped opening for want of room.
     pub(super) fn has_more(&self) -> bool {
         self.layer.as_ref().is_some_and(|fitted| fitted.failure.is_none() && fitted.layer.has_more())
+    }
+
+    /// Tells a layer that what it gave has left.
+    #[inline]
+    pub(super) fn layer_sent(&mut self) {
+        if let Some(fitted) = self.layer.as_deref_mut() {
+            fitted.layer.sent();
+        }
     }
 
     /// Whether something of the layer's own waits to be sent.

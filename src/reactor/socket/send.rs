@@ -137,6 +137,7 @@ impl Core {
         }
         state.in_flight -= 1;
         let sent = std::mem::replace(&mut state.sending, Sending::Nothing);
+        state.layer_sent();
         if state.has_words() && !state.closing && self.say(slot) {
             return;
         }

@@ -35,8 +35,9 @@ pub enum Stop {
     /// A command when [`PIPELINE_MAX`](super::PIPELINE_MAX) of them are in flight, or one that changes what the CN tells of the
     /// session: it waits for replies.
     Full,
-    /// What may be a KILL, `length` bytes long with its header: it may have to go to another CN.
-    Kill { length: usize },
+    /// What may concern corelane, and has to be seen for `length` bytes with its header: a KILL, which may have to go to another CN, or
+    /// the name in a COM_CHANGE_USER.
+    Concern { length: usize },
     /// The dialog gave up, and statement ids are not those of the CN: the session has to end here.
     Lost,
     /// An OK with session state changes, which is `length` bytes long with its header, see [`super::Dialog::changed`].

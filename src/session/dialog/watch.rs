@@ -323,7 +323,7 @@ impl Dialog {
     /// Whether the client's next frame cannot go as it is.
     #[inline]
     pub(super) fn must_stop(&mut self, start: &Start<'_>, at: usize, look: &mut Look) -> bool {
-        if self.stops_at_kill(start, at, look) {
+        if self.stops_at_concern(start, at, look) {
             return true;
         }
         let Watch::On(watched) = &mut self.watch else { return false };

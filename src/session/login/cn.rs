@@ -17,9 +17,7 @@ use super::prover::{Channel, Prover, native_answer};
 use super::{AUTH_ROUNDS_MAX, ClientLogin, Credential, Standing, Witness};
 use crate::wire;
 use crate::wire::auth::rsa::{RsaError, ServerKey};
-use crate::wire::auth::{
-    AuthMoreData, AuthSwitchRequest, CACHING_SHA2, MORE_DATA, NATIVE, SHA2_FAST_OK, SWITCH,
-};
+use crate::wire::auth::{AuthSwitchRequest, CACHING_SHA2, MORE_DATA, NATIVE, SHA2_FAST_OK, SWITCH};
 use crate::wire::capability::Capabilities;
 use crate::wire::compressed::codec::Packing;
 use crate::wire::greeting::{Greeting, Hello, SALT};
@@ -45,7 +43,7 @@ pub enum CnLoginError {
         "it takes no PROXY protocol header from corelane, which [[cn]] proxy_protocol has it sent: {said}"
     )]
     NoHeader { said: String },
-    #[error("it offers no TLS, which [cn_tls] asks for")]
+    #[error("it offers no TLS, which [[cn]] tls or [cn_tls] asks for")]
     NoTls,
     #[error("it asks for the password in clear text, and the connection to it has no TLS ([cn_tls])")]
     Unprotected,
@@ -54,6 +52,9 @@ pub enum CnLoginError {
          ([auth] trust_cn_keys)"
     )]
     NoKey,
+    /// The client would take it for data of the plugin that it has named, which may be one that sends the password as it is.
+    #[error("it sent data of a plugin before it asked for one")]
+    NotAsked,
     #[error("its public key cannot be used: {0}")]
     BadKey(RsaError),
     #[error("it lacks {capability}, which the client was promised")]
@@ -367,6 +368,10 @@ impl CnAuth {
                 return Err(CnLoginError::Unprotected);
             }
             Credential::Relay => {
+                // Without a salt the password could not be kept from those who may read along.
+                if self.plugin == CACHING_SHA2 {
+                    request.salt::<SALT>()?;
+                }
                 self.asked = request.salt().ok().filter(|_| self.plugin == NATIVE);
                 self.interpreter.switch(&request);
                 return Ok(self.ask_client(payload, Speaker::Client));
@@ -379,9 +384,10 @@ impl CnAuth {
 
     /// Data of the plugin, with the byte before it or, from MariaDB, without.
     fn data(&mut self, payload: &[u8]) -> Result<CnStep, CnLoginError> {
-        let sha2 = self.plugin == CACHING_SHA2 && payload.first() == Some(&MORE_DATA);
-        let said = if sha2 { AuthMoreData::read(payload)?.0 } else { &[] };
+        let sha2 = self.plugin == CACHING_SHA2;
+        let said = if sha2 { payload.strip_prefix(&[MORE_DATA]).unwrap_or(payload) } else { &[] };
         match &self.credential {
+            Credential::Relay if self.plugin == RELAY_PLUGIN => Err(CnLoginError::NotAsked),
             Credential::Relay => match self.interpreter.cn_says(said, self.channel)? {
                 Heard::Pass | Heard::ToClient(_) => {
                     let next = if said == [SHA2_FAST_OK] { Speaker::Cn } else { Speaker::Client };

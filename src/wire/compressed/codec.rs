@@ -3,12 +3,17 @@
 //! Every frame is packed by itself, so nothing has to be remembered from one to the next, and the contexts (a quarter of a MiB for
 //! deflating, more for zstd) belong to the thread and not to the session: an idle session costs none, a busy worker makes each once.
 //!
+//! A long packet that is packed as it comes has a context of its own for as long ([`Packer`]).
+//!
 //! Invariant: unpacking writes no byte more than was declared, and one to notice that there are more.
 
 use std::cell::RefCell;
+use std::io::Write;
 
+use flate2::write::ZlibEncoder;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use zstd::bulk::{Compressor, Decompressor};
+use zstd::stream::write::Encoder;
 
 use super::FrameError;
 
@@ -37,6 +42,45 @@ struct Contexts {
 
 thread_local! {
     static CONTEXTS: RefCell<Contexts> = RefCell::default();
+}
+
+/// Content that is packed as it comes, behind what was in a buffer. It may become longer, by an eighth at most.
+pub enum Packer {
+    Zlib(Box<ZlibEncoder<Vec<u8>>>),
+    Zstd(Box<Encoder<'static, Vec<u8>>>),
+}
+
+impl Packer {
+    /// # Errors
+    /// There is no memory for its context.
+    pub fn new(packing: Packing, out: Vec<u8>) -> std::io::Result<Self> {
+        Ok(match packing.algorithm {
+            Algorithm::Zlib => {
+                Self::Zlib(Box::new(ZlibEncoder::new(out, Compression::new(packing.level.into()))))
+            }
+            Algorithm::Zstd => Self::Zstd(Box::new(Encoder::new(out, packing.level.into())?)),
+        })
+    }
+
+    /// # Errors
+    /// The library cannot go on.
+    pub fn push(&mut self, plain: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Zlib(encoder) => encoder.write_all(plain),
+            Self::Zstd(encoder) => encoder.write_all(plain),
+        }
+    }
+
+    /// The buffer with all of it.
+    ///
+    /// # Errors
+    /// The library cannot go on.
+    pub fn finish(self) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::Zlib(encoder) => encoder.finish(),
+            Self::Zstd(encoder) => encoder.finish(),
+        }
+    }
 }
 
 /// Appends `plain` packed; false, and nothing is appended, if that would be no shorter.

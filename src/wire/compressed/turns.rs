@@ -89,6 +89,8 @@ pub enum Sealed {
     All,
     /// So many were, and what was sealed so far has to be sent off before there can be more.
     UpTo(usize),
+    /// So many were, and the frame is as full as it may be.
+    Full(usize),
 }
 
 impl Packets {
@@ -228,18 +230,22 @@ impl Turns {
     }
 
     /// Takes bytes of the session's, appends them to `frame` with the numbers that they have there. It stops in front of a packet
-    /// that begins a turn as long as there is something in `frame`.
-    pub fn seal(&mut self, chunk: &[u8], frame: &mut Vec<u8>) -> Sealed {
-        let mut at = 0;
+    /// that begins a turn as long as there is something in `frame`, and when there are `full` bytes; a header is not cut.
+    pub fn seal(&mut self, chunk: &[u8], frame: &mut Vec<u8>, full: usize) -> Sealed {
+        let mut at = 0_usize;
         if let Some(begin) = self.kept.take() {
             self.our_frame = begin;
             frame.extend_from_slice(&self.ours.head);
         }
-        while at < chunk.len() {
-            let payload = self.ours.payload(&chunk[at..]);
+        loop {
+            let end = chunk.len().min(at.saturating_add(full.saturating_sub(frame.len())));
+            let payload = self.ours.payload(&chunk[at..end]);
             frame.extend_from_slice(&chunk[at..at + payload]);
             at += payload;
-            let Some(&byte) = chunk.get(at) else { break };
+            if frame.len() >= full {
+                return Sealed::Full(at);
+            }
+            let Some(&byte) = chunk.get(at) else { return Sealed::All };
             at += 1;
             if !self.ours.header(byte, 0) {
                 continue;
@@ -253,7 +259,16 @@ impl Turns {
             self.our_frame = begins.unwrap_or(self.our_frame);
             frame.extend_from_slice(&self.ours.head);
         }
-        Sealed::All
+    }
+
+    /// Passes bytes of the session's that go on with the payload of a packet which was sealed in part: how many do.
+    pub fn pass(&mut self, chunk: &[u8]) -> usize {
+        self.ours.payload(chunk)
+    }
+
+    /// The bytes of the present packet that are still to be sealed; 0 also where they are not the last of its frames.
+    pub fn rest(&self) -> usize {
+        if self.ours.continues() { 0 } else { self.ours.left as usize }
     }
 
     /// The number of the frame that is sent off next. One that begins a turn is known only when it is.
@@ -433,7 +448,7 @@ pub(crate) mod tests {
             }
         };
         for mut part in bytes.chunks(cut) {
-            while let Sealed::UpTo(at) = turns.seal(part, &mut plain) {
+            while let Sealed::UpTo(at) = turns.seal(part, &mut plain, usize::MAX) {
                 send(turns, &mut plain);
                 part = &part[at..];
             }

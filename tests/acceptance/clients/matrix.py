@@ -32,10 +32,16 @@ RELAYED = {
     ("MariaDB", "sha2 full"): "MariaDB 10.11 has no such accounts",
     ("MariaDB", "ed25519"): "m_ed",
     ("MySQL 9", "native"): "MySQL 9 has no such accounts",
+    ("MySQL 5.6", "native"): "m_native",
+    ("MySQL 5.6", "sha2 fast"): "MySQL 5.6 has no such accounts",
+    ("MySQL 5.6", "sha2 full"): "MySQL 5.6 has no such accounts",
+    ("MySQL 5.6", "ed25519"): "MySQL has no such accounts",
     ("MySQL 9", "sha2 fast"): "m_sha2",
     ("MySQL 9", "sha2 full"): "m_sha2",
     ("MySQL 9", "ed25519"): "MySQL has no such accounts",
 }
+# By CN: the tenant that is routed to it, and the plugin of its root.
+CNS = {"MariaDB": ("maria", NATIVE), "MySQL 9": ("mysql", SHA2), "MySQL 5.6": ("mysql56", NATIVE)}
 NO_CLEAR = "no server here has such accounts (PAM, LDAP)"
 
 
@@ -195,19 +201,21 @@ def signed(password, nonce):
 
 
 def make_accounts(cn, port):
-    root = Client(port, "root", NATIVE if cn == "MariaDB" else SHA2, password="", database="mysql")
+    root = Client(port, "root", CNS[cn][1], password="", database="mysql")
     by = {
         "MariaDB": {
             "m_native": f"IDENTIFIED VIA mysql_native_password USING PASSWORD('{PASSWORD}')",
             "m_ed": f"IDENTIFIED VIA ed25519 USING PASSWORD('{PASSWORD}')",
         },
         "MySQL 9": {"m_sha2": f"IDENTIFIED WITH caching_sha2_password BY '{PASSWORD}'"},
+        "MySQL 5.6": {"m_native": f"IDENTIFIED BY '{PASSWORD}'"},
     }[cn]
     usual = next(iter(by.values()))
     statements = ["CREATE DATABASE IF NOT EXISTS sbtest"]
     for user in [*by, "k_password", "k_hash"]:
+        # One that is left from a run before; MySQL 5.6, whose data are always new, has no IF EXISTS here.
+        statements += [f"DROP USER IF EXISTS {user}@'%'"] if cn != "MySQL 5.6" else []
         statements += [
-            f"DROP USER IF EXISTS {user}@'%'",
             f"CREATE USER {user}@'%' {by.get(user, usual)}",
             f"GRANT ALL ON *.* TO {user}@'%'",
         ]
@@ -252,23 +260,21 @@ def row(arguments, roots, cn, login, authentication, plugin, tls):
         for kind in ["text", "prepared"]:
             if cn == "MySQL 9":
                 warm(roots[cn], arguments.mysql, authentication)
-            tenant = "maria" if cn == "MariaDB" else "mysql"
-            cells.append(run(arguments.port, f"{tenant}:{user}", plugin, tls, packing, kind))
+            cells.append(run(arguments.port, f"{CNS[cn][0]}:{user}", plugin, tls, packing, kind))
     return cells
 
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ["port", "maria", "mysql"]:
+    for name in ["port", "maria", "mysql", "mysql56"]:
         parser.add_argument(f"--{name}", type=int)
     arguments = parser.parse_args()
-    roots = {"MariaDB": make_accounts("MariaDB", arguments.maria)}
-    if arguments.mysql:
-        roots["MySQL 9"] = make_accounts("MySQL 9", arguments.mysql)
+    ports = {"MariaDB": arguments.maria, "MySQL 9": arguments.mysql, "MySQL 5.6": arguments.mysql56}
+    roots = {cn: make_accounts(cn, port) for cn, port in ports.items() if port}
     counts, wrong = {}, 0
     print("| CN | login | authentication | leg | none, text | prepared | zlib, text | prepared | zstd, text | prepared |")
     print("|---" * 10 + "|")
-    for cn in ["MariaDB", "MySQL 9", "MySQL 5.6"]:
+    for cn in CNS:
         for login in ["relay", "known"]:
             for authentication, plugin in AUTHENTICATIONS:
                 for tls in [False, True]:

@@ -47,7 +47,10 @@ public class Talk {
 
     static int many(Statement statement) throws SQLException {
         statement.setFetchSize(100);
-        ResultSet rows = statement.executeQuery("SELECT seq, REPEAT('x', 1000) FROM seq_1_to_1000");
+        String digits = "(SELECT 0 AS n UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6"
+            + " UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)";
+        ResultSet rows = statement.executeQuery("SELECT a.n + 10 * b.n + 100 * c.n, REPEAT('x', 1000) FROM "
+            + digits + " AS a, " + digits + " AS b, " + digits + " AS c");
         int many = 0;
         while (rows.next()) {
             many++;

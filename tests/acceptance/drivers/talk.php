@@ -1,7 +1,9 @@
 <?php
-// mysqli over mysqlnd, plain, compressed and by TLS. Argument: a port.
+// mysqli over mysqlnd, plain, compressed, by TLS and both. Arguments: a port, and "plain" where the server has no TLS.
 mysqli_report(MYSQLI_REPORT_ERROR | MYSQLI_REPORT_STRICT);
-foreach ([0, MYSQLI_CLIENT_COMPRESS, MYSQLI_CLIENT_SSL | MYSQLI_CLIENT_SSL_DONT_VERIFY_SERVER_CERT] as $flags) {
+$tls = MYSQLI_CLIENT_SSL | MYSQLI_CLIENT_SSL_DONT_VERIFY_SERVER_CERT;
+$modes = [0, MYSQLI_CLIENT_COMPRESS, $tls, $tls | MYSQLI_CLIENT_COMPRESS];
+foreach (array_slice($modes, 0, ($argv[2] ?? "") === "plain" ? 2 : 4) as $flags) {
     $db = mysqli_init();
     $db->real_connect("127.0.0.1", "driver", "driver", "sbtest", (int) $argv[1], null, $flags);
     $db->query("CREATE TEMPORARY TABLE lob (id INT AUTO_INCREMENT PRIMARY KEY, b LONGTEXT) ENGINE = InnoDB");

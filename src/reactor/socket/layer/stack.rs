@@ -87,6 +87,11 @@ impl Layer for Stack {
         self.below.flush(wire)
     }
 
+    fn sent(&mut self) {
+        self.above.sent();
+        self.below.sent();
+    }
+
     fn close(&mut self, wire: &mut Vec<u8>) {
         let mut sealed = Vec::new();
         self.above.close(&mut sealed);

@@ -105,12 +105,36 @@ fn relay_passes_caching_sha2_fast_and_full() {
 #[test]
 fn relay_passes_questions_of_pam_up_to_a_bound() {
     let mut auth = begin(Credential::Relay);
-    let question = b"\x04Password: ";
-    for _ in 0..AUTH_ROUNDS_MAX {
+    let (switch, question) = (b"\xfedialog\0\x04Password: ", b"\x04Password: ");
+    assert_eq!(auth.from_cn(switch), to_client(switch, Speaker::Client));
+    assert!(auth.from_client(b"secret\0").is_ok());
+    for _ in 1..AUTH_ROUNDS_MAX {
         assert_eq!(auth.from_cn(question), to_client(question, Speaker::Client));
         assert!(auth.from_client(b"secret\0").is_ok());
     }
     assert_eq!(auth.from_cn(question), Err(CnLoginError::TooManyRounds));
+}
+
+/// Each is what a client with TLS may answer by its password as it is, where somebody may read along behind corelane.
+#[test]
+fn a_cn_that_can_be_overheard_gets_no_password_by_a_way_around() {
+    let private = ClientChannel { has_tls: true, ..ClientChannel::default() };
+    let begin = || {
+        let login = client();
+        let cn = CnLogin::new(&login, b"napw", Credential::Relay).for_client(private.clone());
+        cn.greeting(MARIADB_10_11).unwrap().1
+    };
+    for unasked in [&b"\x01\x04"[..], b"\x04", b"\x02Password: ", b""] {
+        assert_eq!(begin().from_cn(unasked), Err(CnLoginError::NotAsked), "to the plugin that it has named");
+    }
+    for full in [&b"\x01\x04"[..], b"\x04"] {
+        let mut auth = begin();
+        assert_eq!(auth.from_cn(SHA2_SWITCH), to_client(SHA2_SWITCH, Speaker::Client));
+        assert_eq!(auth.from_client(&[7; 32]), Ok(CnStep::ToCn(vec![7; 32])));
+        assert_eq!(auth.from_cn(full), Err(CnLoginError::NoKey), "with the byte before it or without");
+    }
+    let short = begin().from_cn(b"\xfecaching_sha2_password\0short\0");
+    assert!(matches!(short, Err(CnLoginError::Wire(_))), "{short:?}");
 }
 
 #[test]

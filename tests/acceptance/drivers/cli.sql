@@ -1,0 +1,18 @@
+-- What the command lines are fed with.
+CREATE TEMPORARY TABLE lob (id INT AUTO_INCREMENT PRIMARY KEY, b LONGBLOB) ENGINE = InnoDB;
+BEGIN;
+INSERT INTO lob (b) VALUES (REPEAT('0123456789abcdef', 65536));
+SELECT id, LENGTH(b), SHA2(b, 256) FROM lob;
+SELECT b FROM lob;
+ROLLBACK;
+SELECT COUNT(*) FROM lob;
+PREPARE statement FROM 'SELECT ? + 1, REPEAT(?, 3)';
+SET @one = 1, @two = 'x';
+EXECUTE statement USING @one, @two;
+SELEC 1;
+SELECT CURRENT_USER(), DATABASE();
+DELIMITER //
+SELECT 1; SELECT 2//
+DELIMITER ;
+\r mysql
+SELECT DATABASE(), @one IS NULL;
