@@ -89,11 +89,11 @@ pub(super) fn users(places: &[Place<'_>], directory: &Path, mistakes: &mut Mista
         }
         let secret = user_secret(place, directory, mistakes);
         let plugin = plugin(place, mistakes);
-        let cannot = match (&secret, plugin) {
-            (Some(UserSecret::NativeHash(_) | UserSecret::Sha2Hash(_)), Some(Plugin::Ed25519)) => true,
-            (Some(UserSecret::Sha2Hash(_)), Some(Plugin::Native)) => true,
-            _ => false,
-        };
+        let cannot = matches!(
+            (&secret, plugin),
+            (Some(UserSecret::NativeHash(_) | UserSecret::Sha2Hash(_)), Some(Plugin::Ed25519))
+                | (Some(UserSecret::Sha2Hash(_)), Some(Plugin::Native))
+        );
         if let Some(plugin) = plugin.filter(|_| cannot) {
             let message = format!("{} cannot be checked by a hash of another plugin", plugin.name());
             mistakes.push(place.key_span("plugin"), message, Some("write `password`".to_owned()));
