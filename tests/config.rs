@@ -225,7 +225,7 @@ const USERS: &[Case] = &[
     (
         "[[user]]\nname = \"a\"\n",
         &[
-            "1:1 [[user]] has no password | write `native_hash` or one of `password`, `password_file`, `password_env`, `password_credential`",
+            "1:1 [[user]] has no password | write `native_hash`, `sha2_hash` or one of `password`, `password_file`, `password_env`, `password_credential`",
         ],
     ),
     (
@@ -549,6 +549,34 @@ fn addresses_are_shut_out_where_a_limit_is_written() {
             "3:13 `blocked_s` cannot be 0 | expected a whole number from 1 to 604800",
         ],
     )]);
+}
+
+const SHA2_HASH: &str = "0x244124303041243F4C061F05433B401A4A7A353D7F5E43765A510E434C705866734A3343464A487558733269457761534755552F7347536B6D744C786E5261465544466F6833";
+
+#[test]
+fn hashes_of_sha2_are_read_in_either_form() {
+    let user = |secret: &str| format!("[[user]]\nname = \"a\"\nsha2_hash = \"{secret}\"\n");
+    let plain = r"$A$00A$?L\u0006\u001F\u0005C;@\u001AJz5=\u007F^CvZQ\u000ECLpXfsJ3CFJHuXs2iEwaSGUU/sGSkmtLxnRaFUDFoh3";
+    let [hex, plain] = [SHA2_HASH, plain].map(|secret| settings_of(&user(secret)).users[0].secret.clone());
+    assert!(matches!(hex, UserSecret::Sha2Hash(_)) && hex == plain);
+    let mistakes = |text: &str| {
+        mistakes_of(text).list().iter().map(|mistake| mistake.message.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(mistakes(&user("$A$005$hunter2")), ["`sha2_hash` is no hash of caching_sha2_password"]);
+    for (more, said) in [
+        ("password = \"x\"\n", "[[user]] has a password and `sha2_hash`"),
+        (
+            "native_hash = \"*14E65567ABDB5135D0CFD9A70B3032C179A49EE7\"\n",
+            "[[user]] has `native_hash` and `sha2_hash`",
+        ),
+        (
+            "plugin = \"mysql_native_password\"\n",
+            "mysql_native_password cannot be checked by a hash of another plugin",
+        ),
+    ] {
+        assert_eq!(mistakes(&(user(SHA2_HASH) + more)), [said]);
+    }
+    assert!(!mistakes_of(&user("$A$005$hunter2")).to_string().contains("hunter2"), "no secret is shown");
 }
 
 #[test]

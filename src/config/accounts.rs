@@ -31,6 +31,9 @@ type Ways = [&'static str; 4];
 
 const PASSWORD: Ways = ["password", "password_file", "password_env", "password_credential"];
 
+/// The keys of a hash in the place of a password.
+const HASHES: [&str; 2] = ["native_hash", "sha2_hash"];
+
 /// The keys by which a section names an account.
 pub(super) struct AccountKeys {
     user: &'static str,
@@ -86,8 +89,13 @@ pub(super) fn users(places: &[Place<'_>], directory: &Path, mistakes: &mut Mista
         }
         let secret = user_secret(place, directory, mistakes);
         let plugin = plugin(place, mistakes);
-        if let (Some(UserSecret::NativeHash(_)), Some(Plugin::Ed25519)) = (&secret, plugin) {
-            let message = "client_ed25519 cannot be checked by a hash of another plugin".to_owned();
+        let cannot = matches!(
+            (&secret, plugin),
+            (Some(UserSecret::NativeHash(_) | UserSecret::Sha2Hash(_)), Some(Plugin::Ed25519))
+                | (Some(UserSecret::Sha2Hash(_)), Some(Plugin::Native))
+        );
+        if let Some(plugin) = plugin.filter(|_| cannot) {
+            let message = format!("{} cannot be checked by a hash of another plugin", plugin.name());
             mistakes.push(place.key_span("plugin"), message, Some("write `password`".to_owned()));
         }
         let from = allowed(place, "from", mistakes, value::networks, Networks::is_empty);
@@ -142,21 +150,30 @@ fn plugin(place: &Place<'_>, mistakes: &mut Mistakes) -> Option<Plugin> {
 
 /// The one secret of a user: a password, or a hash.
 fn user_secret(place: &Place<'_>, directory: &Path, mistakes: &mut Mistakes) -> Option<UserSecret> {
-    let hash = place.read("native_hash", mistakes, value::native_hash);
+    let native = place.read("native_hash", mistakes, value::native_hash);
+    let sha2 = place.read("sha2_hash", mistakes, value::sha2_hash);
     let password = password(place, &PASSWORD, directory, mistakes);
-    match (password.is_given, place.has("native_hash")) {
-        (false, false) => {
-            let help = format!("write `native_hash` or one of `{}`", PASSWORD.join("`, `"));
+    let hashes: Vec<_> = HASHES.into_iter().filter(|name| place.has(name)).collect();
+    match (password.is_given, &hashes[..]) {
+        (false, []) => {
+            let help = format!("write `native_hash`, `sha2_hash` or one of `{}`", PASSWORD.join("`, `"));
             mistakes.push_absence(place.span(), "[[user]] has no password".to_owned(), help);
         }
-        (true, true) => {
-            let message = "[[user]] has a password and `native_hash`".to_owned();
+        (true, [hash, ..]) => {
+            let message = format!("[[user]] has a password and `{hash}`");
             let help = "only one of them can be right".to_owned();
-            mistakes.push(place.key_span("native_hash"), message, Some(help));
+            mistakes.push(place.key_span(hash), message, Some(help));
         }
-        (true, false) | (false, true) => {}
+        (false, [first, second, ..]) => {
+            let message = format!("[[user]] has `{first}` and `{second}`");
+            let help = "only one of them can be right".to_owned();
+            mistakes.push(place.key_span(second), message, Some(help));
+        }
+        (true, []) | (false, [_]) => {}
     }
-    hash.map(|hash| UserSecret::NativeHash(hash.value)).or(password.secret.map(UserSecret::Password))
+    let hash = native.map(|hash| UserSecret::NativeHash(hash.value));
+    let hash = hash.or(sha2.map(|hash| UserSecret::Sha2Hash(hash.value)));
+    hash.or(password.secret.map(UserSecret::Password))
 }
 
 /// A password, as far as it is there.

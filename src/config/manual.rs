@@ -73,6 +73,7 @@ mod tests {
             // Of several ways to give a secret only one may stand, the example of a CN is none of MatrixOne, and no certificate is there.
             let other_way = [
                 "native_hash",
+                "sha2_hash",
                 "password_file",
                 "password_env",
                 "password_credential",

@@ -94,6 +94,7 @@ pub enum Kind {
     /// What certificates have to have.
     Claims,
     NativeHash,
+    Sha2Hash,
     File,
 }
 
@@ -149,6 +150,9 @@ impl Kind {
                 Field::names().join(", ")
             ),
             Self::NativeHash => "a string of `*` and 40 hex digits".to_owned(),
+            Self::Sha2Hash => {
+                "a string of `0x` and 140 hex digits, or of `$A$005$` and 63 characters".to_owned()
+            }
             Self::File => "a path in a string".to_owned(),
         }
     }

@@ -19,6 +19,7 @@ use super::tls::{CnTls, ServerTls};
 use crate::secret::Secret;
 use crate::wire::auth::Plugin;
 use crate::wire::auth::rsa::ServerKey;
+use crate::wire::auth::sha2_crypt::Sha2Hash;
 
 /// Everything that `corelane serve` was told.
 #[derive(Clone, Debug, PartialEq)]
@@ -426,6 +427,8 @@ pub enum UserSecret {
     Password(Secret),
     /// SHA1(SHA1(password)), from `native_hash = "*HEX"`.
     NativeHash([u8; 20]),
+    /// From `sha2_hash`.
+    Sha2Hash(Sha2Hash),
 }
 
 impl fmt::Debug for UserSecret {

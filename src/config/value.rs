@@ -12,6 +12,7 @@ use crate::ident::WORKERS_MAX;
 use crate::route::certificate::{Claim, Field};
 use crate::route::label::Labels;
 use crate::route::{Flavour, TlsMode};
+use crate::wire::auth::sha2_crypt::{self, Sha2Hash};
 
 use super::access::Networks;
 use super::address::{
@@ -336,6 +337,18 @@ pub fn native_hash(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes
     hash
 }
 
+/// What `caching_sha2_password` stores: its 70 bytes in hexadecimal, or as they are.
+pub fn sha2_hash(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<Sha2Hash> {
+    let text = string(key, given, mistakes)?;
+    let bytes = text.strip_prefix("0x").and_then(from_hex::<{ sha2_crypt::TEXT }>);
+    let hash = Sha2Hash::read(bytes.as_ref().map_or(text.as_bytes(), |bytes| bytes));
+    if hash.is_none() {
+        let message = format!("`{}` is no hash of caching_sha2_password", key.name);
+        mistakes.push(given.span.clone(), message, Some(expected(key)));
+    }
+    hash
+}
+
 pub fn file(key: &'static Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<String> {
     let path = string(key, given, mistakes)?;
     if path.is_empty() {
@@ -463,15 +476,15 @@ fn label_values(label: &str, given: &Given<'_>, mistakes: &mut Mistakes) -> Vec<
     }
 }
 
-fn from_hex(digits: &str) -> Option<[u8; 20]> {
-    if digits.len() != 40 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+fn from_hex<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    if digits.len() != 2 * N || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
-    let mut hash = [0; 20];
-    for (byte, at) in hash.iter_mut().zip((0..40).step_by(2)) {
+    let mut bytes = [0; N];
+    for (byte, at) in bytes.iter_mut().zip((0..2 * N).step_by(2)) {
         *byte = u8::from_str_radix(&digits[at..at + 2], 16).ok()?;
     }
-    Some(hash)
+    Some(bytes)
 }
 
 fn wrong_type<T>(key: &Key, given: &Given<'_>, mistakes: &mut Mistakes) -> Option<T> {

@@ -96,7 +96,7 @@ pub(super) fn key(
     made: Option<Arc<ServerKey>>,
 ) -> Option<Arc<ServerKey>> {
     let has_cn_tls = modes.into_iter().chain([None]).any(|mode| settings.cn_tls.of(mode).is_some());
-    let hashed = settings.users.iter().any(|user| matches!(user.secret, UserSecret::NativeHash(_)));
+    let hashed = settings.users.iter().any(|user| !matches!(user.secret, UserSecret::Password(_)));
     if settings.auth.key.is_some() || !(hashed || has_cn_tls) {
         return settings.auth.key.clone();
     }
@@ -128,6 +128,7 @@ fn known(secret: &UserSecret) -> KnownUser {
     match secret {
         UserSecret::Password(password) => KnownUser::with_password(password.clone()),
         UserSecret::NativeHash(hash) => KnownUser::with_native_hash(*hash),
+        UserSecret::Sha2Hash(hash) => KnownUser::with_sha2_hash(hash.clone()),
     }
 }
 

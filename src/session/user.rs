@@ -4,12 +4,18 @@
 //! (see [`super::account`]): such a user logs in by relay, and the hash tells afterwards what it logged in with.
 //! The configuration wins.
 //!
+//! Of a user with a hash of `caching_sha2_password` the password is kept once a client has shown it, as the configuration's own
+//! passwords are: in one place, wiped with the last that holds it. So its next clients take the fast path, and corelane can log it in
+//! to CNs that want more than that. A server would keep a hash that is of no use there.
+//!
 //! Nothing here is printed: `Debug` shows that there is a secret, not which.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use crate::secret::Secret;
+use crate::wire::auth::sha2_crypt::Sha2Hash;
 use crate::wire::auth::{NativeHash, Plugin, native_hash, native_key};
 
 /// What corelane knows of a user's secret.
@@ -19,19 +25,60 @@ pub struct KnownUser {
     pub native_hash: Option<NativeHash>,
     /// The password itself, where the configuration gave it.
     pub password: Option<Secret>,
+    /// What `caching_sha2_password` stores, where that is all that the configuration has. Then there is neither of those above.
+    pub sha2: Option<Arc<Sha2Secret>>,
     /// By which its clients have to log in; none: as they like.
     pub plugin: Option<Plugin>,
+}
+
+/// A hash of `caching_sha2_password`, and the password once it has been shown.
+#[derive(Debug)]
+pub struct Sha2Secret {
+    pub hash: Sha2Hash,
+    shown: OnceLock<Secret>,
+}
+
+/// Of what is known of it otherwise.
+impl PartialEq for Sha2Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+}
+
+impl Eq for Sha2Secret {}
+
+impl Sha2Secret {
+    /// Keeps the password, of which the hash is.
+    pub fn keep(&self, password: Secret) {
+        // It is there already if two clients have shown it at the same time.
+        let _ = self.shown.set(password);
+    }
 }
 
 impl KnownUser {
     pub fn with_password(password: impl Into<Secret>) -> Self {
         let password = password.into();
         let native_hash = (!password.is_empty()).then(|| native_hash(&native_key(&password)));
-        Self { native_hash, password: Some(password), plugin: None }
+        Self { native_hash, password: Some(password), sha2: None, plugin: None }
     }
 
     pub fn with_native_hash(hash: NativeHash) -> Self {
-        Self { native_hash: Some(hash), password: None, plugin: None }
+        Self { native_hash: Some(hash), password: None, sha2: None, plugin: None }
+    }
+
+    pub fn with_sha2_hash(hash: Sha2Hash) -> Self {
+        let sha2 = Some(Arc::new(Sha2Secret { hash, shown: OnceLock::new() }));
+        Self { native_hash: None, password: None, sha2, plugin: None }
+    }
+
+    /// Its password, as far as it is known by now.
+    pub fn password(&self) -> Option<&Secret> {
+        self.password.as_ref().or_else(|| self.sha2.as_ref()?.shown.get())
+    }
+
+    /// Whether it is known to have the empty one.
+    pub fn is_open(&self) -> bool {
+        self.native_hash.is_none() && self.sha2.is_none()
     }
 
     /// The same, whose clients have to log in by one plugin.
@@ -58,6 +105,17 @@ impl Users {
     /// A user of the configuration.
     pub fn get(&self, name: &str) -> Option<&KnownUser> {
         self.configured.get(name)
+    }
+
+    /// The same, with the passwords that users of the same names and hashes have shown `before`.
+    pub fn remembering(mut self, before: &Self) -> Self {
+        for (name, user) in &mut self.configured {
+            let old = before.configured.get(name).and_then(|old| old.sha2.as_ref());
+            if let Some(old) = old.filter(|old| user.sha2.as_ref() == Some(old)) {
+                user.sha2 = Some(old.clone());
+            }
+        }
+        self
     }
 
     /// The hashes that the CNs' tables hold of a user who is not in the configuration; mostly one or none.
@@ -88,6 +146,7 @@ impl FromIterator<(String, KnownUser)> for Users {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::auth::sha2_crypt::tests::secret;
 
     #[test]
     fn an_empty_password_has_no_hash() {
@@ -95,6 +154,27 @@ mod tests {
         let known = KnownUser::with_password("secret");
         assert_eq!(known.native_hash.map(|hash| hash[0]), Some(0x14));
         assert!(!format!("{known:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_password_that_was_shown_is_kept_as_long_as_its_hash() {
+        let hashed = || KnownUser::with_sha2_hash(secret());
+        let users = |known| Users::from_iter([("app".to_owned(), known)]);
+        let before = users(hashed());
+        let known = before.get("app").unwrap();
+        assert_eq!((known.password(), known.is_open()), (None, false));
+        known.sha2.as_ref().unwrap().keep("secret".into());
+        assert_eq!(known.password().map(|password| &**password), Some("secret"));
+        let shown = |users: &Users| users.get("app").unwrap().password().is_some();
+        assert!(shown(&users(hashed()).remembering(&before)));
+        let other = KnownUser::with_sha2_hash(sha2_crypt_other());
+        assert!(!shown(&users(other).remembering(&before)), "it has another password now");
+        assert!(!shown(&users(KnownUser::with_native_hash([1; 20])).remembering(&before)));
+    }
+
+    fn sha2_crypt_other() -> Sha2Hash {
+        let text = format!("$A$005${}{}", "s".repeat(20), "d".repeat(43));
+        Sha2Hash::read(text.as_bytes()).unwrap()
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 pub mod ed25519;
 pub mod rsa;
+pub mod sha2_crypt;
 
 use bytes::BufMut;
 use sha1::{Digest, Sha1};

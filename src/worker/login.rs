@@ -348,6 +348,11 @@ impl Driver<'_> {
                     return Ok(proof);
                 }
                 ClientStep::Refused(refusal) => return Err(refusal.into()),
+                ClientStep::Think(thought) => {
+                    // By way of the ring, which has other sessions' packets by now.
+                    self.worker.reactor.sleep_until(Instant::now()).await;
+                    thought.go_on()
+                }
                 ClientStep::Ask { packet, next } => {
                     self.write_client(&packet).await?;
                     next.answer(&Zeroizing::new(self.read_client().await?))

@@ -14,6 +14,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// SHA1(SHA1("secret")), as `SELECT PASSWORD('secret')` prints it.
 const SECRET_HASH: &str = "*14E65567ABDB5135D0CFD9A70B3032C179A49EE7";
 
+/// What MySQL 9.7 stores of "secret" for caching_sha2_password.
+const SECRET_SHA2: &str = "0x244124303041243F4C061F05433B401A4A7A353D7F5E43765A510E434C705866734A3343464A487558733269457761534755552F\
+                           7347536B6D744C786E5261465544466F6833";
+
 const PLUGINS: [&str; 4] =
     ["mysql_native_password", "caching_sha2_password", "client_ed25519", "mysql_clear_password"];
 
@@ -43,7 +47,8 @@ fn a_known_user_logs_in_by_the_plugin_that_its_client_prefers() {
     let authority = Authority::new("authority");
     let own = authority.issue("corelane", &["127.0.0.1"]);
     let tls = format!("[tls]\n{}", own.toml());
-    for secret in ["password = \"secret\"".to_owned(), format!("native_hash = \"{SECRET_HASH}\"")] {
+    let hashes = [format!("native_hash = \"{SECRET_HASH}\""), format!("sha2_hash = \"{SECRET_SHA2}\"")];
+    for secret in ["password = \"secret\"".to_owned()].into_iter().chain(hashes) {
         let proxy = proxy_for(&secret, &tls);
         for plugin in PLUGINS {
             for leg in ["--skip-ssl", "--ssl"] {
@@ -120,4 +125,38 @@ fn a_known_user_of_an_ed25519_account_logs_in_and_moves() {
     let there = if here == "a" { "b" } else { "a" };
     proxy.ctl(&format!("MOVE SESSION {id} TO CN '{there}'"));
     assert_eq!(conn.query_first("SELECT @@report_host").unwrap(), Some(there.to_owned()));
+}
+
+/// The account is of another plugin, so its CNs want the password: what the first client has shown serves the next ones, and moves.
+#[test]
+fn a_user_with_a_hash_of_sha2_shows_its_password_once() {
+    let cns = [Mariadb::start("a"), Mariadb::start("b")];
+    let tables: String =
+        cns.iter().map(|cn| cn_toml(&cn.name, &cn.address(), "", 1) + "data = \"d\"\n").collect();
+    let user = format!("[[user]]\nname = \"ed\"\nsha2_hash = \"{SECRET_SHA2}\"\n");
+    let proxy = Proxy::start(&(tables.clone() + &user));
+    ["a", "b"].into_iter().for_each(|cn| proxy.wait_state(cn, "working"));
+    let socket = proxy.socket();
+    let opts = |password| {
+        let opts = mysql::OptsBuilder::new().socket(Some(socket.to_str().expect("UTF-8")));
+        opts.user(Some("ed")).pass(Some(password))
+    };
+    let wrong = crate::house::driver_error(mysql::Conn::new(opts("wrong")));
+    assert_eq!(wrong.0, 1045, "{}", wrong.1);
+    let mut conns = [mysql::Conn::new(opts("secret")).unwrap(), mysql::Conn::new(opts("secret")).unwrap()];
+    for conn in &mut conns {
+        assert_eq!(conn.query_first("SELECT CURRENT_USER()").unwrap(), Some("ed@%".to_owned()));
+    }
+    let wrong = crate::house::driver_error(mysql::Conn::new(opts("wrong")));
+    assert_eq!(wrong.0, 1045, "not by the fast path either: {}", wrong.1);
+    proxy.reload(&(tables + &user + "[probe]\nfall = 3\n"));
+    crate::house::wait_until("the file is read", LIMIT, || proxy.log().contains("[probe] fall"));
+    drop(mysql::Conn::new(opts("secret")).expect("after a reload"));
+    let session = &proxy.ctl("SHOW SESSIONS")[0];
+    assert_eq!((session["login"].as_str(), session["hold"].is_null()), (Some("known"), true));
+    let (id, here) = (session["id"].as_u64().unwrap(), session["cn"].as_str().unwrap());
+    let there = if here == "a" { "b" } else { "a" };
+    proxy.ctl(&format!("MOVE SESSION {id} TO CN '{there}'"));
+    let moved = proxy.ctl("SHOW SESSIONS").into_iter().find(|session| session["id"].as_u64() == Some(id));
+    assert_eq!(moved.expect("it lives")["cn"].as_str(), Some(there));
 }

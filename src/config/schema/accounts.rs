@@ -160,6 +160,14 @@ pub const USER: Section = Section {
             sentence: "What mysql_native_password stores, as `SELECT PASSWORD('..')` prints it on MariaDB.",
         },
         Key {
+            name: "sha2_hash",
+            kind: Kind::Sha2Hash,
+            default: Default::Absent(
+                r#""0x244124303041243F4C061F05433B401A4A7A353D7F5E43765A510E434C705866734A3343464A487558733269457761534755552F7347536B6D744C786E5261465544466F6833""#,
+            ),
+            sentence: "What caching_sha2_password stores (`authentication_string` of mysql.user), as `SHOW CREATE USER` prints it on MySQL with print_identified_with_as_hex. The user's clients show their passwords, by TLS or RSA, until corelane knows them.",
+        },
+        Key {
             name: "password_file",
             kind: Kind::File,
             default: Default::Absent(r#""sbtest.password""#),

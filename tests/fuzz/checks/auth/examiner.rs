@@ -32,6 +32,7 @@ pub fn check(first: u8, second: u8, script: &mut Script<'_>) {
     loop {
         step = match step {
             ClientStep::Verified { proof, say } => return verified(&known, &proof, say.as_deref(), &said),
+            ClientStep::Think(thought) => thought.go_on(),
             ClientStep::Refused(refusal) => return refused(&known, &refusal, questions, &said, &client),
             ClientStep::Ask { packet, next } => {
                 questions += 1;
