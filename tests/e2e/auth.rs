@@ -149,8 +149,8 @@ fn a_user_with_a_hash_of_sha2_shows_its_password_once() {
     }
     let wrong = crate::house::driver_error(mysql::Conn::new(opts("wrong")));
     assert_eq!(wrong.0, 1045, "not by the fast path either: {}", wrong.1);
-    proxy.reload(&(tables + &user + "[probe]\nfall = 3\n"));
-    crate::house::wait_until("the file is read", LIMIT, || proxy.log().contains("[probe] fall"));
+    proxy.reload(&(tables + &user + "[login]\nattempts = 7\n"));
+    crate::house::wait_until("the file is read", LIMIT, || proxy.log().contains("[login] attempts"));
     drop(mysql::Conn::new(opts("secret")).expect("after a reload"));
     let session = &proxy.ctl("SHOW SESSIONS")[0];
     assert_eq!((session["login"].as_str(), session["hold"].is_null()), (Some("known"), true));
