@@ -926,6 +926,8 @@ fn who_may_come_in_is_nobodys_business_unless_it_is_written() {
     assert_eq!(settings_of("[access]\ndeny = []\nusers_denied = []\n").access, None);
     let text = "[[user]]\nname = \"u\"\npassword = \"\"\nfrom = [\"unix\"]\n";
     let access = settings_of(text).access.expect("a user has a home");
-    assert!(access.lets_in_as("u", "sys", None) && access.lets_in_as("v", "sys", "::1".parse().ok()));
-    assert!(!access.lets_in_as("u", "sys", "::1".parse().ok()));
+    assert!(
+        access.lets_in_as("u", "sys", None, None) && access.lets_in_as("v", "sys", "::1".parse().ok(), None)
+    );
+    assert!(!access.lets_in_as("u", "sys", "::1".parse().ok(), None));
 }

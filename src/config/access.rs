@@ -92,16 +92,18 @@ impl Access {
         !self.deny.has_client(ip) && self.allow.as_ref().is_none_or(|allow| allow.has_client(ip))
     }
 
-    /// Whether it may come in by these names.
-    pub fn lets_in_as(&self, user: &str, tenant: &str, ip: Option<IpAddr>) -> bool {
+    /// Whether it may come in by these names, from there, with what it has shown.
+    pub fn lets_in_as(
+        &self,
+        user: &str,
+        tenant: &str,
+        ip: Option<IpAddr>,
+        certificate: Option<&Certificate>,
+    ) -> bool {
         let is_at_home = self.homes.get(user).is_none_or(|home| home.has_client(ip));
-        is_at_home && self.users.let_in(user) && self.tenants.let_in(tenant)
-    }
-
-    /// Whether what it has shown suffices for this user.
-    pub fn lets_in_with(&self, user: &str, certificate: Option<&Certificate>) -> bool {
         let meets = |claims: &Vec<Claim>| certificate.is_some_and(|certificate| certificate.meets(claims));
-        self.claims.get(user).is_none_or(meets)
+        let has_shown = self.claims.get(user).is_none_or(meets);
+        is_at_home && has_shown && self.users.let_in(user) && self.tenants.let_in(tenant)
     }
 }
 
@@ -168,7 +170,7 @@ mod tests {
             ("tester", "sys", false),
             ("roo", "sys", true),
         ] {
-            assert_eq!(access.lets_in_as(user, tenant, None), expected, "{tenant}:{user}");
+            assert_eq!(access.lets_in_as(user, tenant, None, None), expected, "{tenant}:{user}");
         }
     }
 
@@ -178,17 +180,21 @@ mod tests {
         let access = Access { claims, ..Access::default() };
         let (gold, other) =
             (certificate(&[(Field::Unit, "gold")]), certificate(&[(Field::Organization, "gold")]));
-        assert!(access.lets_in_with("app", Some(&gold)));
-        assert!(!access.lets_in_with("app", Some(&other)) && !access.lets_in_with("app", None));
-        assert!(access.lets_in_with("web", Some(&other)) && access.lets_in_with("web", None));
+        let lets_in = |user: &str, shown| access.lets_in_as(user, "sys", None, shown);
+        assert!(lets_in("app", Some(&gold)));
+        assert!(!lets_in("app", Some(&other)) && !lets_in("app", None));
+        assert!(lets_in("web", Some(&other)) && lets_in("web", None));
     }
 
     #[test]
     fn a_user_with_a_home_comes_from_there_only() {
         let homes = BTreeMap::from([("app".to_owned(), networks(&["10.0.0.0/8"]))]);
         let access = Access { homes, ..Access::default() };
-        assert!(access.lets_in_as("app", "sys", ip("10.1.1.1")));
-        assert!(!access.lets_in_as("app", "sys", ip("11.1.1.1")) && !access.lets_in_as("app", "sys", None));
-        assert!(access.lets_in_as("web", "sys", ip("11.1.1.1")));
+        assert!(access.lets_in_as("app", "sys", ip("10.1.1.1"), None));
+        assert!(
+            !access.lets_in_as("app", "sys", ip("11.1.1.1"), None)
+                && !access.lets_in_as("app", "sys", None, None)
+        );
+        assert!(access.lets_in_as("web", "sys", ip("11.1.1.1"), None));
     }
 }

@@ -161,11 +161,24 @@ impl Command {
     }
 }
 
-/// The user that a COM_CHANGE_USER names, of whose payload these are the first bytes at least; the part of a name that has no end.
-pub fn changed_user(payload: &[u8]) -> Option<&[u8]> {
-    let (first, rest) = payload.split_first()?;
-    let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
-    (Command::from_byte(*first) == Command::ChangeUser).then_some(&rest[..end])
+/// What a COM_CHANGE_USER begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangedUser<'a> {
+    /// As far as it is there, where it has no end.
+    pub name: &'a [u8],
+    /// An answer comes with it, right or wrong.
+    pub password: bool,
+}
+
+impl<'a> ChangedUser<'a> {
+    /// Reads the first bytes of a payload; none where it is another command's.
+    pub fn read(payload: &'a [u8]) -> Option<Self> {
+        let (first, rest) = payload.split_first()?;
+        let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+        let password = rest.get(end + 1).is_some_and(|length| *length > 0);
+        let is_it = Command::from_byte(*first) == Command::ChangeUser;
+        is_it.then_some(Self { name: &rest[..end], password })
+    }
 }
 
 #[cfg(test)]
@@ -190,5 +203,15 @@ mod tests {
     fn a_byte_nobody_knows_is_answered_by_one_packet() {
         assert_eq!(Command::from_byte(0x77), Command::Unknown(0x77));
         assert_eq!(Command::from_byte(0x77).shape(), Shape::OkOrErr);
+    }
+
+    #[test]
+    fn a_change_of_the_user_is_read_as_far_as_it_is_there() {
+        let read = |payload| ChangedUser::read(payload).map(|user| (user.name, user.password));
+        assert_eq!(read(b"\x11app\0\x14aaaaaaaaaaaaaaaaaaaa"), Some((&b"app"[..], true)));
+        assert_eq!(read(b"\x11app\0\0test\0"), Some((&b"app"[..], false)));
+        assert_eq!(read(b"\x11app"), Some((&b"app"[..], false)));
+        assert_eq!(read(b"\x11"), Some((&b""[..], false)));
+        assert_eq!((read(b"\x03SELECT 1"), read(b"")), (None, None));
     }
 }

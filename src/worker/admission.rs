@@ -23,6 +23,7 @@ use crate::reactor::Socket;
 use crate::route::certificate::Certificate;
 use crate::route::{Cn, Flavour, Identity};
 use crate::session::refusal::Refusal;
+use crate::wire::command::ChangedUser;
 
 /// From where it is. It counts among those from its address from now on.
 pub(super) fn host(worker: &Worker, access: Option<&Access>, card: &Card) -> Result<(), Failure> {
@@ -72,6 +73,11 @@ pub(super) struct Shown<'a> {
     pub password: bool,
 }
 
+/// What a client has shown by TLS.
+pub(super) fn certificate(client: &Socket) -> Option<Certificate> {
+    client.layer(|tls: &Tls| tls.certificate().map(Certificate::read)).flatten()
+}
+
 /// By its names, of which no CN has heard yet.
 pub(super) fn names(
     worker: &Worker,
@@ -81,10 +87,8 @@ pub(super) fn names(
     Shown { certificate, password }: Shown<'_>,
 ) -> Result<(), Failure> {
     let client = card.client();
-    let lets_in = |access: &Access| {
-        access.lets_in_as(&identity.user, &identity.tenant, client.ip())
-            && access.lets_in_with(&identity.user, certificate)
-    };
+    let lets_in =
+        |access: &Access| access.lets_in_as(&identity.user, &identity.tenant, client.ip(), certificate);
     if !access.is_none_or(lets_in) {
         let (user, host) = (identity.user.clone(), client.host());
         return Err(Failure::NotLetIn(Refusal::AccessDenied { user, host, password }));
@@ -104,13 +108,13 @@ pub(super) fn change(
     card: &Card,
     client: &Socket,
     cn: &Cn,
-    name: &[u8],
+    ChangedUser { name, password }: ChangedUser<'_>,
 ) -> Result<(), Refusal> {
     let picture = worker.picture.borrow();
     let Some(picture) = &*picture else { return Ok(()) };
-    let certificate = client.layer(|tls: &Tls| tls.certificate().map(Certificate::read)).flatten();
+    let certificate = certificate(client);
     let user = String::from_utf8_lossy(name).into_owned();
-    let denied = || Refusal::AccessDenied { user: user.clone(), host: card.client().host(), password: true };
+    let denied = || Refusal::AccessDenied { user: user.clone(), host: card.client().host(), password };
     let (user, tenant) = match cn.flavour {
         Flavour::Mysql => (user.clone(), card.bearer.borrow().tenant.to_string()),
         Flavour::Matrixone => {
@@ -121,10 +125,8 @@ pub(super) fn change(
             identity.map(|identity| (identity.user, identity.tenant)).map_err(|_| denied())?
         }
     };
-    let lets_in = |access: &Access| {
-        access.lets_in_as(&user, &tenant, card.client().ip())
-            && access.lets_in_with(&user, certificate.as_ref())
-    };
+    let lets_in =
+        |access: &Access| access.lets_in_as(&user, &tenant, card.client().ip(), certificate.as_ref());
     if picture.access.as_deref().is_none_or(lets_in) { Ok(()) } else { Err(denied()) }
 }
 

@@ -37,6 +37,8 @@ pub(super) enum Ending {
     Unreadable,
     /// The client asks for what only a CN knew that the session has left.
     Unanswerable,
+    /// The client asks to be a user who may not come in, and has been told so.
+    Denied,
     /// An operator ends the session.
     Killed,
     /// Its CN is drained, and the time for that is over.

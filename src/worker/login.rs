@@ -178,7 +178,7 @@ impl Driver<'_> {
         }
         // Servers read no more of the attributes than how long all of them are, so a broken one only ends the labels.
         let attributes = login.attributes().into_iter().flat_map(|all| all.iter()).map_while(Result::ok);
-        let certificate = self.certificate();
+        let certificate = admission::certificate(&self.client.socket);
         let certified = self.certified(certificate.as_ref(), &login)?;
         let identity = Identity::read_certified(&login.user, attributes, &certified, &self.picture.view)
             .map_err(|error| self.misnamed(error, &login))?;
@@ -195,12 +195,6 @@ impl Driver<'_> {
         self.find_seat(applicant).await
     }
 
-    /// What the client has shown by TLS, read where it is asked for it.
-    fn certificate(&self) -> Option<Certificate> {
-        let read = |tls: &Tls| tls.certificate().map(Certificate::read);
-        self.client.socket.layer(read).flatten()
-    }
-
     /// The labels that its certificate gives.
     fn certified(
         &self,
@@ -211,7 +205,7 @@ impl Driver<'_> {
             return Ok(BTreeMap::new());
         };
         certificate.labels(&tls.labels).map_err(|field| {
-            info!(session = self.card.id.0, client = %self.card.client(), "its certificate has no {field}");
+            debug!(session = self.card.id.0, client = %self.card.client(), "its certificate has no {field}");
             self.denied(login)
         })
     }
@@ -219,7 +213,7 @@ impl Driver<'_> {
     fn misnamed(&self, error: IdentityError, login: &ClientLogin) -> Failure {
         match error {
             IdentityError::Uncertified => {
-                info!(session = self.card.id.0, client = %self.card.client(), "{error}");
+                debug!(session = self.card.id.0, client = %self.card.client(), "{error}");
                 self.denied(login)
             }
             error => Refusal::Route { cause: error.to_string() }.into(),

@@ -45,7 +45,7 @@ use crate::session::dialog::Dialog;
 use crate::session::refusal::Refusal;
 use crate::session::tracking;
 use crate::wire::capability::Capabilities;
-use crate::wire::command;
+use crate::wire::command::ChangedUser;
 use crate::wire::frame;
 
 /// How long a closing session waits for its last bytes to leave, and for the client to close.
@@ -176,7 +176,7 @@ impl Tunnel<'_> {
         drop(cn_socket);
         let parting = Parting { worker, client: &client, capabilities };
         match ending {
-            Ending::Quit | Ending::ClientGone => parting.flush().await,
+            Ending::Quit | Ending::ClientGone | Ending::Denied => parting.flush().await,
             Ending::CnClosed | Ending::CnBroken(_) | Ending::Unreadable => {
                 drop(seat);
                 card.cn.replace(None);
@@ -371,7 +371,7 @@ impl Tunnel<'_> {
     async fn concern(&mut self, length: usize) -> Result<(), Ending> {
         self.flow.take_concern();
         let command = self.client.peek(length);
-        let user = command.get(frame::HEADER..).and_then(command::changed_user);
+        let user = command.get(frame::HEADER..).and_then(ChangedUser::read);
         let Some(user) = user.filter(|_| self.dialog.opaque().is_none()) else {
             return self.kill(length, &command).await;
         };
@@ -383,7 +383,7 @@ impl Tunnel<'_> {
         let mut bytes = Vec::new();
         frame::write_packet(&mut bytes, &mut 1, &refusal.packet(self.capabilities));
         self.client.send(bytes).await.map_err(|_| Ending::ClientGone)?;
-        Err(Ending::Quit)
+        Err(Ending::Denied)
     }
 
     /// Takes a command that may be a KILL to the CN that it concerns.
@@ -450,9 +450,12 @@ fn ended_by(ending: Ending) -> EndedBy {
     match ending {
         Ending::Quit | Ending::ClientGone => EndedBy::Client,
         Ending::CnClosed | Ending::CnBroken(_) | Ending::Unreadable => EndedBy::Cn,
-        Ending::Unanswerable | Ending::Killed | Ending::Evicted | Ending::TimedOut(_) | Ending::ShutDown => {
-            EndedBy::Corelane
-        }
+        Ending::Denied
+        | Ending::Unanswerable
+        | Ending::Killed
+        | Ending::Evicted
+        | Ending::TimedOut(_)
+        | Ending::ShutDown => EndedBy::Corelane,
     }
 }
 

@@ -45,7 +45,7 @@ fn a_session_becomes_nobody_who_may_not_come_in() {
     for user in ["root", "ROOT", "far", "certain"] {
         let mut client = RawClient::login(proxy.port, &APP).unwrap();
         client.command(Com::CHANGE_USER, &change_to(user));
-        let denied = format!("Access denied for user '{user}'@'127.0.0.1' (using password: YES)");
+        let denied = format!("Access denied for user '{user}'@'127.0.0.1' (using password: NO)");
         assert_eq!(farewell(&mut client), (1, err(1045, "28000", &denied)), "{user}");
     }
     let mut client = RawClient::login(proxy.port, &APP).unwrap();

@@ -119,7 +119,9 @@ const WHERE: &str = "SELECT @@report_host";
 
 #[test]
 fn a_certificate_gives_labels_that_nobody_can_contradict() {
-    let (proxy, authority) = tenants_with("certificate_labels = { account = \"O\" }\n");
+    let (proxy, authority) = tenants_with(
+        "certificate_labels = { account = \"O\" }\n[log]\nlevel = \"info,corelane::worker=debug\"\n",
+    );
     let comes = |issued: &Issued, user: &str| {
         let [certificate, key] = shown(issued);
         command_line(proxy.port, &["--ssl", &certificate, &key, &format!("-u{user}")], WHERE)
