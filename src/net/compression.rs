@@ -15,12 +15,14 @@ mod rest;
 
 use std::any::Any;
 
-use rest::{Held, Rest};
+use rest::Rest;
 
 use crate::reactor::{Layer, Socket};
 use crate::wire::compressed::codec::Packing;
+use crate::wire::compressed::frames::{Frames, Opened};
+use crate::wire::compressed::share::Share;
 use crate::wire::compressed::turns::{Commander, Sealed, Turns};
-use crate::wire::compressed::{Frames, write_frame};
+use crate::wire::compressed::write_frame;
 
 /// Bytes that are packed together at most. More would hardly be packed better, zlib looks back 32 KiB, and would be waited for.
 const FRAME_MAX: usize = 64 << 10;
@@ -35,7 +37,7 @@ pub struct Compression {
     /// A long packet's rest, which is a frame by itself.
     rest: Option<Rest>,
     /// What rests take that are packed and not sent yet.
-    on_wire: Held,
+    on_wire: Vec<Share>,
     /// Whether packing has made the last frame shorter.
     packs: bool,
     whole_rests: bool,
@@ -65,7 +67,7 @@ impl Compression {
             turns: Turns::new(commander),
             plain: Vec::new(),
             rest: None,
-            on_wire: Held::default(),
+            on_wire: Vec::new(),
             packs: true,
             whole_rests: commander == Commander::Peer,
             failed: false,
@@ -77,12 +79,17 @@ impl Compression {
         let before = plain.len();
         while plain.len() - before < room {
             let begin = plain.len();
-            let taken = self.frames.take(self.packing.algorithm, plain);
-            let Some(number) = taken.map_err(|error| error.to_string())? else { break };
-            if let Err(error) = self.turns.opened(number, &mut plain[begin..]) {
+            let opened = self.frames.open(self.packing.algorithm, room - (begin - before), plain);
+            let begun = match opened.map_err(|error| error.to_string())? {
+                None => break,
+                Some(Opened::More) => Ok(()),
+                Some(Opened::Frame(number)) => self.turns.begin(number),
+            };
+            if let Err(error) = begun {
                 plain.truncate(begin);
                 return Err(error.to_string());
             }
+            self.turns.open(&mut plain[begin..]);
         }
         Ok(())
     }
@@ -116,7 +123,7 @@ impl Compression {
 
     fn end_rest(&mut self, wire: &mut Vec<u8>) -> std::io::Result<()> {
         if let Some(rest) = self.rest.take() {
-            self.on_wire.take_over(rest.end(wire)?);
+            self.on_wire.extend(rest.end(wire)?);
         }
         Ok(())
     }
@@ -175,7 +182,7 @@ impl Layer for Compression {
     }
 
     fn sent(&mut self) {
-        self.on_wire = Held::default();
+        self.on_wire = Vec::new();
     }
 
     fn close(&mut self, wire: &mut Vec<u8>) {
@@ -191,7 +198,7 @@ impl Layer for Compression {
     }
 
     fn has_more(&self) -> bool {
-        !self.failed && self.frames.has_frame()
+        !self.failed && self.frames.has_more()
     }
 
     fn parts(&self) -> Vec<&dyn Any> {
@@ -260,7 +267,7 @@ mod tests {
         layer.sent();
         let (mut opened, mut plain, mut at) = (Frames::default(), Vec::new(), 0);
         opened.push(&wire);
-        while opened.take(layer.packing.algorithm, &mut plain).unwrap().is_some() {
+        while opened.open(layer.packing.algorithm, usize::MAX, &mut plain).unwrap().is_some() {
             let content = u32::from_le_bytes([wire[at], wire[at + 1], wire[at + 2], 0]) as usize;
             frames.push((plain.len(), wire[at + 4..at + 7] != [0; 3]));
             plain.clear();
@@ -327,8 +334,8 @@ mod tests {
             assert_eq!((plain.len(), server.has_more()), (1 << 20, true));
             server.open(&[], 0, &mut plain, &mut Vec::new()).unwrap();
             assert_eq!(plain.len(), 1 << 20);
-            server.open(&[], 1, &mut plain, &mut Vec::new()).unwrap();
-            assert_eq!(plain.len(), 2 << 20);
+            server.open(&[], 1000, &mut plain, &mut Vec::new()).unwrap();
+            assert_eq!(plain.len(), (1 << 20) + 1000);
             server.open(&[], usize::MAX, &mut plain, &mut Vec::new()).unwrap();
             assert_eq!((plain == said, server.has_more()), (true, false));
         }

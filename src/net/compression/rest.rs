@@ -5,20 +5,18 @@
 //! packed as it comes and waits. Where that would be of no use, or too much memory, it is stored: its length is known then, and it
 //! passes as it comes.
 //!
-//! Invariant: all rests that are packed and not sent yet hold [`HELD_MAX`] bytes at most, before they are packed.
+//! Invariant: all rests that are packed and not sent yet hold no more than [`HELD`] has bytes, before they are packed.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::wire::compressed::codec::{Packer, Packing};
+use crate::wire::compressed::share::{Pool, Share};
 use crate::wire::compressed::{HEADER, PLAIN_MAX, header};
 
 /// Bytes of rests that the whole process packs at the same time. One that would be too much is stored.
-const HELD_MAX: usize = 64 << 20;
+static HELD: Pool = Pool::new(64 << 20);
 /// Bytes of a rest that is packed: an eighth more is no more than a frame can hold.
 const PACKED_MAX: usize = PLAIN_MAX / 9 * 8;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
 
 /// A frame that is being made.
 pub struct Rest {
@@ -30,18 +28,14 @@ struct Packed {
     packer: Packer,
     number: u8,
     length: usize,
-    held: Held,
+    held: Share,
 }
-
-/// A share of [`HELD_MAX`], given back when it is dropped.
-#[derive(Debug, Default)]
-pub struct Held(usize);
 
 impl Rest {
     /// Begins a frame of `length` bytes, which are to be packed if they can.
     pub fn begin(packing: Option<Packing>, number: u8, length: usize, wire: &mut Vec<u8>) -> Self {
         let packed = packing.filter(|_| length <= PACKED_MAX).and_then(|packing| {
-            let held = Held::take(length)?;
+            let held = HELD.take(length)?;
             let packer = Packer::new(packing, vec![0; HEADER]).ok()?;
             Some(Packed { packer, number, length, held })
         });
@@ -65,12 +59,12 @@ impl Rest {
         }
     }
 
-    /// Ends it, when all of its bytes have come. What it holds it holds until it is sent.
+    /// Ends it, when all of its bytes have come. What it holds, if it was packed, it holds until it is sent.
     ///
     /// # Errors
     /// It cannot be packed any more.
-    pub fn end(self, wire: &mut Vec<u8>) -> io::Result<Held> {
-        let Some(Packed { packer, number, length, held }) = self.packed else { return Ok(Held::default()) };
+    pub fn end(self, wire: &mut Vec<u8>) -> io::Result<Option<Share>> {
+        let Some(Packed { packer, number, length, held }) = self.packed else { return Ok(None) };
         let mut frame = packer.finish()?;
         let packed = frame.len() - HEADER;
         frame[..HEADER].copy_from_slice(&header(packed, number, length));
@@ -79,55 +73,32 @@ impl Rest {
         } else {
             wire.extend_from_slice(&frame);
         }
-        Ok(held)
-    }
-}
-
-impl Held {
-    fn take(bytes: usize) -> Option<Self> {
-        let taken = HELD.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| fits(held, bytes));
-        taken.ok().map(|_| Self(bytes))
-    }
-
-    /// Takes another one's share to its own.
-    pub fn take_over(&mut self, mut other: Self) {
-        self.0 += std::mem::take(&mut other.0);
-    }
-}
-
-/// What is held with so many bytes more, if that is not too much.
-fn fits(held: usize, bytes: usize) -> Option<usize> {
-    held.checked_add(bytes).filter(|&held| held <= HELD_MAX)
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        HELD.fetch_sub(self.0, Ordering::Relaxed);
+        Ok(Some(held))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::compressed::Frames;
     use crate::wire::compressed::codec::Algorithm;
+    use crate::wire::compressed::frames::{Frames, Opened};
 
     const PACKINGS: [Packing; 2] =
         [Packing { algorithm: Algorithm::Zlib, level: 1 }, Packing { algorithm: Algorithm::Zstd, level: 1 }];
 
     /// A frame of all that, which comes in pieces; what it holds, and what of it is on the wire before its end.
-    fn rest(packing: Option<Packing>, plain: &[u8], wire: &mut Vec<u8>) -> (Held, usize) {
+    fn rest(packing: Option<Packing>, plain: &[u8], wire: &mut Vec<u8>) -> (usize, usize) {
         let mut rest = Rest::begin(packing, 7, plain.len(), wire);
         plain.chunks(50_000).for_each(|piece| rest.push(piece, wire).unwrap());
         let before = wire.len();
-        (rest.end(wire).unwrap(), before)
+        (rest.end(wire).unwrap().map_or(0, |share| share.bytes()), before)
     }
 
     fn opened(algorithm: Algorithm, wire: &[u8]) -> Vec<u8> {
         let (mut frames, mut plain) = (Frames::default(), Vec::new());
         frames.push(wire);
-        assert_eq!(frames.take(algorithm, &mut plain), Ok(Some(7)));
-        assert!(!frames.has_frame());
+        assert_eq!(frames.open(algorithm, usize::MAX, &mut plain), Ok(Some(Opened::Frame(7))));
+        assert!(!frames.within_frame() && !frames.has_more());
         plain
     }
 
@@ -137,11 +108,11 @@ mod tests {
         for packing in PACKINGS {
             let mut wire = b"before".to_vec();
             let (held, before) = rest(Some(packing), &plain, &mut wire);
-            assert_eq!((held.0, before), (plain.len(), 6), "nothing is sent before all is there");
+            assert_eq!((held, before), (plain.len(), 6), "nothing is sent before all is there");
             assert!(wire.len() < 100_000 && opened(packing.algorithm, &wire[6..]) == plain);
             let mut wire = Vec::new();
             let (held, before) = rest(None, &plain, &mut wire);
-            assert_eq!((held.0, before), (0, wire.len()), "it passes as it comes");
+            assert_eq!((held, before), (0, wire.len()), "it passes as it comes");
             assert!(wire.len() == HEADER + plain.len() && opened(packing.algorithm, &wire) == plain);
         }
     }
@@ -154,16 +125,9 @@ mod tests {
             for (length, packs) in [(PACKED_MAX, true), (PACKED_MAX + 1, false)] {
                 let mut wire = Vec::new();
                 let (held, _) = rest(Some(packing), &noise[..length], &mut wire);
-                assert_eq!(held.0 > 0, packs);
+                assert_eq!(held > 0, packs);
                 assert!(opened(packing.algorithm, &wire) == noise[..length]);
             }
         }
-    }
-
-    #[test]
-    fn there_is_an_end_to_what_is_held() {
-        assert_eq!(fits(0, HELD_MAX), Some(HELD_MAX));
-        assert_eq!(fits(1, HELD_MAX), None);
-        assert_eq!(fits(HELD_MAX, usize::MAX), None);
     }
 }

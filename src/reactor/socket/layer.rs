@@ -26,6 +26,8 @@ use crate::reactor::{Core, Slot};
 
 /// Bytes of a session's own that may wait unread before a layer opens no more.
 const ROOM: usize = 256 << 10;
+/// Bytes that it opens at a time when a session wants more than that.
+const BEYOND: usize = 16 << 10;
 
 /// A layer; what it gives is appended.
 pub trait Layer: Any + Send {
@@ -246,7 +248,7 @@ impl Core {
         if fitted.failure.is_some() || !fitted.layer.has_more() {
             return false;
         }
-        let room = ROOM.saturating_sub(state.received.bytes()).max(1);
+        let room = ROOM.saturating_sub(state.received.bytes()).max(BEYOND);
         let mut plain = Vec::new();
         let opened = fitted.layer.open(&[], room, &mut plain, &mut fitted.wire);
         self.buffers.bring(&mut state.received, plain.into());

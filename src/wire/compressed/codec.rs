@@ -3,7 +3,7 @@
 //! Every frame is packed by itself, so nothing has to be remembered from one to the next, and the contexts (a quarter of a MiB for
 //! deflating, more for zstd) belong to the thread and not to the session: an idle session costs none, a busy worker makes each once.
 //!
-//! A long packet that is packed as it comes has a context of its own for as long ([`Packer`]).
+//! What is packed or unpacked as it comes has a context of its own for as long ([`Packer`], [`Unpacker`]).
 //!
 //! Invariant: unpacking writes no byte more than was declared, and one to notice that there are more.
 
@@ -13,7 +13,9 @@ use std::io::Write;
 use flate2::write::ZlibEncoder;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use zstd::bulk::{Compressor, Decompressor};
+use zstd::stream::raw::{DParameter, Decoder, Operation};
 use zstd::stream::write::Encoder;
+use zstd::zstd_safe;
 
 use super::FrameError;
 
@@ -81,6 +83,100 @@ impl Packer {
             Self::Zstd(encoder) => encoder.finish(),
         }
     }
+}
+
+/// Content that is unpacked as it comes.
+pub enum Unpacker {
+    Zlib(Box<Decompress>),
+    Zstd(Box<Decoder<'static>>),
+}
+
+impl std::fmt::Debug for Unpacker {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Zlib(_) => "zlib",
+            Self::Zstd(_) => "zstd",
+        })
+    }
+}
+
+/// What one call has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub read: usize,
+    pub written: usize,
+    /// The content is whole.
+    pub ended: bool,
+}
+
+/// The largest window that zstd's own programs make, as the logarithm of its size. What of it is used is bounded by what a frame holds.
+const ZSTD_WINDOW_LOG: u32 = 27;
+/// Bytes that zlib looks back.
+const ZLIB_WINDOW: usize = 32 << 10;
+
+impl Unpacker {
+    /// Bytes at the front of some content that tell how large a window it needs.
+    pub const FRONT: usize = 18;
+
+    /// # Errors
+    /// There is no memory for its context.
+    pub fn new(algorithm: Algorithm) -> Result<Self, FrameError> {
+        Ok(match algorithm {
+            Algorithm::Zlib => Self::Zlib(Box::new(Decompress::new(true))),
+            Algorithm::Zstd => {
+                let mut decoder = Decoder::new().map_err(broken)?;
+                decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).map_err(broken)?;
+                Self::Zstd(Box::new(decoder))
+            }
+        })
+    }
+
+    /// How many bytes it has to remember for content that begins so (RFC 8878, 3.1.1.1.2: the window, or, of a single segment, all). Of
+    /// no importance where it is none of zstd's.
+    pub fn window(algorithm: Algorithm, front: &[u8]) -> usize {
+        let &[_, _, _, _, descriptor, window, ..] = front else { return 0 };
+        if algorithm == Algorithm::Zlib {
+            return ZLIB_WINDOW;
+        }
+        if descriptor & 0x20 != 0 {
+            let all = zstd_safe::get_frame_content_size(front).ok().flatten().unwrap_or(0);
+            return usize::try_from(all).unwrap_or(usize::MAX);
+        }
+        let base = 1_usize << (10 + (window >> 3));
+        base + base / 8 * usize::from(window & 7)
+    }
+
+    /// Goes on as far as it can.
+    ///
+    /// # Errors
+    /// The content is broken.
+    pub fn step(&mut self, packed: &[u8], room: &mut [u8]) -> Result<Step, FrameError> {
+        match self {
+            Self::Zlib(context) => {
+                let before = (context.total_in(), context.total_out());
+                let status = context
+                    .decompress(packed, room, FlushDecompress::None)
+                    .map_err(|error| FrameError::Broken(error.to_string()))?;
+                Ok(Step {
+                    read: (context.total_in() - before.0) as usize,
+                    written: (context.total_out() - before.1) as usize,
+                    ended: status == Status::StreamEnd,
+                })
+            }
+            Self::Zstd(decoder) => {
+                let status = decoder.run_on_buffers(packed, room).map_err(broken)?;
+                Ok(Step {
+                    read: status.bytes_read,
+                    written: status.bytes_written,
+                    ended: status.remaining == 0,
+                })
+            }
+        }
+    }
+}
+
+fn broken(error: std::io::Error) -> FrameError {
+    FrameError::Broken(error.to_string())
 }
 
 /// Appends `plain` packed; false, and nothing is appended, if that would be no shorter.
@@ -161,12 +257,15 @@ impl Contexts {
 
     /// The same by zstd.
     fn unzstd(&mut self, packed: &[u8], room: &mut [u8]) -> Result<usize, FrameError> {
-        let broken = |error: std::io::Error| FrameError::Broken(error.to_string());
         let declared = room.len() - 1;
         // What a frame of zstd says of itself comes first: without it there would only be "too small".
-        let says = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
+        let says = zstd_safe::get_frame_content_size(packed).ok().flatten();
         if says.is_some_and(|says| says > declared as u64) {
             return Err(FrameError::Longer { declared });
+        }
+        let behind = zstd_safe::find_frame_compressed_size(packed).map_or(0, |length| packed.len() - length);
+        if behind > 0 {
+            return Err(FrameError::Trailing { found: behind });
         }
         if self.unzstd.is_none() {
             self.unzstd = Some(Decompressor::new().map_err(broken)?);

@@ -4,7 +4,7 @@
 //! at each command, the answer goes on from there, and packets inside are numbered somehow, which servers and most clients do not look
 //! at (MariaDB and MySQL set the number of packets to that of frames whenever they send off what they have). The session of corelane
 //! speaks without compression on both of its sides, so here packets get the numbers that they would have without it when they are
-//! opened ([`Turns::opened`]), and frames get theirs when packets are sealed ([`Turns::seal`]): each command and each answer begins a
+//! opened ([`Turns::open`]), and frames get theirs when packets are sealed ([`Turns::seal`]): each command and each answer begins a
 //! frame of its own. Sealed packets are numbered on from the frame that they begin in, as there are clients that do look.
 //!
 //! A turn is what one side says until the other one speaks. Who begins it with what number is known only where a command is taken after
@@ -46,6 +46,9 @@ pub struct Turns {
     opened: u64,
     untaken: VecDeque<(u64, u8)>,
     taken: u64,
+    /// We had spoken last when the peer's present frame began, and no packet has begun in it. What is in a frame was said at once, however
+    /// it is opened.
+    heard: bool,
     /// What is sealed next answers bytes that the session has taken since, and begins with this frame.
     answers: Option<u8>,
     /// The first frame of a turn of which the header is here, while what goes before it has to be sent off.
@@ -178,18 +181,25 @@ impl Turns {
             opened: 0,
             untaken: VecDeque::new(),
             taken: 0,
+            heard: false,
             answers: None,
             kept: None,
         }
     }
 
-    /// A frame of the peer's has been opened: numbers the packets in it as the session is to see them.
+    /// A frame of the peer's begins.
     ///
     /// # Errors
     /// A server would refuse its number.
-    pub fn opened(&mut self, frame: u8, mut plain: &mut [u8]) -> Result<(), FrameError> {
+    pub fn begin(&mut self, frame: u8) -> Result<(), FrameError> {
         self.check(frame)?;
-        self.their_frame = frame;
+        (self.their_frame, self.heard) = (frame, self.speaker == Speaker::Us);
+        Ok(())
+    }
+
+    /// Bytes of that frame have been opened: numbers the packets in them as the session is to see them.
+    pub fn open(&mut self, mut plain: &mut [u8]) {
+        let frame = self.their_frame;
         self.note(frame, plain.len());
         while !plain.is_empty() {
             let payload = self.theirs.payload(plain);
@@ -199,11 +209,10 @@ impl Turns {
                 let number = self.opened_number(self.theirs.frame);
                 self.theirs.begin(number);
                 *byte = number;
-                self.speaker = Speaker::Peer;
+                (self.speaker, self.heard) = (Speaker::Peer, false);
             }
             plain = rest;
         }
-        Ok(())
     }
 
     /// How much of what was opened the session has not taken yet.
@@ -314,7 +323,7 @@ impl Turns {
 
     /// The number of a packet of the peer's as it would be without compression.
     fn opened_number(&mut self, frame: u8) -> u8 {
-        let heard = self.speaker == Speaker::Us;
+        let heard = self.heard;
         if self.theirs.continues() || self.commander == Commander::Us {
             let last = if heard && !self.theirs.continues() { self.ours.number } else { self.theirs.number };
             return last.wrapping_add(1);
@@ -433,7 +442,8 @@ pub(crate) mod tests {
     fn open(turns: &mut Turns, frames: Vec<(u8, Vec<u8>)>) -> Result<Vec<u8>, FrameError> {
         let mut seen = Vec::new();
         for (number, mut plain) in frames {
-            turns.opened(number, &mut plain)?;
+            turns.begin(number)?;
+            turns.open(&mut plain);
             seen.extend(plain);
         }
         Ok(seen)
@@ -616,6 +626,32 @@ pub(crate) mod tests {
         assert_eq!(numbers(&farewell), [0], "as it is without compression");
     }
 
+    /// Commands in one frame, of which the first is answered before the rest is opened.
+    #[test]
+    fn it_makes_no_difference_how_much_of_a_frame_is_opened_at_once() {
+        let said =
+            [packets(0, &[b"\x03one"]), packets(0, &[b"\x03two"]), packets(0, &[b"\x03three"])].concat();
+        for number in [0, 7] {
+            for cut in 1..said.len() {
+                let mut turns = Turns::new(Commander::Peer);
+                for frame in 0..number {
+                    turns.begin(frame).unwrap();
+                    let mut front = if frame == 0 { vec![250, 0, 0, 0, 3] } else { vec![b'x'] };
+                    turns.open(&mut front);
+                }
+                turns.begin(number).unwrap();
+                let rest = if number == 0 { vec![] } else { vec![b'x'; 250 - usize::from(number)] };
+                let mut seen = [&rest[..], &said].concat();
+                let (front, back) = seen.split_at_mut(rest.len() + cut);
+                turns.open(front);
+                turns.untaken(front.len().saturating_sub(rest.len() + 8));
+                seal(&mut turns, &packets(1, &[b"\0"]), 100, 100);
+                turns.open(back);
+                assert_eq!(seen[rest.len()..], said, "frame {number}, cut at {cut}");
+            }
+        }
+    }
+
     #[test]
     fn frames_that_servers_refuse_are_refused() {
         let select = packets(0, &[b"\x03SELECT"]);
@@ -664,7 +700,10 @@ pub(crate) mod tests {
             let (mut said, mut sealed) = (0, 0);
             for (kind, number, mut bytes, unread) in steps {
                 match kind {
-                    0 => drop(turns.opened(number, &mut bytes)),
+                    0 => {
+                        let _ = turns.begin(number);
+                        turns.open(&mut bytes);
+                    }
                     1 => turns.untaken(unread),
                     _ => {
                         said += bytes.len();
