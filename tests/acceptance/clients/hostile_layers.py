@@ -1,6 +1,7 @@
 """The attacks on what lies around the protocol: TLS, compression, PROXY headers, and the other doors."""
 
 import collections
+import contextlib
 import itertools
 import random
 import re
@@ -162,7 +163,7 @@ BOMBS += [(ZSTD, compressed(zstd_of_one_byte(byte, 127), 0, 127 << 17)) for byte
 
 
 def odd_frames(algorithm):
-    """Each with what it comes to: it is broken, not whole, or to be answered."""
+    """Each with what it comes to: it is broken, not whole, to be answered, or long and broken behind commands that are answered."""
     packed = zlib.compress(ASK * 20)
     broken = [
         compressed(b"x" * 60, 0, 0xFFFFFF), compressed(b"", 0, 0xFFFFFF), compressed(b"\x78\x9c" + b"\xff" * 300, 0, 400),
@@ -170,20 +171,22 @@ def odd_frames(algorithm):
         compressed(ASK[:3], 0) + compressed(ASK[3:], 7),
     ]
     if algorithm == COMPRESS:
-        broken += [compressed(packed, 0, declared) for declared in (len(ASK) * 20 - 1, len(ASK) * 20 + 1, 0xFFFFFF, 1)]
+        broken += [compressed(packed, 0, declared) for declared in (len(ASK) * 20 - 1, len(ASK) * 20 + 1, 1)]
+        late = [compressed(packed, 0, 0xFFFFFF)]
         broken += [compressed(packed[:-3], 0, len(ASK) * 20), compressed(packed + b"behind", 0, len(ASK) * 20)]
     else:
-        broken += [compressed(zstd_of_one_byte(0, 127), 0, 1000), compressed(zstd_of_one_byte(0, 30000), 0, 0xFFFFFF)]
-        broken += [compressed(zstd_of_one_byte(0, 8, 5), 0, 1 << 20), compressed(zstd_of_one_byte(0, 127)[:-2], 0, 127 << 17)]
+        broken += [compressed(zstd_of_one_byte(0, 127), 0, 1000), ]
+        broken += [compressed(zstd_of_one_byte(0, 8, 5), 0, 1 << 20)]
+        late = [compressed(zstd_of_one_byte(0, 30000), 0, 0xFFFFFF), compressed(zstd_of_one_byte(0, 127)[:-2], 0, 127 << 17)]
     partial = [compressed(b"", 0), compressed(b"x" * 10, 0, 60, 0xFFFFFF), compressed(ASK[:7], 0)]
     whole = [compressed(ASK, 0), compressed(ASK, 0) * 200, compressed(ASK[:3], 0) + compressed(ASK[3:], 1)]
-    kinds = [(broken, r"closed"), (partial, "silence"), (whole, "an answer, open")]
+    kinds = [(broken, r"closed"), (partial, "silence"), (whole, "an answer, open"), (late, "late")]
     return [(message, expected) for messages, expected in kinds for message in messages]
 
 
-@attack("compressed frames that lie, are garbage or cut off", "(broken|not whole|right), as it should be", 64)
+@attack("compressed frames that lie, are garbage or cut off", "(broken|not whole|right|broken at its end), as it should be", 64)
 def broken_frames(stage, until):
-    called = {"closed": "broken", "silence": "not whole", "an answer, open": "right"}
+    called = {"closed": "broken", "silence": "not whole", "an answer, open": "right", "late": "broken at its end"}
 
     def once():
         tally = collections.Counter()
@@ -195,7 +198,10 @@ def broken_frames(stage, until):
                 except OSError:
                     pass
                 (came,) = hear([peer], 2 if expected == "closed" else 0.5, unpack=flag)
-                right = came == expected or expected == "an answer, open" and came.startswith(("an answer", "half a packet"))
+                answered = came.startswith(("an answer", "half a packet"))
+                # A long frame is opened as it comes: four million empty commands take longer than anybody waits here.
+                late = expected == "late" and (answered or came.startswith(("ERR 1047", "closed", "reset")))
+                right = came == expected or expected == "an answer, open" and answered or late
                 tally[f"{called[expected]}, as it should be" if right else f"{message[:40]!r}: {came}, not {expected}"] += 1
         return tally
 
@@ -219,13 +225,17 @@ def bombs(stage, until):
     return tally
 
 
-def held(stage, until, flag, message):
-    """20 sessions, each of which sends it and then nothing more."""
+def held(stage, until, flag, messages):
+    """20 sessions, each of which sends one of them, as far as it is let, and then nothing more. None reads."""
     peers = [Peer(stage.port, USERS[at % 2], flag).socket for at in range(20)]
+    rests = [memoryview(messages[at // 2 % len(messages)]) for at in range(20)]
     for peer in peers:
-        peer.sendall(message)
+        peer.setblocking(False)
     while now() < until:
-        time.sleep(0.05)
+        for at, peer in enumerate(peers):
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                rests[at] = rests[at][peer.send(rests[at]):]
+        time.sleep(0.01)
     for peer in peers:
         reset(peer)
     return collections.Counter({"reset by us": len(peers)})
@@ -233,12 +243,13 @@ def held(stage, until, flag, message):
 
 @attack("20 compressed frames of 16 MiB of which the last byte never comes", "reset by us", 64)
 def endless_frames(stage, until):
-    return held(stage, until, COMPRESS, compressed(ZEROS[:-1], 0, 0, len(ZEROS)))
+    return held(stage, until, COMPRESS, [compressed(plain[:-1], 0, 0, len(plain)) for plain in (ZEROS, LONG_QUERY)])
 
 
 @attack("20 frames of 0.5 KiB (zstd) that hold four million empty commands each", "reset by us", 64)
 def many_commands(stage, until):
-    return held(stage, until, *BOMBS[2])
+    flag, bomb = BOMBS[2]
+    return held(stage, until, flag, [bomb])
 
 
 @attack("compressed frames before the login has ended", r"ERR 1043, closed")
