@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use crate::account::{CpuBusy, Tree};
 use crate::figures::Figures;
+use crate::legs::Legs;
 use crate::load::{self, Load};
 use crate::machine::{self, Machine};
-use crate::peer::{self, Ground, Peer, Running};
+use crate::peer::{self, Ground, NullCns, Peer, Place, Running};
 use crate::report::{IdleSample, LoadSample, PeerReport, Report, Sample, Settings};
 use crate::sys;
+use crate::tls;
 
 /// Before each measurement, in no figure.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -22,6 +24,19 @@ const WARM_UP: Duration = Duration::from_millis(500);
 const LOGIN_SLOTS: usize = 16;
 /// Busy connections beside the idle sessions.
 const BUSY_BESIDE_IDLE: usize = 32;
+
+/// Peers of `--tls`.
+const TLS_PEERS: [&str; 9] = [
+    "haproxy-tls",
+    "nginx-tls",
+    "corelane-tls",
+    "haproxy-cn-tls",
+    "corelane-cn-tls",
+    "haproxy-both-tls",
+    "corelane-both-tls",
+    "direct-through-tls",
+    "haproxy-through-tls",
+];
 
 #[derive(clap::Args, Clone)]
 pub struct Options {
@@ -34,25 +49,34 @@ pub struct Options {
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Known peers: direct, epoll, haproxy, haproxy-busy, nginx, corelane, corelane-spin, and corelane-tracked, whose
-    /// sessions may move.
+    /// sessions may move. With `-tls`, `-cn-tls` or `-both-tls` behind its name haproxy, nginx or corelane speaks TLS with
+    /// the client, the CN or both; with `-through-tls` any but corelane passes on what client and CN speak.
     #[arg(
         long,
         value_delimiter = ',',
         default_value = "direct,epoll,haproxy,nginx,corelane,corelane-tracked"
     )]
     peers: Vec<String>,
-    /// One more peer: NAME=COMMAND with {listen}, {target}, {listen_port}, {target_port}, {cpu} and {dir}.
+    /// One more peer: NAME=COMMAND with {listen}, {target}, {listen_port}, {target_port}, {cpu} and {dir}. Its name tells
+    /// where it speaks TLS, as MySQL does; {certificate} and {key} are files for it.
     #[arg(long = "peer", value_name = "NAME=COMMAND")]
     templates: Vec<String>,
     /// Also the peers that spin instead of sleeping: haproxy-busy and corelane-spin.
     #[arg(long)]
     spin: bool,
+    /// Also the peers with TLS: haproxy-tls, nginx-tls, corelane-tls, haproxy-cn-tls, corelane-cn-tls, haproxy-both-tls,
+    /// corelane-both-tls, direct-through-tls, haproxy-through-tls.
+    #[arg(long)]
+    tls: bool,
     /// The corelane binary.
     #[arg(long, default_value = "target/release/corelane")]
     corelane: PathBuf,
     /// Idle sessions; 0 leaves them out.
     #[arg(long, default_value_t = 10_000)]
     idle: usize,
+    /// Idle sessions of peers with TLS; 0 leaves them out.
+    #[arg(long, default_value_t = 2000)]
+    tls_idle: usize,
     /// Rounds with idle sessions, from the first one.
     #[arg(long, default_value_t = 1)]
     idle_rounds: usize,
@@ -84,19 +108,27 @@ pub fn run(options: &Options) -> io::Result<bool> {
     let open_files = sys::raise_open_files(200_000)?;
     // Before pinning, after which this process sees one CPU only.
     let machine = Machine::describe(open_files);
-    let cn = peer::start_null_cn(options.client_cpu, options.reply_bytes)?;
+    let cns = NullCns::start(&peers, options.client_cpu, options.reply_bytes)?;
+    let place = Place::new("identity")?;
+    let identity = tls::Files::write(&place.0)?;
     sys::pin(options.client_cpu)?;
     let mut report = Report {
         date: machine::today(),
         machine,
-        settings: settings(options),
+        settings: settings(options, &peers),
         peers: peers
             .iter()
-            .map(|peer| PeerReport { name: peer.name.clone(), version: peer.version(), rounds: vec![] })
+            .map(|peer| PeerReport {
+                name: peer.name.clone(),
+                version: peer.version(),
+                tls: peer.legs,
+                rounds: vec![],
+            })
             .collect(),
     };
-    let ground = Ground { proxy: options.proxy_cpu, client: options.client_cpu, open_files };
-    let bench = Bench { options, cn: &cn, ground };
+    let ground =
+        Ground { proxy: options.proxy_cpu, client: options.client_cpu, open_files, identity: &identity };
+    let bench = Bench { options, cns: &cns, ground };
     for round in 0..options.rounds {
         for step in 0..peers.len() {
             let index = (round + step) % peers.len();
@@ -112,8 +144,8 @@ pub fn run(options: &Options) -> io::Result<bool> {
 
 struct Bench<'a> {
     options: &'a Options,
-    cn: &'a Running,
-    ground: Ground,
+    cns: &'a NullCns,
+    ground: Ground<'a>,
 }
 
 impl Bench<'_> {
@@ -128,12 +160,14 @@ impl Bench<'_> {
     }
 
     fn fill(&self, sample: &mut Sample, peer: &Peer, with_idle: bool) -> io::Result<()> {
-        if with_idle && self.options.idle > 0 {
+        let target = self.cns.address(peer)?;
+        let idle = if peer.legs == Legs::Plain { self.options.idle } else { self.options.tls_idle };
+        if with_idle && idle > 0 {
             // A process of its own: what thousands of sessions leave behind must not be in the other figures.
-            let running = peer.start(self.cn.address, self.ground)?;
-            sample.idle = self.idle(&running)?;
+            let running = peer.start(target, self.ground)?;
+            sample.idle = self.idle(&running, idle)?;
         }
-        let running = peer.start(self.cn.address, self.ground)?;
+        let running = peer.start(target, self.ground)?;
         for &connections in &self.options.connections {
             let mut load = Load::new(&self.load_options(&running))?;
             load.open(connections)?;
@@ -156,11 +190,11 @@ impl Bench<'_> {
     }
 
     /// RSS with and without idle sessions, and busy ones beside them; none without a proxy.
-    fn idle(&self, running: &Running) -> io::Result<Option<IdleSample>> {
+    fn idle(&self, running: &Running, sessions: usize) -> io::Result<Option<IdleSample>> {
         let Some(process) = running.process_id() else { return Ok(None) };
         let tree = Tree::new(process);
         let room = (self.ground.sessions() as usize).saturating_sub(2 * BUSY_BESIDE_IDLE);
-        let sessions = self.options.idle.min(room);
+        let sessions = sessions.min(room);
         let options = self.load_options(running);
         // What the first sessions make a proxy allocate once is no cost of the later ones.
         let mut first = Load::new(&options)?;
@@ -206,7 +240,7 @@ impl Bench<'_> {
     }
 
     fn load_options(&self, running: &Running) -> load::Options {
-        load::Options::towards(running.address, self.options.query_bytes)
+        load::Options::towards(running.address, running.tls, self.options.query_bytes)
     }
 
     fn length(&self) -> Duration {
@@ -219,7 +253,9 @@ fn peers(options: &Options) -> io::Result<Vec<Peer>> {
     let spinning = ["haproxy-busy".to_owned(), "corelane-spin".to_owned()];
     let more = if options.spin { &spinning[..] } else { &[] };
     let mut peers: Vec<Peer> = vec![];
-    for name in options.peers.iter().chain(more) {
+    let tls = TLS_PEERS.map(str::to_owned);
+    let tls = if options.tls { &tls[..] } else { &[] };
+    for name in options.peers.iter().chain(more).chain(tls) {
         let peer =
             Peer::known(name, &options.corelane).ok_or_else(|| wrong(format!("no peer is called {name}")))?;
         if !peers.contains(&peer) {
@@ -229,12 +265,12 @@ fn peers(options: &Options) -> io::Result<Vec<Peer>> {
     for template in &options.templates {
         let (name, command) =
             template.split_once('=').ok_or_else(|| wrong(format!("`{template}` is not NAME=COMMAND")))?;
-        peers.push(Peer { name: name.to_owned(), kind: peer::Kind::Template(command.to_owned()) });
+        peers.push(Peer::template(name, command));
     }
     Ok(peers)
 }
 
-fn settings(options: &Options) -> Settings {
+fn settings(options: &Options, peers: &[Peer]) -> Settings {
     Settings {
         connections: options.connections.clone(),
         rounds: options.rounds,
@@ -243,6 +279,7 @@ fn settings(options: &Options) -> Settings {
         reply_bytes: options.reply_bytes,
         proxy_cpu: options.proxy_cpu,
         client_cpu: options.client_cpu,
+        tls: peers.iter().any(|peer| peer.legs != Legs::Plain).then(tls::spoken),
     }
 }
 

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::figures::{Figures, Window};
 use crate::protocol;
-use crate::session::{Fault, Progress, Session};
+use crate::session::{Account, Fault, Progress, Session};
 use crate::sys::{self, Epoll};
+use crate::tls::{self, Begin};
 
 /// Logins under way at a time while sessions are opened.
 const OPENING: usize = 128;
@@ -52,6 +53,9 @@ pub struct Options {
     pub user: String,
     #[arg(long, default_value = "")]
     pub password: String,
+    /// Speak TLS, and from where on: of a MySQL server from the login on.
+    #[arg(long)]
+    pub tls: Option<Begin>,
     /// Run on this CPU only.
     #[arg(long)]
     pub cpu: Option<usize>,
@@ -61,9 +65,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// Queries of `query_bytes` to `target`, with the defaults for the rest.
+    /// Queries of `query_bytes` to `target`, with or without TLS, and the defaults for the rest.
     #[must_use]
-    pub fn towards(target: SocketAddr, query_bytes: usize) -> Self {
+    pub fn towards(target: SocketAddr, tls: Option<Begin>, query_bytes: usize) -> Self {
         Self {
             target,
             connections: 0,
@@ -76,6 +80,7 @@ impl Options {
             logins: false,
             user: "bench".to_owned(),
             password: String::new(),
+            tls,
             cpu: None,
             json: false,
         }
@@ -114,8 +119,7 @@ pub struct Load {
     /// A slot whose session failed stays empty, so a token means one session for ever.
     sessions: Vec<Option<Session>>,
     target: SocketAddr,
-    user: String,
-    password: String,
+    account: Account,
     commands: Vec<u8>,
     pipeline: u32,
     errors: u64,
@@ -133,14 +137,18 @@ impl Load {
             }
             text
         });
+        let account = Account {
+            user: options.user.clone(),
+            password: options.password.clone(),
+            tls: options.tls.map(tls::Client::new).transpose()?,
+        };
         Ok(Self {
             epoll: Epoll::new()?,
             events: sys::events(EVENTS),
             buffer: vec![0; READ_BYTES],
             sessions: vec![],
             target: options.target,
-            user: options.user.clone(),
-            password: options.password.clone(),
+            account,
             commands: protocol::command(protocol::COM_QUERY, text.as_bytes())
                 .repeat(options.pipeline as usize),
             pipeline: options.pipeline,
@@ -293,8 +301,9 @@ impl Load {
     /// Starts a session, in `slot` or a new one.
     fn begin(&mut self, slot: Option<usize>) -> Result<(), Fault> {
         let token = slot.unwrap_or(self.sessions.len());
-        let session = Session::connect(self.target, token, Instant::now())?;
-        self.epoll.add(&session.socket, token, sys::READ)?;
+        let session = Session::connect(self.target, token, &self.account, Instant::now())?;
+        let interest = if session.is_connecting() { sys::WRITE } else { sys::READ };
+        self.epoll.add(&session.socket, token, interest)?;
         if token == self.sessions.len() {
             self.sessions.push(Some(session));
         } else {
@@ -315,7 +324,12 @@ impl Load {
 
     fn receive(&mut self, token: usize) -> Result<(Progress, usize), Fault> {
         match &mut self.sessions[token] {
-            Some(session) => session.receive(&mut self.buffer, &self.user, &self.password),
+            Some(session) if session.is_connecting() => {
+                session.connected(&self.account)?;
+                self.epoll.change(&session.socket, token, sys::READ)?;
+                Ok((Progress::Nothing, 0))
+            }
+            Some(session) => session.receive(&mut self.buffer, &self.account),
             None => Ok((Progress::Nothing, 0)),
         }
     }

@@ -7,6 +7,7 @@ mod compare;
 mod figures;
 mod flame;
 mod forward;
+mod legs;
 mod load;
 mod machine;
 mod null_cn;
@@ -15,6 +16,7 @@ mod protocol;
 mod report;
 mod session;
 mod sys;
+mod tls;
 
 use std::process::ExitCode;
 

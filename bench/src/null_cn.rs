@@ -3,7 +3,7 @@
 //! It exists so that a benchmark measures what stands before it. Replies are built once; a session owns no memory
 //! beyond its slot unless a frame is cut or a client reads slowly. `big N` as a query streams N MiB of 1 KiB rows
 //! and holds none of them back in memory. A SET gets an OK, and who asks for system variables gets some, so that
-//! corelane can have sessions tracked. It checks no password and executes nothing.
+//! corelane can have sessions tracked. It can speak TLS. It checks no password and executes nothing.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,6 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::protocol::{self, take_frame};
 use crate::sys::{self, Epoll};
+use crate::tls::{self, Begin, Channel};
 
 const LISTENER: usize = usize::MAX;
 const BACKLOG: i32 = 4096;
@@ -39,6 +40,9 @@ pub struct Options {
     /// Threads, each with a listener of its own on the same address.
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
+    /// Speak TLS by a certificate that vouches for itself, and from where on. Clients need not, where it begins with the login.
+    #[arg(long)]
+    pub tls: Option<Begin>,
     /// The CPU of the first thread; the next ones follow. Not pinned when left out.
     #[arg(long)]
     pub cpu: Option<usize>,
@@ -96,6 +100,8 @@ impl Canned {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Login,
+    /// The client has asked for TLS, and all further bytes are of it.
+    TlsBegins,
     AuthSwitched,
     Ready,
     Quit,
@@ -110,6 +116,7 @@ struct Stream {
 
 struct Session {
     socket: TcpStream,
+    tls: Option<Channel>,
     phase: Phase,
     deprecate_eof: bool,
     /// The beginning of a frame whose end has not come yet.
@@ -123,6 +130,27 @@ impl Session {
     fn is_blocked(&self) -> bool {
         self.stream.is_some() || !self.pending.is_empty()
     }
+
+    /// Puts TLS on; what has come already goes through it.
+    fn begin_tls(&mut self, server: &tls::Server, opened: &mut Vec<u8>) -> io::Result<()> {
+        let mut channel = server.channel().map_err(io::Error::other)?;
+        opened.clear();
+        channel.open(&std::mem::take(&mut self.partial), opened)?;
+        self.tls = Some(channel);
+        self.phase = Phase::Login;
+        Ok(())
+    }
+
+    /// Sends what the socket takes, and with TLS nothing yet; the rest is pending then.
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            tls.seal(bytes)?;
+            return tls.send(&mut self.pending);
+        }
+        let written = write_some(&self.socket, bytes)?;
+        self.pending.extend_from_slice(&bytes[written..]);
+        Ok(())
+    }
 }
 
 struct Server {
@@ -131,7 +159,10 @@ struct Server {
     sessions: Slab<Session>,
     canned: [Canned; 2],
     next_connection: u32,
+    tls: Option<tls::Server>,
     input: Vec<u8>,
+    /// What came through TLS.
+    opened: Vec<u8>,
     output: Vec<u8>,
 }
 
@@ -146,7 +177,9 @@ impl Server {
             sessions: Slab::new(),
             canned: [false, true].map(|deprecate_eof| Canned::new(deprecate_eof, options.reply_bytes)),
             next_connection: 1 + ((thread as u32) << 24),
+            tls: options.tls.map(tls::Server::new).transpose()?,
             input: vec![0; READ_BYTES],
+            opened: vec![],
             output: Vec::with_capacity(READ_BYTES),
         })
     }
@@ -182,13 +215,22 @@ impl Server {
             };
             socket.set_nonblocking(true)?;
             socket.set_nodelay(true)?;
-            // A greeting always fits the buffer of a fresh socket; a client that is gone shows at the next read.
-            let _ = (&socket).write(&protocol::greeting(self.next_connection));
+            let begin = self.tls.as_ref().map(|tls| tls.begin);
+            let greeting = protocol::greeting(self.next_connection, begin == Some(Begin::Login));
             self.next_connection = self.next_connection.wrapping_add(1);
+            let mut channel = None;
+            if let Some(tls) = self.tls.as_ref().filter(|tls| tls.begin == Begin::FirstByte) {
+                // It goes out when both sides have agreed.
+                channel.insert(tls.channel().map_err(io::Error::other)?).seal(&greeting)?;
+            } else {
+                // A greeting always fits the buffer of a fresh socket; a client that is gone shows at the next read.
+                let _ = (&socket).write(&greeting);
+            }
             let entry = self.sessions.vacant_entry();
             self.epoll.add(&socket, entry.key(), sys::READ)?;
             entry.insert(Session {
                 socket,
+                tls: channel,
                 phase: Phase::Login,
                 deprecate_eof: false,
                 partial: vec![],
@@ -216,16 +258,26 @@ impl Server {
             };
         }
         let mut received = &self.input[..count];
+        if let Some(tls) = &mut session.tls {
+            self.opened.clear();
+            tls.open(received, &mut self.opened)?;
+            received = &self.opened;
+        }
         loop {
             self.output.clear();
             answer_all(session, received, &self.canned, &mut self.output)?;
-            let written = write_some(&session.socket, &self.output)?;
-            session.pending.extend_from_slice(&self.output[written..]);
+            session.put(&self.output)?;
             if session.is_blocked() && !flush(session, &self.canned)? {
                 if !was_blocked {
                     self.epoll.change(&session.socket, token, sys::WRITE)?;
                 }
                 return Ok(true);
+            }
+            if session.phase == Phase::TlsBegins {
+                let Some(tls) = &self.tls else { return Ok(false) };
+                session.begin_tls(tls, &mut self.opened)?;
+                received = &self.opened;
+                continue;
             }
             // A stream that is out lets the commands behind it have their turn.
             if take_frame(&session.partial).is_none() || session.phase == Phase::Quit {
@@ -266,6 +318,7 @@ fn answer_all(
     };
     let mut rest = joined.as_deref().unwrap_or(received);
     while session.stream.is_none()
+        && session.phase != Phase::TlsBegins
         && let Some((sequence, payload, length)) = take_frame(rest)
     {
         answer(session, sequence, payload, canned, out)?;
@@ -286,6 +339,9 @@ fn answer(
     out: &mut Vec<u8>,
 ) -> io::Result<()> {
     match session.phase {
+        Phase::Login if session.tls.is_none() && protocol::is_ssl_request(payload) => {
+            session.phase = Phase::TlsBegins;
+        }
         Phase::Login => {
             let login = protocol::read_login(payload).ok_or(ErrorKind::InvalidData)?;
             session.deprecate_eof = login.deprecate_eof;
@@ -302,7 +358,7 @@ fn answer(
             out.extend(protocol::ok(sequence.wrapping_add(1)));
         }
         Phase::Ready => command(session, payload, canned, out),
-        Phase::Quit => {}
+        Phase::TlsBegins | Phase::Quit => {}
     }
     Ok(())
 }
@@ -347,18 +403,25 @@ fn mebibytes(query: &[u8]) -> Option<u64> {
 /// Writes what is pending and streamed; false when the socket takes no more for now.
 fn flush(session: &mut Session, canned: &[Canned; 2]) -> io::Result<bool> {
     let canned = &canned[usize::from(session.deprecate_eof)];
-    let written = write_some(&session.socket, &session.pending)?;
-    session.pending.drain(..written);
-    if !session.pending.is_empty() {
-        return Ok(false);
-    }
-    session.pending = vec![];
-    while let Some(stream) = &mut session.stream {
-        let source = if stream.chunks == 0 { &canned.big_tail } else { &canned.big_chunk };
-        let written = write_some(&session.socket, &source[stream.sent..])?;
-        stream.sent += written;
-        if stream.sent < source.len() {
+    loop {
+        let written = write_some(&session.socket, &session.pending)?;
+        session.pending.drain(..written);
+        if !session.pending.is_empty() {
             return Ok(false);
+        }
+        let Some(stream) = &mut session.stream else {
+            session.pending = vec![];
+            return Ok(true);
+        };
+        let source = if stream.chunks == 0 { &canned.big_tail } else { &canned.big_chunk };
+        if let Some(tls) = &mut session.tls {
+            tls.seal(source)?;
+            tls.send(&mut session.pending)?;
+        } else {
+            stream.sent += write_some(&session.socket, &source[stream.sent..])?;
+            if stream.sent < source.len() {
+                return Ok(false);
+            }
         }
         stream.sent = 0;
         match stream.chunks.checked_sub(1) {
@@ -366,7 +429,6 @@ fn flush(session: &mut Session, canned: &[Canned; 2]) -> io::Result<bool> {
             None => session.stream = None,
         }
     }
-    Ok(true)
 }
 
 /// Writes as much as the socket takes.

@@ -1,7 +1,7 @@
 //! As much of the MySQL protocol as a null CN and a load generator need: frames, greeting, login, canned replies.
 //!
 //! Written apart from the proxy's own `wire`, so that both cannot share a mistake. Invariant: what is built here is
-//! whole frames. Not here: TLS, compression, anything of 16 MiB and more.
+//! whole frames. Not here: TLS itself, compression, anything of 16 MiB and more.
 
 use sha1::{Digest, Sha1};
 
@@ -20,6 +20,8 @@ pub const COM_RESET_CONNECTION: u8 = 0x1f;
 
 const CONNECT_WITH_DB: u32 = 1 << 3;
 const PROTOCOL_41: u32 = 1 << 9;
+/// In the greeting TLS is offered, in what a client says it is asked for.
+const SSL: u32 = 1 << 11;
 const SECURE_CONNECTION: u32 = 1 << 15;
 const PLUGIN_AUTH: u32 = 1 << 19;
 const PLUGIN_AUTH_LENENC_DATA: u32 = 1 << 21;
@@ -44,6 +46,9 @@ const UTF8MB4: u8 = 45;
 const AUTOCOMMIT: u16 = 2;
 const VAR_STRING: u8 = 0xfd;
 
+/// Bytes of a login's payload before the user, and all of an SSLRequest.
+const LOGIN_HEAD: usize = 32;
+
 /// The salt of the null CN: it checks no password, so it needs no fresh one.
 pub const SALT: &[u8; 20] = b"abcdefghijklmnopqrst";
 
@@ -61,18 +66,19 @@ pub fn put_frame(out: &mut Vec<u8>, sequence: u8, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// The greeting of a MariaDB server (MySQL: Protocol::HandshakeV10).
+/// The greeting of a MariaDB server (MySQL: Protocol::HandshakeV10), which may offer TLS.
 #[must_use]
-pub fn greeting(connection: u32) -> Vec<u8> {
+pub fn greeting(connection: u32, tls: bool) -> Vec<u8> {
+    let capabilities = SERVER_CAPABILITIES | if tls { SSL } else { 0 };
     let mut payload = vec![10];
     payload.extend_from_slice(b"5.5.5-10.11.14-MariaDB-null\0");
     payload.extend_from_slice(&connection.to_le_bytes());
     payload.extend_from_slice(&SALT[..8]);
     payload.push(0);
-    payload.extend_from_slice(&(SERVER_CAPABILITIES as u16).to_le_bytes());
+    payload.extend_from_slice(&(capabilities as u16).to_le_bytes());
     payload.push(UTF8MB4);
     payload.extend_from_slice(&AUTOCOMMIT.to_le_bytes());
-    payload.extend_from_slice(&((SERVER_CAPABILITIES >> 16) as u16).to_le_bytes());
+    payload.extend_from_slice(&((capabilities >> 16) as u16).to_le_bytes());
     payload.push(21);
     payload.extend_from_slice(&[0; 6]);
     payload.extend_from_slice(&SERVER_EXTENDED.to_le_bytes());
@@ -81,6 +87,12 @@ pub fn greeting(connection: u32) -> Vec<u8> {
     payload.extend_from_slice(NATIVE.as_bytes());
     payload.push(0);
     framed(0, &payload)
+}
+
+/// Whether a client asks for TLS before it logs in (MySQL: Protocol::SSLRequest).
+#[must_use]
+pub fn is_ssl_request(payload: &[u8]) -> bool {
+    payload.len() == LOGIN_HEAD && payload[1] & (SSL >> 8) as u8 != 0
 }
 
 /// What the null CN reads of a login.
@@ -98,7 +110,7 @@ pub fn read_login(payload: &[u8]) -> Option<Login> {
     if capabilities & PROTOCOL_41 == 0 {
         return None;
     }
-    let (_user, rest) = until_nul(payload.get(32..)?)?;
+    let (_user, rest) = until_nul(payload.get(LOGIN_HEAD..)?)?;
     let (length, rest) = rest.split_first()?;
     // An authentication answer longer than 250 bytes has no business with the native plugin.
     let mut rest = rest.get(usize::from(*length)..)?;
@@ -241,10 +253,24 @@ pub fn read_greeting(payload: &[u8]) -> Option<Greeting> {
     (protocol == 10).then_some(Greeting { capabilities: u32::from(low) | u32::from(high) << 16, salt })
 }
 
-/// A login with the native plugin, and whether EOF packets are left out after it.
+impl Greeting {
+    #[must_use]
+    pub fn offers_tls(&self) -> bool {
+        self.capabilities & SSL != 0
+    }
+}
+
+/// An SSLRequest ahead of `login`, which was made for it.
 #[must_use]
-pub fn login(greeting: &Greeting, user: &str, password: &str) -> (Vec<u8>, bool) {
-    let capabilities = CLIENT_CAPABILITIES & (greeting.capabilities | 1);
+pub fn ssl_request(login: &[u8]) -> Vec<u8> {
+    framed(1, &login[4..4 + LOGIN_HEAD])
+}
+
+/// A login with the native plugin, and whether EOF packets are left out after it. With `tls` it stands behind an SSLRequest.
+#[must_use]
+pub fn login(greeting: &Greeting, user: &str, password: &str, tls: bool) -> (Vec<u8>, bool) {
+    let wanted = CLIENT_CAPABILITIES | if tls { SSL } else { 0 };
+    let capabilities = wanted & (greeting.capabilities | 1);
     let mut payload = capabilities.to_le_bytes().to_vec();
     payload.extend_from_slice(&(1_u32 << 24).to_le_bytes());
     payload.push(UTF8MB4);
@@ -256,7 +282,7 @@ pub fn login(greeting: &Greeting, user: &str, password: &str) -> (Vec<u8>, bool)
     payload.extend(scramble);
     payload.extend_from_slice(NATIVE.as_bytes());
     payload.push(0);
-    (framed(1, &payload), capabilities & DEPRECATE_EOF != 0)
+    (framed(1 + u8::from(tls), &payload), capabilities & DEPRECATE_EOF != 0)
 }
 
 /// The answer to an AuthSwitchRequest; `None` when it asks for another plugin than the native one.
@@ -329,17 +355,32 @@ mod tests {
 
     #[test]
     fn a_greeting_is_read_as_it_was_written() {
-        let bytes = greeting(7);
+        let bytes = greeting(7, false);
         let (sequence, payload, length) = take_frame(&bytes).unwrap();
         assert_eq!((sequence, length), (0, bytes.len()));
         assert_eq!(read_greeting(payload), Some(Greeting { capabilities: SERVER_CAPABILITIES, salt: *SALT }));
         assert_eq!(read_greeting(&payload[..40]), None);
+        assert!(!read_greeting(payload).unwrap().offers_tls());
+        assert!(read_greeting(&greeting(7, true)[4..]).unwrap().offers_tls());
+    }
+
+    #[test]
+    fn tls_is_asked_for_ahead_of_a_login() {
+        let greeting = read_greeting(&greeting(7, true)[4..]).unwrap();
+        let (bytes, _) = login(&greeting, "bench", "secret", true);
+        let request = ssl_request(&bytes);
+        let (sequence, payload, _) = take_frame(&request).unwrap();
+        assert!(sequence == 1 && is_ssl_request(payload));
+        let (sequence, payload, _) = take_frame(&bytes).unwrap();
+        assert!(sequence == 2 && !is_ssl_request(payload) && read_login(payload).is_some());
+        let (plain, _) = login(&greeting, "bench", "secret", false);
+        assert!(!is_ssl_request(&plain[4..36]), "who asks for none");
     }
 
     #[test]
     fn a_login_is_read_as_it_was_written() {
         let greeting = Greeting { capabilities: SERVER_CAPABILITIES, salt: *SALT };
-        let (bytes, deprecate_eof) = login(&greeting, "bench", "secret");
+        let (bytes, deprecate_eof) = login(&greeting, "bench", "secret", false);
         let (_, payload, _) = take_frame(&bytes).unwrap();
         assert!(deprecate_eof);
         assert_eq!(read_login(payload), Some(Login { deprecate_eof: true, foreign_plugin: false }));

@@ -1,4 +1,4 @@
-//! One MySQL session from the client's side, driven by readiness: login, commands, where each reply ends.
+//! One MySQL session from the client's side, driven by readiness: TLS, login, commands, where each reply ends.
 //!
 //! Invariant: every frame's sequence id is checked, so a proxy that loses, repeats or mixes frames is an error here
 //! and not a good figure. A session asks again only after all its replies came. It reads no clock.
@@ -11,6 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::protocol::{self, take_frame};
 use crate::sys;
+use crate::tls::{self, Begin, Channel};
 
 /// Source addresses on the loopback network: each has its own ports.
 const SOURCES: usize = 32;
@@ -21,6 +22,10 @@ pub enum Fault {
     Connect(std::io::Error),
     #[error("socket: {0}")]
     Socket(#[from] std::io::Error),
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("the server offers no TLS")]
+    NoTls,
     #[error("the other side closed the connection {0}")]
     Closed(&'static str),
     #[error("the server answered with error {code}: {text}")]
@@ -43,6 +48,8 @@ pub enum Progress {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// TLS begins as soon as there is a connection.
+    Connecting,
     Greeting,
     Auth,
     Ready,
@@ -58,8 +65,23 @@ enum Expect {
     Rows,
 }
 
+/// Who logs in, and how it speaks.
+pub struct Account {
+    pub user: String,
+    pub password: String,
+    pub tls: Option<tls::Client>,
+}
+
+impl Account {
+    /// Whether TLS is there from the first byte on.
+    fn begins_with_tls(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.begin == Begin::FirstByte)
+    }
+}
+
 pub struct Session {
     pub socket: TcpStream,
+    tls: Option<Channel>,
     phase: Phase,
     expect: Expect,
     sequence: u8,
@@ -73,7 +95,12 @@ pub struct Session {
 
 impl Session {
     /// Starts to connect. `number` chooses the source address where the target is on the loopback network.
-    pub fn connect(target: SocketAddr, number: usize, now: Instant) -> Result<Self, Fault> {
+    pub fn connect(
+        target: SocketAddr,
+        number: usize,
+        account: &Account,
+        now: Instant,
+    ) -> Result<Self, Fault> {
         let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking().cloexec(), None)?;
         socket.set_tcp_nodelay(true)?;
         if let IpAddr::V4(address) = target.ip()
@@ -91,7 +118,8 @@ impl Session {
         }
         Ok(Self {
             socket: socket.into(),
-            phase: Phase::Greeting,
+            tls: None,
+            phase: if account.begins_with_tls() { Phase::Connecting } else { Phase::Greeting },
             expect: Expect::Head,
             sequence: 0,
             deprecate_eof: false,
@@ -99,6 +127,23 @@ impl Session {
             partial: vec![],
             since: now,
         })
+    }
+
+    /// Whether it waits for its connection, and to be [told](Self::connected) of it.
+    pub fn is_connecting(&self) -> bool {
+        self.phase == Phase::Connecting
+    }
+
+    /// The socket takes bytes now.
+    pub fn connected(&mut self, account: &Account) -> Result<(), Fault> {
+        self.phase = Phase::Greeting;
+        self.begin_tls(account)?;
+        self.send(&[])
+    }
+
+    fn begin_tls(&mut self, account: &Account) -> Result<(), Fault> {
+        self.tls = account.tls.as_ref().map(tls::Client::channel).transpose()?;
+        Ok(())
     }
 
     pub fn is_seated(&self) -> bool {
@@ -123,12 +168,7 @@ impl Session {
     }
 
     /// Reads once into `buffer` and follows the protocol; the count is the bytes that came.
-    pub fn receive(
-        &mut self,
-        buffer: &mut [u8],
-        user: &str,
-        password: &str,
-    ) -> Result<(Progress, usize), Fault> {
+    pub fn receive(&mut self, buffer: &mut [u8], account: &Account) -> Result<(Progress, usize), Fault> {
         let count = match self.socket.read(buffer) {
             Ok(0) if self.phase == Phase::Quitting => return Ok((Progress::Ended, 0)),
             Ok(0) => return Err(Fault::Closed(self.phase_name())),
@@ -139,15 +179,26 @@ impl Session {
             }
             Err(error) => return Err(Fault::Socket(error)),
         };
+        let mut opened = vec![];
+        let mut received = &buffer[..count];
+        if let Some(tls) = &mut self.tls {
+            tls.open(received, &mut opened)?;
+            tls.send(&self.socket)?;
+            received = &opened;
+            if tls.has_ended() && self.phase == Phase::Quitting {
+                // Some wait for the client to go first.
+                return Ok((Progress::Ended, count));
+            }
+        }
         let mut joined = std::mem::take(&mut self.partial);
         let cut = !joined.is_empty();
         if cut {
-            joined.extend_from_slice(&buffer[..count]);
+            joined.extend_from_slice(received);
         }
-        let mut rest = if cut { joined.as_slice() } else { &buffer[..count] };
+        let mut rest = if cut { joined.as_slice() } else { received };
         let mut progress = Progress::Nothing;
         while let Some((sequence, payload, length)) = take_frame(rest) {
-            self.frame(sequence, payload, user, password, &mut progress)?;
+            self.frame(sequence, payload, account, &mut progress)?;
             rest = &rest[length..];
         }
         self.partial = rest.to_vec();
@@ -158,24 +209,32 @@ impl Session {
         &mut self,
         sequence: u8,
         payload: &[u8],
-        user: &str,
-        password: &str,
+        account: &Account,
         progress: &mut Progress,
     ) -> Result<(), Fault> {
         match self.phase {
-            Phase::Greeting => {
-                refuse_error(payload)?;
-                let greeting =
-                    protocol::read_greeting(payload).ok_or_else(|| strange("greeting", payload))?;
-                let (login, deprecate_eof) = protocol::login(&greeting, user, password);
-                self.deprecate_eof = deprecate_eof;
-                self.phase = Phase::Auth;
-                self.send(&login)
-            }
-            Phase::Auth => self.auth(sequence, payload, password, progress),
+            Phase::Connecting | Phase::Greeting => self.greeted(payload, account),
+            Phase::Auth => self.auth(sequence, payload, &account.password, progress),
             Phase::Ready => self.reply(sequence, payload, progress),
             Phase::Quitting => Err(strange("after COM_QUIT", payload)),
         }
+    }
+
+    fn greeted(&mut self, payload: &[u8], account: &Account) -> Result<(), Fault> {
+        refuse_error(payload)?;
+        let greeting = protocol::read_greeting(payload).ok_or_else(|| strange("greeting", payload))?;
+        let asks = account.tls.is_some() && self.tls.is_none();
+        if asks && !greeting.offers_tls() {
+            return Err(Fault::NoTls);
+        }
+        let (login, deprecate_eof) = protocol::login(&greeting, &account.user, &account.password, asks);
+        if asks {
+            self.send(&protocol::ssl_request(&login))?;
+            self.begin_tls(account)?;
+        }
+        self.deprecate_eof = deprecate_eof;
+        self.phase = Phase::Auth;
+        self.send(&login)
     }
 
     fn auth(
@@ -244,7 +303,11 @@ impl Session {
         Ok(false)
     }
 
-    fn send(&self, bytes: &[u8]) -> Result<(), Fault> {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        if let Some(tls) = &mut self.tls {
+            tls.seal(bytes)?;
+            return Ok(tls.send(&self.socket)?);
+        }
         let written = (&self.socket).write(bytes)?;
         if written < bytes.len() {
             return Err(Fault::Protocol(format!("the socket took {written} of {} bytes", bytes.len())));
@@ -254,7 +317,7 @@ impl Session {
 
     fn phase_name(&self) -> &'static str {
         match self.phase {
-            Phase::Greeting => "before its greeting",
+            Phase::Connecting | Phase::Greeting => "before its greeting",
             Phase::Auth => "during login",
             Phase::Ready if self.owed > 0 => "while a reply was due",
             Phase::Ready => "of an idle session",

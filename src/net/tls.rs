@@ -92,8 +92,15 @@ impl Tls {
         chain?.first().map(|certificate| &**certificate)
     }
 
-    fn step(&mut self, plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<Step, rustls::Error> {
+    /// Takes what is sealed from `at` on one step further; moves `at` behind what is done with.
+    fn step(
+        &mut self,
+        at: &mut usize,
+        plain: &mut Vec<u8>,
+        wire: &mut Vec<u8>,
+    ) -> Result<Step, rustls::Error> {
         let Self { side, sealed, ready, ended, .. } = self;
+        let sealed = &mut sealed[*at..];
         let (discard, step) = match side {
             Side::Server(connection) => {
                 take(connection.process_tls_records(sealed), plain, wire, (ready, ended))
@@ -102,17 +109,26 @@ impl Tls {
                 take(connection.process_tls_records(sealed), plain, wire, (ready, ended))
             }
         };
-        sealed.drain(..discard);
+        *at += discard;
         step
     }
 
-    /// Steps as far as it goes.
+    /// Steps as far as it goes. The rest moves to the front only then: a peer may send thousands of tiny records in one go.
     fn run(&mut self, plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<(), rustls::Error> {
-        while let Step::On = self.step(plain, wire)? {}
-        if self.sealed.is_empty() {
+        let mut at = 0;
+        let stepped = loop {
+            match self.step(&mut at, plain, wire) {
+                Ok(Step::On) => {}
+                Ok(Step::Done) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        if at == self.sealed.len() {
             self.sealed = Vec::new();
+        } else {
+            self.sealed.drain(..at);
         }
-        Ok(())
+        stepped
     }
 
     /// Appends what `plain` is on the wire, or a farewell.
@@ -244,7 +260,7 @@ impl Layer for Tls {
         let Err(error) = self.run(plain, wire) else { return Ok(()) };
         // The alert that tells the peer waits now. What has come stays until then, as rustls refers to it, and no further step is
         // taken: it would look at the same bytes again.
-        let _ = self.step(&mut Vec::new(), wire);
+        let _ = self.step(&mut 0, &mut Vec::new(), wire);
         (self.failed, self.sealed) = (true, Vec::new());
         Err(error.to_string())
     }
@@ -371,6 +387,22 @@ pub(crate) mod tests {
                 assert!(server.has_ended() && heard.is_empty());
             }
         }
+    }
+
+    #[test]
+    fn thousands_of_tiny_records_in_one_go_are_heard_in_order() {
+        let (mut server, mut client) = pair();
+        agree(&mut server, &mut client, 1 << 20).unwrap();
+        let said: Vec<u8> = (0..5000).map(|at| at as u8).collect();
+        let mut sealed = Vec::new();
+        said.chunks(1).for_each(|byte| client.seal(byte, &mut sealed).unwrap());
+        // The last record is cut.
+        let (whole, cut) = sealed.split_at(sealed.len() - 7);
+        let mut heard = Vec::new();
+        pass(&mut whole.to_vec(), &mut server, whole.len(), &mut heard).unwrap();
+        assert!(heard == said[..4999] && server.sealed.len() == sealed.len() / 5000 - 7, "the rest stays");
+        pass(&mut cut.to_vec(), &mut server, 1, &mut heard).unwrap();
+        assert!(heard == said && server.sealed.capacity() == 0);
     }
 
     #[test]
