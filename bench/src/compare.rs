@@ -48,8 +48,8 @@ pub struct Options {
     /// Length of each measurement.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Known peers: direct, epoll, haproxy, haproxy-busy, nginx, corelane, corelane-spin, and corelane-tracked, whose
-    /// sessions may move. With `-tls`, `-cn-tls` or `-both-tls` behind its name haproxy, nginx or corelane speaks TLS with
+    /// Known peers: direct, epoll, epoll-spin, haproxy, haproxy-busy, nginx, corelane, corelane-spin, and corelane-tracked,
+    /// whose sessions may move. With `-tls`, `-cn-tls` or `-both-tls` behind its name haproxy, nginx or corelane speaks TLS with
     /// the client, the CN or both; with `-through-tls` any but corelane passes on what client and CN speak.
     #[arg(
         long,
@@ -61,7 +61,7 @@ pub struct Options {
     /// where it speaks TLS, as MySQL does; {certificate} and {key} are files for it.
     #[arg(long = "peer", value_name = "NAME=COMMAND")]
     templates: Vec<String>,
-    /// Also the peers that spin instead of sleeping: haproxy-busy and corelane-spin.
+    /// Also the peers that spin instead of sleeping: epoll-spin, haproxy-busy and corelane-spin.
     #[arg(long)]
     spin: bool,
     /// Also the peers with TLS: haproxy-tls, nginx-tls, corelane-tls, haproxy-cn-tls, corelane-cn-tls, haproxy-both-tls,
@@ -250,7 +250,7 @@ impl Bench<'_> {
 
 fn peers(options: &Options) -> io::Result<Vec<Peer>> {
     let wrong = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
-    let spinning = ["haproxy-busy".to_owned(), "corelane-spin".to_owned()];
+    let spinning = ["epoll-spin", "haproxy-busy", "corelane-spin"].map(str::to_owned);
     let more = if options.spin { &spinning[..] } else { &[] };
     let mut peers: Vec<Peer> = vec![];
     let tls = TLS_PEERS.map(str::to_owned);

@@ -24,13 +24,16 @@ pub struct Options {
     /// Run on this CPU only.
     #[arg(long)]
     pub cpu: Option<usize>,
+    /// Never sleep: how fast a proxy that spins can be at all.
+    #[arg(long)]
+    pub spin: bool,
 }
 
 /// Serves for ever.
 pub fn run(options: &Options) -> io::Result<()> {
     sys::raise_open_files(200_000)?;
     options.cpu.map_or(Ok(()), sys::pin)?;
-    Forwarder::new(options)?.serve()
+    Forwarder::new(options)?.serve(if options.spin { 0 } else { -1 })
 }
 
 /// One end of a forwarded connection; its twin stands at the other number of the pair (n and n ^ 1).
@@ -76,10 +79,10 @@ impl Forwarder {
         })
     }
 
-    fn serve(&mut self) -> io::Result<()> {
+    fn serve(&mut self, timeout_ms: i32) -> io::Result<()> {
         let mut events = sys::events(EVENTS);
         loop {
-            let ready = self.epoll.wait(&mut events, -1)?;
+            let ready = self.epoll.wait(&mut events, timeout_ms)?;
             for event in &events[..ready] {
                 let token = event.u64 as usize;
                 if token == LISTENER {

@@ -34,7 +34,9 @@ static RUNNING: Mutex<Vec<(u32, PathBuf)>> = Mutex::new(vec![]);
 pub enum Kind {
     /// No proxy at all.
     Direct,
-    Epoll,
+    Epoll {
+        spin: bool,
+    },
     Haproxy {
         busy_polling: bool,
     },
@@ -84,7 +86,8 @@ impl Peer {
         let (base, legs) = Legs::of_name(name);
         let kind = match base {
             "direct" => Kind::Direct,
-            "epoll" => Kind::Epoll,
+            "epoll" => Kind::Epoll { spin: false },
+            "epoll-spin" => Kind::Epoll { spin: true },
             "haproxy" => Kind::Haproxy { busy_polling: false },
             "haproxy-busy" => Kind::Haproxy { busy_polling: true },
             "nginx" => Kind::Nginx,
@@ -94,7 +97,7 @@ impl Peer {
             _ => return None,
         };
         let can = match kind {
-            Kind::Direct | Kind::Epoll => matches!(legs, Legs::Plain | Legs::Through),
+            Kind::Direct | Kind::Epoll { .. } => matches!(legs, Legs::Plain | Legs::Through),
             Kind::Corelane { .. } => legs != Legs::Through,
             _ => true,
         };
@@ -133,7 +136,7 @@ impl Peer {
     pub fn version(&self) -> String {
         let (program, flag) = match &self.kind {
             Kind::Direct => return "no proxy".to_owned(),
-            Kind::Epoll => return format!("corelane-bench {}", env!("CARGO_PKG_VERSION")),
+            Kind::Epoll { .. } => return format!("corelane-bench {}", env!("CARGO_PKG_VERSION")),
             Kind::Haproxy { .. } => (Path::new("haproxy"), "-v"),
             Kind::Nginx => (Path::new("nginx"), "-v"),
             Kind::Corelane { binary, .. } => (binary.as_path(), "--version"),
@@ -177,9 +180,12 @@ impl Peer {
             Ok(command)
         };
         match &self.kind {
-            Kind::Direct | Kind::Epoll => {
+            Kind::Direct | Kind::Epoll { .. } => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["forward", "--listen", &listen.to_string(), "--target", &target.to_string()]);
+                if self.kind == (Kind::Epoll { spin: true }) {
+                    command.arg("--spin");
+                }
                 Ok(command)
             }
             Kind::Haproxy { busy_polling } => configured(
