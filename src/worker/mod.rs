@@ -15,6 +15,7 @@ mod gate;
 mod halt;
 mod handover;
 mod kill;
+mod known;
 mod leg;
 mod letter;
 mod listener;
@@ -56,6 +57,7 @@ use crate::reactor::{self, Bell, Reactor};
 use crate::route::pick::Turns;
 use crate::route::{self, Cn, View};
 use crate::session::hold::Hold;
+use crate::session::user::Users;
 use flag::Flag;
 use gate::Gate;
 use migrate::{Movers, Reason, answer};
@@ -199,6 +201,7 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
                     let before = worker.picture.replace(Some(*picture));
                     if before.is_some_and(|before| !Arc::ptr_eq(&before.users, &users)) {
                         worker.roster.prove(&users);
+                        known::check_all(&worker, users);
                     }
                     worker.news.take().raise(&worker.reactor);
                     for fd in waiting.take().into_iter().flatten() {
@@ -355,6 +358,11 @@ impl Worker {
 
     fn view(&self) -> Option<Arc<View>> {
         self.picture.borrow().as_ref().map(|picture| picture.view.clone())
+    }
+
+    /// Who is known; none before the first picture.
+    fn users(&self) -> Option<Arc<Users>> {
+        self.picture.borrow().as_ref().map(|picture| picture.users.clone())
     }
 
     /// How sessions move.
