@@ -79,7 +79,7 @@ pub fn serve(settings: Settings, config_path: &Path) -> Result<(), BootError> {
     let (mailboxes, workers) = make_mailboxes(placement.workers.len())?;
     let Listeners { by_worker, files: socket_files } = listeners;
     let mut threads = Vec::new();
-    let books = worker::Books::new(&settings);
+    let books = worker::Books::default();
     for ((mailbox, own), &cpu) in workers.into_iter().zip(by_worker).zip(&placement.workers) {
         let parts = worker::Parts {
             id: mailbox.worker(),

@@ -129,6 +129,7 @@ fn listen(place: &Place<'_>, mistakes: &mut Mistakes) -> (Listen, Vec<Read<Liste
         sql: listeners.iter().map(|listener| listener.value.clone()).collect(),
         backlog: place.count("backlog", mistakes),
         max_sessions,
+        laid_down_for: max_sessions,
         max_sessions_per_tenant: (per_tenant > 0).then_some(per_tenant),
         first_connection_id,
         connection_ids,

@@ -1,6 +1,8 @@
 //! The difference of two [`Settings`], in sentences, and what of it a running process can take up.
 //!
-//! CNs, users, the keepalive of `[listen]` and of `[cn_tcp]`, `[proxy_protocol]`, `[auth]`, `[discovery]`, `[tls]`, `[cn_tls]`, `[compression]`, and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP.
+//! CNs, users, the keepalive of `[listen]` and of `[cn_tcp]`, `[proxy_protocol]`, `[auth]`, `[discovery]`, `[tls]`, `[cn_tls]`, `[compression]`, `[limits]`,
+//! and the limits of probes, logins, moves, drains and shutdown are taken up on SIGHUP. So are those of sessions in `[listen]`, but for more
+//! of them than the process was started for.
 //! Listeners, workers, the admin door, the HTTP door, the receive buffers and the log level are laid down at start-up:
 //! they need a restart.
 //! No sentence shows a secret.
@@ -37,6 +39,7 @@ pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
     let mut list = List { changes: Vec::new(), effect: Effect::Restart };
     laid_down(old, new, &mut list);
     limits(old, new, &mut list);
+    sessions(old, new, &mut list);
     asking(old, new, &mut list);
     proxy_protocol(old, new, &mut list);
     access(old, new, &mut list);
@@ -52,8 +55,12 @@ pub fn between(old: &Settings, new: &Settings) -> Vec<Change> {
 /// What a process that runs with `old` has in force once it has taken up what it can of `new`.
 pub fn in_force(old: &Settings, new: Settings) -> Settings {
     Settings {
-        listen: Listen { tcp: new.listen.tcp, ..old.listen.clone() },
-        limits: old.limits,
+        listen: Listen {
+            tcp: new.listen.tcp,
+            max_sessions: new.listen.max_sessions.min(old.listen.laid_down_for),
+            max_sessions_per_tenant: new.listen.max_sessions_per_tenant,
+            ..old.listen.clone()
+        },
         workers: old.workers.clone(),
         admin: old.admin.clone(),
         relay: old.relay.clone(),
@@ -67,12 +74,6 @@ fn laid_down(old: &Settings, new: &Settings, list: &mut List) {
     list.effect = Effect::Restart;
     list.value("[listen] sql", &addresses(&old.listen.sql), &addresses(&new.listen.sql));
     list.value("[listen] backlog", &old.listen.backlog, &new.listen.backlog);
-    list.value("[listen] max_sessions", &old.listen.max_sessions, &new.listen.max_sessions);
-    list.value(
-        "[listen] max_sessions_per_tenant",
-        &old.listen.max_sessions_per_tenant.unwrap_or(0),
-        &new.listen.max_sessions_per_tenant.unwrap_or(0),
-    );
     list.value(
         "[listen] first_connection_id",
         &old.listen.first_connection_id,
@@ -81,10 +82,6 @@ fn laid_down(old: &Settings, new: &Settings, list: &mut List) {
     list.value("[listen] connection_ids", &old.listen.connection_ids, &new.listen.connection_ids);
     list.value("[listen] server_version", &old.listen.server_version, &new.listen.server_version);
     list.value("[workers] cpus", &auto(&old.workers.cpus), &auto(&new.workers.cpus));
-    let (was, is) = (&old.limits, &new.limits);
-    list.value("[limits] sessions_per_user", &was.sessions_per_user, &is.sessions_per_user);
-    list.value("[limits] sessions_per_client", &was.sessions_per_client, &is.sessions_per_client);
-    list.value("[limits] accepts_per_second", &was.accepts_per_second, &is.accepts_per_second);
     let (old_cpu, new_cpu) = (auto(&old.workers.coordinator_cpu), auto(&new.workers.coordinator_cpu));
     list.value("[workers] coordinator_cpu", &old_cpu, &new_cpu);
     list.value("[workers] spin_us", &old.workers.spin, &new.workers.spin);
@@ -122,6 +119,22 @@ fn limits(old: &Settings, new: &Settings, list: &mut List) {
     list.value("[timeouts] query_ms", &old.timeouts.query, &new.timeouts.query);
     list.value("[shutdown] grace_ms", &old.shutdown.grace, &new.shutdown.grace);
     moving(old, new, list);
+}
+
+fn sessions(old: &Settings, new: &Settings, list: &mut List) {
+    list.effect = Effect::Live;
+    let (was, is, most) = (&old.listen, &new.listen, old.listen.laid_down_for);
+    list.value("[listen] max_sessions", &was.max_sessions, &is.max_sessions.min(most));
+    list.value("[listen] max_sessions_per_tenant", &was.max_sessions_per_tenant, &is.max_sessions_per_tenant);
+    let (was, is) = (&old.limits, &new.limits);
+    list.value("[limits] sessions_per_user", &was.sessions_per_user, &is.sessions_per_user);
+    list.value("[limits] sessions_per_client", &was.sessions_per_client, &is.sessions_per_client);
+    list.value("[limits] accepts_per_second", &was.accepts_per_second, &is.accepts_per_second);
+    if new.listen.max_sessions > most {
+        let wanted = new.listen.max_sessions;
+        list.effect = Effect::Restart;
+        list.push(format!("[listen] max_sessions: {wanted} are more than the {most} of the start"));
+    }
 }
 
 fn moving(old: &Settings, new: &Settings, list: &mut List) {
@@ -497,6 +510,43 @@ mod tests {
         );
         assert_eq!(sentences(old, ""), ["Live: [access] max_failed_logins: 5 is now unset"]);
         assert_eq!(sentences("", "[access]\nblocked_s=60\n"), [""; 0], "nobody is shut out");
+    }
+
+    #[test]
+    fn limits_are_set_and_lifted_at_once() {
+        let all = "[listen]\nmax_sessions_per_tenant=7\n\
+            [limits]\nsessions_per_user=1\nsessions_per_client=2\naccepts_per_second=3\n";
+        let set = [
+            "Live: [listen] max_sessions_per_tenant: unset is now 7",
+            "Live: [limits] sessions_per_user: unset is now 1",
+            "Live: [limits] sessions_per_client: unset is now 2",
+            "Live: [limits] accepts_per_second: unset is now 3",
+        ];
+        assert_eq!(sentences("", all), set);
+        let force = in_force(&settings(""), settings(all));
+        assert_eq!((force.limits, force.listen.max_sessions_per_tenant), (settings(all).limits, Some(7)));
+        let other = "[limits]\nsessions_per_user=9\n";
+        let changed = sentences("[limits]\nsessions_per_user=10\n", other);
+        assert_eq!(changed, ["Live: [limits] sessions_per_user: 10 is now 9"]);
+    }
+
+    #[test]
+    fn sessions_are_as_many_as_the_process_was_started_for() {
+        let of = |most: u32| settings(&format!("[listen]\nmax_sessions={most}\n"));
+        let said = |old: &Settings, new: &Settings| {
+            let changes = between(old, new).into_iter();
+            changes.map(|change| format!("{:?}: {}", change.effect, change.sentence)).collect::<Vec<_>>()
+        };
+        let (started, fewer, more) = (of(100), of(50), of(200));
+        assert_eq!(said(&started, &fewer), ["Live: [listen] max_sessions: 100 is now 50"]);
+        let force = in_force(&started, fewer);
+        assert_eq!((force.listen.max_sessions, force.listen.laid_down_for), (50, 100));
+        let too_many = "Restart: [listen] max_sessions: 200 are more than the 100 of the start";
+        assert_eq!(said(&force, &more), ["Live: [listen] max_sessions: 50 is now 100", too_many]);
+        let force = in_force(&force, more.clone());
+        assert_eq!((force.listen.max_sessions, force.listen.laid_down_for), (100, 100));
+        assert_eq!(said(&force, &more), [too_many], "as long as the file says so");
+        assert_eq!(said(&force, &of(100)), [""; 0]);
     }
 
     #[test]

@@ -207,7 +207,7 @@ pub static SECTIONS: &[Section] = &[
                 name: "max_sessions",
                 kind: Kind::Integer { min: 1, max: 10_000_000 },
                 default: Default::Value("20000"),
-                sentence: "Sessions over all workers; one more is refused with error 1040.",
+                sentence: "Sessions over all workers; one more is refused with error 1040. SIGHUP changes it, up to what it was at the start.",
             },
             Key {
                 name: "max_sessions_per_tenant",

@@ -111,6 +111,8 @@ pub struct Listen {
     pub backlog: u32,
     /// Sessions over all workers; one more gets ERR 1040. Default 20000.
     pub max_sessions: u32,
+    /// What that was when the process started, whose tables and open files are made for so many.
+    pub laid_down_for: u32,
     /// Sessions of one tenant over all workers; one more gets ERR 1040. Default none.
     pub max_sessions_per_tenant: Option<u32>,
     /// The first connection id, and how many there are. Default 2147483648 and all above but the last.

@@ -5,8 +5,8 @@
 //! of a CN holds until it is read anew or the CN is gone; that it may be old harms nobody, as a hash decides no
 //! login. A failure is said once, and again only when its cause changes.
 //!
-//! The query asks for no more of a secret than tells whether it is a hash, and for [`ROWS_MAX`] rows, so that an
-//! answer cannot be large. `mysql.user` is a view on MariaDB and a table on MySQL; on both, the right to SELECT
+//! The query asks for no more of a secret than tells whether it is a hash, in hexadecimal, as salts of `caching_sha2_password` are
+//! bytes and not text, and for [`ROWS_MAX`] rows, so that an answer cannot be large. `mysql.user` is a view on MariaDB and a table on MySQL; on both, the right to SELECT
 //! its columns `User`, `plugin` and `authentication_string` is enough.
 
 use std::collections::BTreeMap;
@@ -29,6 +29,7 @@ use crate::route::{Cn, CnState, Flavour, View};
 use crate::session::account::{Accounts, union};
 use crate::session::script::Row;
 use crate::session::user::Users;
+use crate::wire::auth::sha2_crypt;
 
 /// Rows that are read of one CN's table.
 pub const ROWS_MAX: usize = 20_000;
@@ -39,9 +40,10 @@ pub const READING_LIMIT: Duration = Duration::from_secs(5);
 /// CNs that are read at the same time.
 pub const READINGS_MAX: usize = 8;
 
-/// `LEFT` takes one character more than a hash has, so that what is longer is seen to be none.
+/// `LEFT` takes one character more than the longest hash has, so that what is longer is seen to be none.
 const QUERY: &str =
-    "SELECT User, plugin, LEFT(authentication_string, 42) FROM mysql.user ORDER BY User LIMIT ";
+    "SELECT User, plugin, HEX(LEFT(authentication_string, 71)) FROM mysql.user ORDER BY User LIMIT ";
+const _: () = assert!(sha2_crypt::TEXT == 70);
 
 /// What came of one reading.
 #[derive(Debug)]
@@ -276,22 +278,38 @@ async fn read(source: &Source) -> Result<Accounts, Error> {
             return ControlFlow::Break(());
         };
         let [user, plugin, secret] = [user, plugin, secret].map(|value| value.as_deref().unwrap_or_default());
-        accounts.take(user, plugin, secret);
+        let Some(secret) = bytes(secret) else {
+            fits = false;
+            return ControlFlow::Break(());
+        };
+        accounts.take(user, plugin, &secret);
         ControlFlow::Continue(())
     };
     line.ask_each(&format!("{QUERY}{}", ROWS_MAX + 1), take).await?;
     if fits { Ok(accounts) } else { Err(Error::Form) }
 }
 
+/// What hexadecimal digits stand for.
+fn bytes(digits: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let (pairs, []) = digits.as_chunks::<2>() else { return None };
+    pairs.iter().map(|[high, low]| Some((digit(*high)? << 4) | digit(*low)?)).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
     use crate::config::settings::Settings;
+    use crate::ident::SessionId;
     use crate::route::Target;
     use crate::route::view::tests::{cn, view};
+    use crate::session::face::Face;
     use crate::wire::auth::NATIVE;
+    use crate::wire::frame::write_packet;
+    use crate::wire::greeting::SALT;
 
     const SECRET: &[u8] = b"*14E65567ABDB5135D0CFD9A70B3032C179A49EE7";
 
@@ -330,7 +348,7 @@ mod tests {
     }
 
     fn knows(tables: &Tables, user: &str) -> bool {
-        !tables.add_to(Users::default()).hashes(user).is_empty()
+        tables.add_to(Users::default()).hashes(user).is_some()
     }
 
     #[tokio::test]
@@ -382,6 +400,48 @@ mod tests {
         let held: Vec<_> = tables.by_slot.values().filter_map(|table| table.accounts.as_ref()).collect();
         assert!(Arc::ptr_eq(held[0], held[1]));
         assert!(knows(&tables, "app"));
+    }
+
+    /// What is read of a CN that answers with one row of these values, after a login.
+    async fn read_from(values: [&[u8]; 3]) -> Result<Accounts, Error> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target::Tcp(listener.local_addr().unwrap());
+        let text = |text: &[u8]| [&[text.len() as u8], text].concat();
+        let column = [&b"\x03def\0\0\0\x01v\0\x0c\x21\0\0\x04\0\0\xfd\0\0\0\0\0"[..]; 3];
+        let row = values.map(text).concat();
+        let end = &b"\xfe\0\0\x02\0"[..];
+        let answer = [&[&b"\x03"[..]][..], &column, &[end, &row, end]].concat();
+        let cn = async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let greeting = Face::default().greeting(&[b'a'; SALT], SessionId(7));
+            let ok = &b"\0\0\0\x02\0\0\0"[..];
+            for (first, packets) in [(0, vec![&greeting[..]]), (2, vec![ok]), (1, answer)] {
+                let (mut bytes, mut number) = (Vec::new(), first);
+                packets.iter().for_each(|packet| write_packet(&mut bytes, &mut number, packet));
+                stream.write_all(&bytes).await.unwrap();
+                let _ = stream.read(&mut [0; 512]).await.unwrap();
+            }
+        };
+        let source = Source { road: Road::plain(target), account: auth().query.unwrap(), trusts: false };
+        tokio::join!(cn, read(&source)).1
+    }
+
+    #[tokio::test]
+    async fn hashes_are_read_as_bytes() {
+        let salt = [0xff, 0, b'$', 0x80, 1].repeat(4);
+        let stored = [b"$A$005$", &salt[..], &[b'd'; 43]].concat();
+        let hex = stored.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+        let accounts = read_from([b"web", b"caching_sha2_password", hex.as_bytes()]).await.unwrap();
+        let hashes = &union([&accounts])["web"];
+        assert_eq!(hashes.sha2[0].hash, sha2_crypt::Sha2Hash::read(&stored).unwrap());
+        let native = SECRET.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let accounts = read_from([b"web", NATIVE.as_bytes(), native.as_bytes()]).await.unwrap();
+        assert_eq!(union([&accounts])["web"].native.len(), 1);
+        for wrong in [SECRET, &hex.as_bytes()[1..]] {
+            let read = read_from([b"web", NATIVE.as_bytes(), wrong]).await;
+            assert!(matches!(read, Err(Error::Form)), "{read:?}");
+        }
+        assert_eq!(bytes(b""), Some(Vec::new()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -388,8 +388,8 @@ impl Coordinator {
 
     /// The users of the configuration and those of the CNs' tables.
     fn compose_users(&mut self) {
-        let users = reload::users(&self.settings.users).remembering(&self.picture.users);
-        self.picture.users = Arc::new(self.tables.add_to(users));
+        let users = self.tables.add_to(reload::users(&self.settings.users));
+        self.picture.users = Arc::new(users.remembering(&self.picture.users));
         self.unpublished = true;
         // Sessions may have become movable.
         self.helm.table_changed = true;

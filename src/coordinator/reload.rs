@@ -88,7 +88,7 @@ impl Coordinator {
 
 /// By which clients without TLS can send their passwords: that of the settings, else the one `made` before, else one that is made now,
 /// which takes the coordinator some tenths of a second. None where nobody has to send a password: passwords are known, or pass between
-/// client and CN.
+/// client and CN without anybody listening for them on behalf of the CNs' tables.
 /// `modes` are those of the CNs.
 pub(super) fn key(
     settings: &Settings,
@@ -97,7 +97,8 @@ pub(super) fn key(
 ) -> Option<Arc<ServerKey>> {
     let has_cn_tls = modes.into_iter().chain([None]).any(|mode| settings.cn_tls.of(mode).is_some());
     let hashed = settings.users.iter().any(|user| !matches!(user.secret, UserSecret::Password(_)));
-    if settings.auth.key.is_some() || !(hashed || has_cn_tls) {
+    let listens = settings.auth.query.is_some() && settings.auth.trusts_cn_keys;
+    if settings.auth.key.is_some() || !(hashed || has_cn_tls || listens) {
         return settings.auth.key.clone();
     }
     made.or_else(|| match ServerKey::generate() {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::access::{Access, Networks};
-use crate::config::settings::{Account, Compression, Keepalive, Login, Migration, Settings, Timeouts};
+use crate::config::settings::{
+    Account, Compression, Keepalive, Limits, Login, Migration, Settings, Timeouts,
+};
 use crate::config::tls::{CnTls, ServerTls};
 use crate::ident::{CnSlot, Epoch, IdBlock, SessionId, WorkerId};
 use crate::route::{Group, View};
@@ -27,6 +29,10 @@ pub struct Picture {
     pub login: Arc<Login>,
     /// How long sessions may take over something.
     pub timeouts: Arc<Timeouts>,
+    /// How many there may be, of all and of each kind.
+    pub max_sessions: u32,
+    pub max_sessions_per_tenant: Option<u32>,
+    pub limits: Limits,
     /// Whose connections begin with a header that tells of their client; none where nobody's do.
     pub proxy_protocol: Option<Arc<Networks>>,
     /// Who may come in; none where everybody may.
@@ -61,6 +67,9 @@ impl Picture {
             face: Arc::default(),
             login: settings.login.clone().into(),
             timeouts: settings.timeouts.into(),
+            max_sessions: settings.listen.max_sessions,
+            max_sessions_per_tenant: settings.listen.max_sessions_per_tenant,
+            limits: settings.limits,
             proxy_protocol: settings.proxy_protocol.clone(),
             access: settings.access.clone(),
             client_tcp: settings.listen.tcp,

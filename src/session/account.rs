@@ -1,7 +1,8 @@
 //! The accounts in a CN's user table, judged: which of them leave a hash that makes their user known.
 //!
-//! Of use are accounts of `mysql_native_password` with a whole hash. From any other plugin's secret nothing can
-//! be computed that logs a user in again, and an empty password proves nothing of whoever leaves it out: who
+//! Of use are accounts of `mysql_native_password` and of `caching_sha2_password` with a whole hash: by the first, what a client has
+//! answered gives what answers any salt; by the second, a password that a client has shown is known to be the account's. From any other
+//! plugin's secret nothing can be computed that logs a user in again, and an empty password proves nothing of whoever leaves it out: who
 //! wants such a user known has to write it into the configuration.
 //!
 //! Hosts are not looked at, nor whether an account is locked or expired: that is the CN's to judge at each
@@ -10,22 +11,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
-use crate::wire::auth::{NATIVE, NativeHash, parse_native_hash};
+use super::user::{Hashes, Sha2Secret};
+use crate::wire::auth::sha2_crypt::Sha2Hash;
+use crate::wire::auth::{CACHING_SHA2, NATIVE, NativeHash, parse_native_hash};
 
-/// Hashes of one user name that are kept, over all hosts and CNs; each costs a login two SHA-1 at most.
+/// Hashes of one user name that are kept, over all hosts and CNs; each costs a login two SHA-1 at most, or the rounds of a
+/// `caching_sha2_password` that nobody has shown yet.
 pub const HASHES_MAX: usize = 16;
 
-/// Bytes of a hash as tables hold it: `*` and 40 digits.
+/// Bytes of a native hash as tables hold it: `*` and 40 digits.
 const HASH_TEXT: usize = 41;
 
+/// A stored hash, by either plugin.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Hash {
+    Native(NativeHash),
+    Sha2(Sha2Hash),
+}
+
 /// Hashes by user name.
-type Hashes = BTreeMap<String, BTreeSet<NativeHash>>;
+type ByName = BTreeMap<String, BTreeSet<Hash>>;
 
 /// What one CN's user table says, as far as it is of use.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Accounts {
-    hashes: Hashes,
+    hashes: ByName,
     passed_over: BTreeMap<PassedOver, u32>,
 }
 
@@ -91,32 +103,48 @@ impl fmt::Debug for Accounts {
 }
 
 /// The hashes of all CNs together.
-pub fn union<'a>(tables: impl IntoIterator<Item = &'a Accounts>) -> BTreeMap<String, Box<[NativeHash]>> {
-    let mut all = Hashes::new();
+pub fn union<'a>(tables: impl IntoIterator<Item = &'a Accounts>) -> BTreeMap<String, Hashes> {
+    let mut all = ByName::new();
     for (name, hashes) in tables.into_iter().flat_map(|table| &table.hashes) {
         for hash in hashes {
             // What goes beyond the limit only makes a session stay where it is.
-            let _ = insert(&mut all, name, *hash);
+            let _ = insert(&mut all, name, hash.clone());
         }
     }
-    all.into_iter().map(|(name, hashes)| (name, hashes.into_iter().collect())).collect()
+    all.into_iter().map(|(name, hashes)| (name, by_plugin(hashes))).collect()
 }
 
-fn judge<'a>(user: &'a [u8], plugin: &[u8], secret: &[u8]) -> Result<(&'a str, NativeHash), PassedOver> {
+fn by_plugin(hashes: BTreeSet<Hash>) -> Hashes {
+    let (mut native, mut sha2) = (Vec::new(), Vec::new());
+    for hash in hashes {
+        match hash {
+            Hash::Native(hash) => native.push(hash),
+            Hash::Sha2(hash) => sha2.push(Arc::new(Sha2Secret::new(hash))),
+        }
+    }
+    Hashes { native: native.into(), sha2: sha2.into() }
+}
+
+fn judge<'a>(user: &'a [u8], plugin: &[u8], secret: &[u8]) -> Result<(&'a str, Hash), PassedOver> {
     let name = std::str::from_utf8(user).ok().filter(|name| !name.is_empty()).ok_or(PassedOver::NoName)?;
     // MariaDB leaves the name of its default plugin out where there is no password.
-    if !plugin.is_empty() && plugin != NATIVE.as_bytes() {
+    let is_native = plugin.is_empty() || plugin == NATIVE.as_bytes();
+    if !is_native && plugin != CACHING_SHA2.as_bytes() {
         return Err(PassedOver::OtherPlugin);
     }
     if secret.is_empty() {
         return Err(PassedOver::EmptyPassword);
     }
-    let text = std::str::from_utf8(secret).ok().filter(|text| text.len() == HASH_TEXT);
-    let hash = text.and_then(|text| parse_native_hash(text).ok()).ok_or(PassedOver::NoHash)?;
-    Ok((name, hash))
+    let hash = if is_native { native(secret) } else { Sha2Hash::read(secret).map(Hash::Sha2) };
+    Ok((name, hash.ok_or(PassedOver::NoHash)?))
 }
 
-fn insert(hashes: &mut Hashes, name: &str, hash: NativeHash) -> Result<(), PassedOver> {
+fn native(secret: &[u8]) -> Option<Hash> {
+    let text = std::str::from_utf8(secret).ok().filter(|text| text.len() == HASH_TEXT)?;
+    parse_native_hash(text).ok().map(Hash::Native)
+}
+
+fn insert(hashes: &mut ByName, name: &str, hash: Hash) -> Result<(), PassedOver> {
     let Some(known) = hashes.get_mut(name) else {
         hashes.insert(name.to_owned(), BTreeSet::from([hash]));
         return Ok(());
@@ -146,12 +174,13 @@ mod tests {
 
     /// The users of a union, each with the number of its hashes.
     fn users(tables: &[Accounts]) -> Vec<(String, usize)> {
-        union(tables).into_iter().map(|(name, hashes)| (name, hashes.len())).collect()
+        let count = |hashes: Hashes| hashes.native.len() + hashes.sha2.len();
+        union(tables).into_iter().map(|(name, hashes)| (name, count(hashes))).collect()
     }
 
     #[test]
-    fn only_a_whole_native_hash_makes_a_user_known() {
-        let sha2 = "$A$005$\u{1}\u{7f}salt of twenty bytes.hash";
+    fn only_a_whole_hash_makes_a_user_known() {
+        let sha2 = &*format!("$A$005$\u{1}\u{7f}salt of 20 bytes..{}", "d".repeat(43));
         let cases = [
             ("app", NATIVE, SECRET, "1 user"),
             ("app", NATIVE, "", "0 users; accounts passed over: 1 without a password"),
@@ -163,7 +192,12 @@ mod tests {
                 "*14E65567ABDB5135D0CFD9A70B3032C179A49EE_",
                 "0 users; accounts passed over: 1 whose secret is no hash",
             ),
-            ("app", "caching_sha2_password", sha2, "0 users; accounts passed over: 1 of another plugin"),
+            ("app", CACHING_SHA2, sha2, "1 user"),
+            ("app", CACHING_SHA2, "", "0 users; accounts passed over: 1 without a password"),
+            ("app", CACHING_SHA2, &sha2[..69], "0 users; accounts passed over: 1 whose secret is no hash"),
+            ("app", CACHING_SHA2, SECRET, "0 users; accounts passed over: 1 whose secret is no hash"),
+            ("app", NATIVE, sha2, "0 users; accounts passed over: 1 whose secret is no hash"),
+            ("app", "sha256_password", sha2, "0 users; accounts passed over: 1 of another plugin"),
             ("app", "ed25519", SECRET, "0 users; accounts passed over: 1 of another plugin"),
             ("root", "", "", "0 users; accounts passed over: 1 without a password"),
             ("", NATIVE, SECRET, "0 users; accounts passed over: 1 without a readable name"),
@@ -171,6 +205,17 @@ mod tests {
         for (user, plugin, secret, said) in cases {
             assert_eq!(table(&[(user, plugin, secret)]).to_string(), said, "{user} {plugin} {secret}");
         }
+    }
+
+    #[test]
+    fn a_salt_need_not_be_text() {
+        let secret = [b"$A$005$", &[0xff; 20][..], &[b'd'; 43]].concat();
+        let mut accounts = table(&[("app", NATIVE, SECRET)]);
+        accounts.take(b"app", CACHING_SHA2.as_bytes(), &secret);
+        let hashes = &union([&accounts])["app"];
+        assert_eq!(hashes.native[..], [parse_native_hash(SECRET).unwrap()]);
+        assert_eq!(hashes.sha2[0].hash, Sha2Hash::read(&secret).unwrap());
+        assert_eq!((hashes.native.len(), hashes.sha2.len()), (1, 1));
     }
 
     #[test]

@@ -19,6 +19,7 @@
 pub mod client;
 pub mod cn;
 pub mod examiner;
+pub mod inspection;
 mod interpreter;
 mod prover;
 pub mod replay;
@@ -27,6 +28,7 @@ pub mod standing;
 pub use client::ClientLogin;
 pub use cn::{ClientChannel, CnAuth, CnLogin, CnLoginError, CnStep, Speaker, WantsTls};
 pub use examiner::{ClientStep, Examiner, Nonce, Question};
+pub use inspection::Inspection;
 pub use replay::{Replay, Sent};
 pub use standing::{Standing, Witness};
 

@@ -6,7 +6,8 @@
 //!
 //! Of a user with a hash of `caching_sha2_password` the password is kept once a client has shown it, as the configuration's own
 //! passwords are: in one place, wiped with the last that holds it. So its next clients take the fast path, and corelane can log it in
-//! to CNs that want more than that. A server would keep a hash that is of no use there.
+//! to CNs that want more than that. A server would keep a hash that is of no use there. It is kept with the hash that it was checked by
+//! and no longer: where the file or the table has another one, it is forgotten.
 //!
 //! Nothing here is printed: `Debug` shows that there is a secret, not which.
 
@@ -48,6 +49,16 @@ impl PartialEq for Sha2Secret {
 impl Eq for Sha2Secret {}
 
 impl Sha2Secret {
+    /// Of whose password nothing else is known.
+    pub fn new(hash: Sha2Hash) -> Self {
+        Self { hash, shown: OnceLock::new() }
+    }
+
+    /// The password, if a client has shown it.
+    pub fn shown(&self) -> Option<&Secret> {
+        self.shown.get()
+    }
+
     /// Keeps the password, of which the hash is.
     pub fn keep(&self, password: Secret) {
         // It is there already if two clients have shown it at the same time.
@@ -67,13 +78,13 @@ impl KnownUser {
     }
 
     pub fn with_sha2_hash(hash: Sha2Hash) -> Self {
-        let sha2 = Some(Arc::new(Sha2Secret { hash, shown: OnceLock::new() }));
+        let sha2 = Some(Arc::new(Sha2Secret::new(hash)));
         Self { native_hash: None, password: None, sha2, plugin: None }
     }
 
     /// Its password, as far as it is known by now.
     pub fn password(&self) -> Option<&Secret> {
-        self.password.as_ref().or_else(|| self.sha2.as_ref()?.shown.get())
+        self.password.as_ref().or_else(|| self.sha2.as_ref()?.shown())
     }
 
     /// Whether it is known to have the empty one.
@@ -93,12 +104,37 @@ impl fmt::Debug for KnownUser {
     }
 }
 
+/// What the CNs' tables hold of a user who is not in the configuration: mostly one hash, several where it has several hosts or CNs.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Hashes {
+    pub native: Box<[NativeHash]>,
+    pub sha2: Arc<[Arc<Sha2Secret>]>,
+}
+
+impl Hashes {
+    /// The same, with the passwords that were shown of the same hashes `before`.
+    fn remembering(&mut self, before: &Self) {
+        if self.sha2 == before.sha2 {
+            self.sha2 = before.sha2.clone();
+            return;
+        }
+        let old = |secret: &Arc<Sha2Secret>| before.sha2.iter().find(|old| *old == secret).cloned();
+        self.sha2 = self.sha2.iter().map(|secret| old(secret).unwrap_or_else(|| secret.clone())).collect();
+    }
+}
+
+impl fmt::Debug for Hashes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hashes({} native, {} of sha2)", self.native.len(), self.sha2.len())
+    }
+}
+
 /// Known users by name, without tenant and labels.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Users {
     configured: HashMap<String, KnownUser>,
     /// Of users that are not configured.
-    hashes: BTreeMap<String, Box<[NativeHash]>>,
+    hashes: BTreeMap<String, Hashes>,
 }
 
 impl Users {
@@ -115,16 +151,21 @@ impl Users {
                 user.sha2 = Some(old.clone());
             }
         }
+        for (name, hashes) in &mut self.hashes {
+            if let Some(old) = before.hashes.get(name) {
+                hashes.remembering(old);
+            }
+        }
         self
     }
 
-    /// The hashes that the CNs' tables hold of a user who is not in the configuration; mostly one or none.
-    pub fn hashes(&self, name: &str) -> &[NativeHash] {
-        self.hashes.get(name).map_or(&[], |hashes| hashes)
+    /// Those of a user who is not in the configuration, where a table has any.
+    pub fn hashes(&self, name: &str) -> Option<&Hashes> {
+        self.hashes.get(name)
     }
 
     /// The same users of the configuration, with hashes from the CNs' tables.
-    pub fn with_hashes(mut self, hashes: BTreeMap<String, Box<[NativeHash]>>) -> Self {
+    pub fn with_hashes(mut self, hashes: BTreeMap<String, Hashes>) -> Self {
         self.hashes = hashes;
         self.hashes.retain(|name, _| !self.configured.contains_key(name));
         self
@@ -180,11 +221,42 @@ mod tests {
     #[test]
     fn the_configuration_wins_over_the_tables() {
         let users = Users::from_iter([("app".to_owned(), KnownUser::with_password("secret"))]);
-        let one: Box<[NativeHash]> = Box::new([[1; 20]]);
-        let users = users.with_hashes(BTreeMap::from([("app".into(), one.clone()), ("web".into(), one)]));
-        assert!(users.get("app").is_some() && users.hashes("app").is_empty());
-        assert!(users.get("web").is_none() && users.hashes("web") == [[1; 20]]);
-        assert!(users.hashes("nobody").is_empty());
-        assert_eq!(format!("{users:?}"), "Users(1 configured, 1 from tables)");
+        let one = Hashes { native: Box::new([[1; 20]]), ..Hashes::default() };
+        let users =
+            users.with_hashes(BTreeMap::from([("app".into(), one.clone()), ("web".into(), one.clone())]));
+        assert!(users.get("app").is_some() && users.hashes("app").is_none());
+        assert!(users.get("web").is_none() && users.hashes("web") == Some(&one));
+        assert!(users.hashes("nobody").is_none());
+        assert_eq!(
+            format!("{users:?} {one:?}"),
+            "Users(1 configured, 1 from tables) Hashes(1 native, 0 of sha2)"
+        );
+    }
+
+    #[test]
+    fn what_was_shown_of_a_table_is_kept_as_long_as_the_table_has_the_hash() {
+        let of = |hashes: &[Sha2Hash]| {
+            let sha2 = hashes.iter().cloned().map(|hash| Arc::new(Sha2Secret::new(hash))).collect();
+            let hashes = Hashes { sha2, ..Hashes::default() };
+            Users::default().with_hashes(BTreeMap::from([("app".to_owned(), hashes)]))
+        };
+        let shown = |users: &Users| {
+            users
+                .hashes("app")
+                .unwrap()
+                .sha2
+                .iter()
+                .map(|secret| secret.shown().is_some())
+                .collect::<Vec<_>>()
+        };
+        let before = of(&[secret()]);
+        before.hashes("app").unwrap().sha2[0].keep("secret".into());
+        let after = of(&[secret()]).remembering(&before);
+        assert_eq!(shown(&after), [true]);
+        let two = of(&[sha2_crypt_other(), secret()]).remembering(&after);
+        assert_eq!(shown(&two), [false, true], "the other one is of another password");
+        let other = of(&[sha2_crypt_other()]).remembering(&two);
+        assert_eq!(shown(&other), [false]);
+        assert_eq!(shown(&of(&[secret()]).remembering(&other)), [false], "forgotten is forgotten");
     }
 }

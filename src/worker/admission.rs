@@ -37,9 +37,10 @@ pub(super) fn host(worker: &Worker, access: Option<&Access>, card: &Card) -> Res
     {
         return Err(Failure::NotLetIn(Refusal::HostBlocked { host: client.host(), faults: fault.name() }));
     }
-    let entered = worker.books.clients.enter(|| book::client(ip));
-    card.places.borrow_mut().client = entered
+    let entered = worker.books.clients.enter(&book::client(ip));
+    let entered = entered
         .map_err(|Full(limit)| Failure::Limited(Refusal::TooManyOfClient { host: client.host(), limit }))?;
+    card.places.borrow_mut().client = Some(entered);
     Ok(())
 }
 
@@ -133,11 +134,11 @@ pub(super) fn change(
 /// Counts it among those of its tenant and of its user, now that a CN has let it in.
 pub(super) fn seated(worker: &Worker, card: &Card) -> Result<(), Failure> {
     let bearer = card.bearer.borrow();
-    let tenant = worker.books.tenants.enter(|| &bearer.tenant).map_err(too_many)?;
-    let user = worker.books.users.enter(|| book::user(&bearer.tenant, &bearer.user));
+    let tenant = worker.books.tenants.enter(&bearer.tenant).map_err(too_many)?;
+    let user = worker.books.users.enter(&book::user(&bearer.tenant, &bearer.user));
     let user = user.map_err(|full| too_many_of(&bearer.user, full))?;
     let mut places = card.places.borrow_mut();
-    (places.tenant, places.user) = (tenant, user);
+    (places.tenant, places.user) = (Some(tenant), Some(user));
     Ok(())
 }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 #[derive(Debug)]
 pub struct Gate {
+    /// Of all workers.
+    rate: u32,
     per_second: f64,
     tokens: f64,
     /// When it was refilled last.
@@ -15,9 +17,14 @@ pub struct Gate {
 
 impl Gate {
     /// The share of one of so many workers, all of it there.
-    pub fn new(per_second: u32, workers: usize, now: Instant) -> Self {
-        let share = f64::from(per_second) / workers.max(1) as f64;
-        Self { per_second: share, tokens: share.max(1.0), at: now }
+    pub fn new(rate: u32, workers: usize, now: Instant) -> Self {
+        let share = f64::from(rate) / workers.max(1) as f64;
+        Self { rate, per_second: share, tokens: share.max(1.0), at: now }
+    }
+
+    /// What all workers may take in a second.
+    pub fn rate(&self) -> u32 {
+        self.rate
     }
 
     /// Whether one more may come in.

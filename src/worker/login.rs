@@ -17,6 +17,7 @@ use super::Worker;
 use super::admission::{self, Shown};
 use super::approach::{Approached, Below, Passed, abandon, approach, compress, leave, timed_out};
 use super::failure::Failure;
+use super::known;
 use super::leg::{Leg, LegError};
 use super::migrate::{TalkError, converse};
 use super::proxy_header::{self, Unheard};
@@ -42,6 +43,7 @@ use crate::session::login::{
 use crate::session::refusal::Refusal;
 use crate::session::state::State;
 use crate::session::tracking::{self, Wishes};
+use crate::session::user::Sha2Secret;
 use crate::wire::capability::Capabilities;
 use crate::wire::compressed::codec::Packing;
 use crate::wire::greeting::SALT;
@@ -376,8 +378,11 @@ impl Driver<'_> {
                 local: self.is_local(),
                 key: self.picture.key.clone(),
             };
-            let cn_login =
-                cn_login.tracked(tracked).for_client(channel).believing_key(self.picture.trusts_cn_keys);
+            let cn_login = cn_login
+                .tracked(tracked)
+                .for_client(channel)
+                .believing_key(self.picture.trusts_cn_keys)
+                .known_by(if proven { Arc::default() } else { self.secrets(identity) });
             let (refusal, timed_out) = match self.attempt(&cn, seat, cn_login, hold, login).await? {
                 Attempt::Seated(seated) => {
                     self.card.group.replace(Some(Arc::new(group)));
@@ -439,10 +444,16 @@ impl Driver<'_> {
         }
     }
 
+    /// What the CNs' tables have of a user by `caching_sha2_password`.
+    fn secrets(&self, identity: &Identity) -> Arc<[Arc<Sha2Secret>]> {
+        let hashes = self.picture.users.hashes(&identity.user);
+        hashes.map(|hashes| hashes.sha2.clone()).unwrap_or_default()
+    }
+
     /// Why a session could never move, if there is a reason from the beginning. A relayed login of which a CN's table
     /// has a hash may leave a proof.
     fn lasting_hold(&self, cn: &Cn, identity: &Identity, credential: &Credential) -> Option<Hold> {
-        if *credential == Credential::Relay && self.picture.users.hashes(&identity.user).is_empty() {
+        if *credential == Credential::Relay && self.picture.users.hashes(&identity.user).is_none() {
             return Some(Hold::RelayLogin);
         }
         (cn.data.is_none() && cn.flavour != Flavour::Matrixone).then_some(Hold::NoDataSet)
@@ -534,7 +545,7 @@ impl Driver<'_> {
             self.client.socket.put_on(Compression::server(packing));
         }
         self.card.standing.replace(auth.standing());
-        self.card.prove(&self.picture.users);
+        known::check(self.worker, self.card).await;
         Ok(Seated { cn, cn_socket: leg.socket, seat, capabilities: self.capabilities, dialog })
     }
 

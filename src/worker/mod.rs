@@ -15,6 +15,7 @@ mod gate;
 mod halt;
 mod handover;
 mod kill;
+mod known;
 mod leg;
 mod letter;
 mod listener;
@@ -56,6 +57,7 @@ use crate::reactor::{self, Bell, Reactor};
 use crate::route::pick::Turns;
 use crate::route::{self, Cn, View};
 use crate::session::hold::Hold;
+use crate::session::user::Users;
 use flag::Flag;
 use gate::Gate;
 use migrate::{Movers, Reason, answer};
@@ -90,10 +92,9 @@ pub enum WorkerError {
 struct Worker {
     id: WorkerId,
     reactor: Reactor,
-    max_sessions: u32,
     books: Books,
     /// None where connections may come as fast as they like.
-    gate: Option<RefCell<Gate>>,
+    gate: RefCell<Option<Gate>>,
     counters: Arc<Counters>,
     all_counters: Vec<Arc<Counters>>,
     tally: Tally,
@@ -135,13 +136,11 @@ async fn work(parts: Parts) -> io::Result<()> {
     let bell = Bell::new(&reactor, parts.mailbox.eventfd().try_clone_to_owned()?);
     let listen = &parts.settings.listen;
     let ids = IdRange::new(listen.first_connection_id, listen.connection_ids, parts.counters.len());
-    let rate = parts.settings.limits.accepts_per_second;
     let worker = Rc::new(Worker {
         id: parts.id,
         reactor: reactor.clone(),
-        max_sessions: parts.settings.listen.max_sessions,
         books: parts.books,
-        gate: rate.map(|rate| RefCell::new(Gate::new(rate, parts.counters.len(), Instant::now()))),
+        gate: RefCell::default(),
         counters: parts.counters[parts.id.index()].clone(),
         all_counters: parts.counters,
         seats: SeatBook::new(parts.tally.clone(), parts.id),
@@ -197,10 +196,12 @@ async fn obey(worker: Rc<Worker>, bell: Bell, listeners: Vec<OwnedFd>) {
             }
             match order {
                 Order::Publish(picture) => {
+                    worker.limit(&picture);
                     let users = picture.users.clone();
                     let before = worker.picture.replace(Some(*picture));
                     if before.is_some_and(|before| !Arc::ptr_eq(&before.users, &users)) {
                         worker.roster.prove(&users);
+                        known::check_all(&worker, users);
                     }
                     worker.news.take().raise(&worker.reactor);
                     for fd in waiting.take().into_iter().flatten() {
@@ -243,9 +244,24 @@ impl Worker {
         });
     }
 
+    /// Takes over how many there may be. Who is here stays.
+    fn limit(&self, picture: &Picture) {
+        self.books.limit(picture);
+        let (mut gate, rate) = (self.gate.borrow_mut(), picture.limits.accepts_per_second);
+        if gate.as_ref().map(Gate::rate) != rate {
+            *gate = rate.map(|rate| Gate::new(rate, self.all_counters.len(), Instant::now()));
+        }
+    }
+
     /// Whether one more connection may come in now.
     fn admits(&self) -> bool {
-        self.gate.as_ref().is_none_or(|gate| gate.borrow_mut().admits(Instant::now()))
+        self.gate.borrow_mut().as_mut().is_none_or(|gate| gate.admits(Instant::now()))
+    }
+
+    /// Whether there are more sessions than there may be.
+    fn is_overfull(&self) -> bool {
+        let most = self.picture.borrow().as_ref().map(|picture| picture.max_sessions);
+        most.is_some_and(|most| self.sessions_everywhere() > u64::from(most))
     }
 
     fn is_stopping(&self) -> bool {
@@ -342,6 +358,11 @@ impl Worker {
 
     fn view(&self) -> Option<Arc<View>> {
         self.picture.borrow().as_ref().map(|picture| picture.view.clone())
+    }
+
+    /// Who is known; none before the first picture.
+    fn users(&self) -> Option<Arc<Users>> {
+        self.picture.borrow().as_ref().map(|picture| picture.users.clone())
     }
 
     /// How sessions move.

@@ -24,7 +24,7 @@ use crate::reactor::Reactor;
 use crate::route::{Cn, Group};
 use crate::session::dialog::Dialog;
 use crate::session::hold::Hold;
-use crate::session::login::{Credential, Standing};
+use crate::session::login::{Credential, Inspection, Standing};
 use crate::session::script::Script;
 use crate::session::user::Users;
 
@@ -299,6 +299,12 @@ impl Card {
     /// Looks whether `users` know by now whom the session belongs to.
     pub fn prove(&self, users: &Users) {
         let _ = self.standing.borrow_mut().proof(users.hashes(&self.bearer.borrow().user));
+    }
+
+    /// Looks at the password that its CN took, by the hashes of its user, if that is all that is missing.
+    pub fn inspect(&self, users: &Users) -> Option<Inspection> {
+        let hashes = users.hashes(&self.bearer.borrow().user)?;
+        self.standing.borrow().inspect(hashes)
     }
 
     /// What logs it in again; none where nothing does.

@@ -60,7 +60,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd, called: Option<Socke
     }
     let session = SessionGuard::begin(worker, origin);
     let client = Leg::new(Socket::adopt(&worker.reactor, fd));
-    if worker.sessions_everywhere() > u64::from(worker.max_sessions) {
+    if worker.is_overfull() {
         worker.counters.refuse(Refused::Full);
         refuse(worker, client, &Refusal::TooManySessions.packet(Capabilities::default())).await;
         return;

@@ -290,6 +290,108 @@ fn connections_that_come_too_fast_are_turned_away() {
     drop(RawClient::login(proxy.port, &APP).expect("later it gets in"));
 }
 
+/// Waits until every worker refuses a further session of `app`'s with this code.
+fn wait_full(proxy: &Proxy, code: u16) {
+    wait_until("there is no room at any worker", SOON, || {
+        (0..8).all(|_| RawClient::login(proxy.port, &APP).is_err_and(|error| error.code == code))
+    });
+}
+
+/// Waits until every worker lets `app` in.
+fn wait_room(proxy: &Proxy) {
+    wait_until("there is room at each worker", SOON, || {
+        (0..8).all(|_| RawClient::login(proxy.port, &APP).is_ok())
+    });
+}
+
+fn all_answer(clients: &mut [RawClient]) {
+    clients.iter_mut().for_each(|client| assert_eq!(client.value("SELECT 6*7").unwrap(), "42"));
+}
+
+#[test]
+fn a_reload_sets_lowers_and_lifts_the_limit_of_a_user() {
+    let limits = |most: u32| format!("{}[limits]\nsessions_per_user = {most}\n", one_cn());
+    let proxy = Proxy::start(&one_cn());
+    let mut clients: Vec<_> = (0..3).map(|_| RawClient::login(proxy.port, &APP).unwrap()).collect();
+    proxy.reload(&limits(2));
+    wait_full(&proxy, 1226);
+    let message = "User 'app' has exceeded the 'max_user_connections' resource (current value: 2)";
+    assert_eq!(refused(&proxy, "app", "secret"), err(1226, "42000", message));
+    all_answer(&mut clients);
+    clients.pop();
+    wait_until("one has left", SOON, || proxy.ctl("SHOW SESSIONS").len() == 2);
+    wait_full(&proxy, 1226);
+    clients.pop();
+    wait_until("there is room for one", SOON, || {
+        clients.extend(RawClient::login(proxy.port, &APP));
+        clients.len() == 2
+    });
+    wait_full(&proxy, 1226);
+    proxy.reload(&limits(5));
+    wait_room(&proxy);
+    wait_until("they have left", SOON, || proxy.ctl("SHOW SESSIONS").len() == 2);
+    let (more, error) = fill(&proxy, "app");
+    assert_eq!((more.len(), error.code), (3, 1226));
+    proxy.reload(&one_cn());
+    wait_room(&proxy);
+    all_answer(&mut clients);
+    assert!(!proxy.log().contains("needs a restart"), "{}", proxy.log());
+}
+
+#[test]
+fn a_reload_lowers_and_raises_how_many_sessions_there_may_be() {
+    let proxy = Proxy::start_with("max_sessions = 4", &one_cn());
+    let reload = |most: u32| {
+        let file = std::fs::read_to_string(proxy.config_file()).expect("read the configuration");
+        let lines = file.lines().map(|line| match line.starts_with("max_sessions = ") {
+            true => format!("max_sessions = {most}\n"),
+            false => format!("{line}\n"),
+        });
+        std::fs::write(proxy.config_file(), lines.collect::<String>()).expect("write the configuration");
+        proxy.signal("HUP");
+    };
+    let mut clients: Vec<_> = (0..3).map(|_| RawClient::login(proxy.port, &APP).unwrap()).collect();
+    reload(2);
+    wait_full(&proxy, 1040);
+    all_answer(&mut clients);
+    clients.pop();
+    wait_until("one has left", SOON, || proxy.ctl("SHOW SESSIONS").len() == 2);
+    wait_full(&proxy, 1040);
+    reload(4);
+    wait_room(&proxy);
+    wait_until("they have left", SOON, || proxy.ctl("SHOW SESSIONS").len() == 2);
+    assert_eq!(fill(&proxy, "app").0.len(), 2);
+    reload(9);
+    wait_until("it is said", SOON, || {
+        let said = "[listen] max_sessions: 9 are more than the 4 of the start; this needs a restart";
+        proxy.log().contains(said)
+    });
+    wait_until("they have left", SOON, || proxy.ctl("SHOW SESSIONS").len() == 2);
+    assert_eq!(fill(&proxy, "app").0.len(), 2, "that is as many as it can do");
+    all_answer(&mut clients);
+}
+
+#[test]
+fn a_reload_sets_and_lifts_the_limits_of_addresses_and_of_accepting() {
+    let proxy = Proxy::start_on_one_worker(&one_cn());
+    let mut client = RawClient::login(proxy.port, &APP).unwrap();
+    proxy.reload(&(one_cn() + "[limits]\nsessions_per_client = 1\n"));
+    wait_full(&proxy, 1040);
+    let told = err(1040, "", "Too many connections from '127.0.0.1': there may be 1");
+    assert_eq!(turned_away(RawClient::dial(proxy.port)), told);
+    assert_eq!(client.value("SELECT 6*7").unwrap(), "42");
+    let refused = || {
+        let clients: Vec<_> = (0..12).map(|_| RawClient::dial(proxy.port)).collect();
+        clients.into_iter().map(|mut client| client.packet()[0]).filter(|first| *first == 0xff).count()
+    };
+    proxy.reload(&(one_cn() + "[limits]\naccepts_per_second = 4\n"));
+    wait_until("it is said", SOON, || proxy.log().contains("accepts_per_second: unset is now 4"));
+    wait_until("they come too fast", SOON, || (1..=8).contains(&refused()));
+    proxy.reload(&one_cn());
+    wait_until("it is said", SOON, || proxy.log().contains("accepts_per_second: 4 is now unset"));
+    wait_until("they come as fast as they like", SOON, || refused() == 0);
+}
+
 #[test]
 fn a_full_cn_is_passed_over() {
     let cns = cluster();

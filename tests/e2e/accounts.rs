@@ -1,13 +1,17 @@
 //! `[auth] query_user`: users that no file names are known by the CNs' own tables, and nobody is let in or kept
 //! out by what was read there.
 
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 
 use crate::house::{
-    Driver, LoginAs, Mariadb, Proxy, RawClient, cluster, cn_toml, connect, driver_error, driver_opts, run,
-    wait_until,
+    Driver, LoginAs, Mariadb, OK, Proxy, RawClient, ScriptedCn, cluster, cn_toml, connect, driver_error,
+    driver_opts, frames, greet, one_row, read_frame, rows, run, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -185,6 +189,81 @@ fn a_cn_that_comes_up_is_read_at_once() {
     proxy.wait_state("cn1", "working");
     let read_again = || said(&proxy, "cn1: its table of accounts was read") == 2;
     wait_until("the table is read again", SOON, read_again);
+}
+
+/// What MySQL 9.7.4 stores of `secret`, and of another password, in hexadecimal.
+const STORED: [&str; 2] = [
+    "244124303041243F4C061F05433B401A4A7A353D7F5E43765A510E434C705866734A3343464A487558733269457761534755552F7347\
+     536B6D744C786E5261465544466F6833",
+    "24412430304124\
+     2D0E2F7B6A4F2958467436781E16190D3F054678412F47474C453935542E79326E4B387530307A5549426B4B786D4C6644324A6752\
+     72686B5A544C504C6533",
+];
+
+/// Serves as a CN of MySQL 8 does whose cache has every password: it takes any answer by the fast path, and its table has one of
+/// [`STORED`] for `web`.
+fn sha2_cn(mut stream: TcpStream, stored: &AtomicUsize) -> std::io::Result<()> {
+    let (mut sequence, login) = greet(&mut stream)?;
+    if !login.windows(8).any(|window| window == b"monitor\0") {
+        let switch = b"\xfecaching_sha2_password\0abcdefghijklmnopqrst\0";
+        stream.write_all(&frames(sequence + 1, switch))?;
+        sequence = read_frame(&mut stream)?.0;
+        stream.write_all(&frames(sequence + 1, b"\x01\x03"))?;
+        sequence += 1;
+    }
+    stream.write_all(&frames(sequence + 1, OK))?;
+    loop {
+        let (_, command) = read_frame(&mut stream)?;
+        let answer = if command.windows(10).any(|window| window == b"mysql.user") {
+            let hash = STORED[stored.load(Ordering::SeqCst)];
+            rows(&["User", "plugin", "hash"], &[vec!["web", "caching_sha2_password", hash]])
+        } else {
+            one_row(&["16777216"])
+        };
+        stream.write_all(&answer)?;
+    }
+}
+
+/// A session over corelane's Unix socket, where nobody can read along.
+fn local(proxy: &Proxy) -> Driver {
+    let socket = proxy.socket();
+    let opts = mysql::OptsBuilder::new().socket(socket.to_str()).user(Some("web")).pass(Some("secret"));
+    Driver::new(opts).expect("the CN lets everybody in")
+}
+
+#[test]
+fn a_password_by_sha2_is_asked_for_once_and_forgotten_with_its_hash() {
+    let stored = Arc::new(AtomicUsize::new(0));
+    let served = stored.clone();
+    let scripted = ScriptedCn::start(move |stream, _| {
+        let _ = sha2_cn(stream, &served);
+    });
+    let proxy = Proxy::start(&(cn_toml("cn1", &scripted.address(), "", 1) + &auth("watch", 200)));
+    let open = || Driver::new(driver_opts(proxy.port, "web", "secret")).expect("the CN lets everybody in");
+    let login_of_one = |session: Driver| {
+        let login = login_of(&proxy, "web");
+        drop(session);
+        wait_until("it has left", SOON, || proxy.ctl("SHOW SESSIONS LIKE 'web'").is_empty());
+        login
+    };
+    let read = |times| {
+        let words = "cn1: its table of accounts was read: 1 user";
+        wait_until("the table is read", SOON, || said(&proxy, words) == times);
+    };
+    read(1);
+    assert_eq!(login_of_one(open()), "relay", "it is not asked, as it may not be able to answer");
+    assert_eq!(login_of_one(local(&proxy)), "known");
+    assert_eq!(login_of_one(open()), "known", "its answer is of a password that was shown");
+    stored.store(1, Ordering::SeqCst);
+    read(2);
+    assert_eq!(login_of_one(open()), "relay", "what was shown is forgotten");
+    let session = local(&proxy);
+    assert_eq!(login_of(&proxy, "web"), "relay", "the hash is of another password");
+    stored.store(0, Ordering::SeqCst);
+    read(3);
+    wait_login(&proxy, "web", "known");
+    assert_eq!(login_of_one(session), "known");
+    assert_eq!(login_of_one(open()), "known");
 }
 
 #[test]

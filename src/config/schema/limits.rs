@@ -8,7 +8,7 @@ const COUNT: Kind = Kind::Integer { min: 0, max: 10_000_000 };
 pub const LIMITS: Section = Section {
     name: "limits",
     repeated: false,
-    sentence: "How many sessions there may be of whom, beside `max_sessions` of [listen].",
+    sentence: "How many sessions there may be of whom, beside `max_sessions` of [listen]. Taken up on SIGHUP: who is in stays in.",
     acted_on: true,
     keys: &[
         Key {

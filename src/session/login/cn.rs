@@ -8,16 +8,18 @@
 //!
 //! One thing of a relayed login does not pass as it is: the password itself, by the full path of `caching_sha2_password`, where one of
 //! the two legs is private and the other is not. The client sends it as its own leg allows, and the [`Interpreter`] hands it on as the
-//! CN's does.
+//! CN's does. Where a CN's table has a hash of `caching_sha2_password` of the user, that password is wanted
+//! ([`CnLogin::known_by`]), so that corelane can log the user in again; what was heard of it is the login's [`Witness`].
 
 use std::sync::Arc;
 
 use super::interpreter::{Heard, Interpreter};
 use super::prover::{Channel, Prover, native_answer};
 use super::{AUTH_ROUNDS_MAX, ClientLogin, Credential, Standing, Witness};
+use crate::session::user::Sha2Secret;
 use crate::wire;
 use crate::wire::auth::rsa::{RsaError, ServerKey};
-use crate::wire::auth::{AuthSwitchRequest, CACHING_SHA2, MORE_DATA, NATIVE, SHA2_FAST_OK, SWITCH};
+use crate::wire::auth::{AuthSwitchRequest, CACHING_SHA2, MORE_DATA, NATIVE, Plugin, SHA2_FAST_OK, SWITCH};
 use crate::wire::capability::Capabilities;
 use crate::wire::compressed::codec::Packing;
 use crate::wire::greeting::{Greeting, Hello, SALT};
@@ -82,6 +84,8 @@ pub struct CnLogin<'a> {
     /// Nobody can read along on this leg even without TLS.
     local: bool,
     compression: Option<Packing>,
+    /// Of a user who logs in by relay.
+    secrets: Arc<[Arc<Sha2Secret>]>,
 }
 
 /// How the client speaks with corelane.
@@ -116,6 +120,7 @@ impl<'a> CnLogin<'a> {
             believes_key: false,
             local: false,
             compression: None,
+            secrets: Arc::default(),
         }
     }
 
@@ -142,6 +147,12 @@ impl<'a> CnLogin<'a> {
     /// By what the leg is to be compressed if the CN offers it.
     pub fn compressed(self, compression: Option<Packing>) -> Self {
         Self { compression, ..self }
+    }
+
+    /// The hashes of `caching_sha2_password` that CNs' tables have of the user: the password that they are of is wanted, if it is
+    /// not known yet.
+    pub fn known_by(self, secrets: Arc<[Arc<Sha2Secret>]>) -> Self {
+        Self { secrets, ..self }
     }
 
     /// Whether corelane answers for the client, which then hears nothing before the CN's verdict.
@@ -205,7 +216,8 @@ impl<'a> CnLogin<'a> {
             exposes: self.client.has_tls && !has_tls && !self.local,
             channel: Channel { private: has_tls || self.local, believes_key: self.believes_key },
             prover: Prover::default(),
-            interpreter: Interpreter::new(self.client),
+            interpreter: Interpreter::new(self.client, !self.secrets.is_empty()),
+            secrets: self.secrets,
         };
         Ok((response, auth))
     }
@@ -287,10 +299,11 @@ pub struct CnAuth {
     /// Packets of the CN's so far.
     rounds: u32,
     speaker: Speaker,
-    /// The salt, if the client has just been asked for a native answer to it.
-    asked: Option<[u8; SALT]>,
+    /// The salt, if the client has just been asked for an answer to it by one of these plugins that leave a witness.
+    asked: Option<(Plugin, [u8; SALT])>,
     /// That answer, as long as the CN has not asked for anything more.
     witness: Option<Witness>,
+    secrets: Arc<[Arc<Sha2Secret>]>,
     has_tls: bool,
     /// By what the leg is compressed once the CN has let it in.
     pub compression: Option<Packing>,
@@ -316,12 +329,11 @@ impl CnAuth {
         if self.rounds > AUTH_ROUNDS_MAX {
             return Err(CnLoginError::TooManyRounds);
         }
-        if payload.first() != Some(&OK) {
-            self.witness = None;
-        }
+        let witness = self.witness.take();
         match payload.first() {
             Some(&OK) => {
                 let status = OkPacket::status_of(payload)?;
+                self.witness = witness;
                 Ok(CnStep::Seated { ok: payload.to_vec(), status })
             }
             Some(&ERR) => {
@@ -329,7 +341,7 @@ impl CnAuth {
                 Ok(CnStep::Refused { err: payload.to_vec(), code })
             }
             Some(&SWITCH) => self.switch(payload),
-            Some(_) | None => self.data(payload),
+            Some(_) | None => self.data(payload, witness),
         }
     }
 
@@ -342,21 +354,33 @@ impl CnAuth {
             return Err(CnLoginError::OutOfTurn);
         }
         self.speaker = Speaker::Cn;
-        self.witness = self.asked.take().and_then(|salt| Witness::new(salt, payload));
+        match self.asked.take() {
+            Some((Plugin::Native, salt)) => self.witness = Witness::native(salt, payload),
+            Some((_, salt)) => self.witness = Witness::sha2(salt, payload),
+            None => {}
+        }
         match self.interpreter.client_says(payload) {
             Heard::Pass => Ok(CnStep::ToCn(payload.to_vec())),
             Heard::ToCn(packet) => Ok(CnStep::ToCn(packet)),
             Heard::ToClient(packet) => Ok(self.ask_client(&packet, Speaker::Client)),
+            Heard::Enough => Ok(CnStep::Wait),
         }
     }
 
     /// What the login leaves behind, once the CN has let it in.
     pub fn standing(self) -> Standing {
-        match (self.credential, self.witness) {
-            (Credential::Proof(proof), _) => Standing::Proven(proof),
-            (Credential::Replay(replay), _) => Standing::Replayed(replay),
-            (Credential::Relay, Some(witness)) => Standing::Witnessed(witness),
-            (Credential::Relay, None) => Standing::Unknown,
+        match (self.credential, self.witness, self.interpreter.heard()) {
+            (Credential::Proof(proof), ..) => Standing::Proven(proof),
+            (Credential::Replay(replay), ..) => Standing::Replayed(replay),
+            // The CN has taken the answer, so a password that this is not made of is not the user's.
+            (Credential::Relay, Some(witness), Some(password)) if !witness.is_of(password) => {
+                Standing::Witnessed(witness)
+            }
+            (Credential::Relay, _, Some(password)) => {
+                Standing::Witnessed(Witness::Password(password.clone()))
+            }
+            (Credential::Relay, Some(witness), None) => Standing::Witnessed(witness),
+            (Credential::Relay, None, None) => Standing::Unknown,
         }
     }
 
@@ -372,7 +396,12 @@ impl CnAuth {
                 if self.plugin == CACHING_SHA2 {
                     request.salt::<SALT>()?;
                 }
-                self.asked = request.salt().ok().filter(|_| self.plugin == NATIVE);
+                let plugin = Plugin::named(request.plugin).filter(|plugin| match plugin {
+                    Plugin::Native => true,
+                    Plugin::CachingSha2 => !self.secrets.is_empty(),
+                    Plugin::Ed25519 | Plugin::Clear => false,
+                });
+                self.asked = plugin.zip(request.salt().ok());
                 self.interpreter.switch(&request);
                 return Ok(self.ask_client(payload, Speaker::Client));
             }
@@ -383,13 +412,22 @@ impl CnAuth {
     }
 
     /// Data of the plugin, with the byte before it or, from MariaDB, without.
-    fn data(&mut self, payload: &[u8]) -> Result<CnStep, CnLoginError> {
+    fn data(&mut self, payload: &[u8], witness: Option<Witness>) -> Result<CnStep, CnLoginError> {
         let sha2 = self.plugin == CACHING_SHA2;
         let said = if sha2 { payload.strip_prefix(&[MORE_DATA]).unwrap_or(payload) } else { &[] };
         match &self.credential {
             Credential::Relay if self.plugin == RELAY_PLUGIN => Err(CnLoginError::NotAsked),
+            Credential::Relay if said == [SHA2_FAST_OK] && witness.is_some() => {
+                let is_known = witness.as_ref().and_then(|witness| witness.known_by(&self.secrets)).is_some();
+                self.witness = witness;
+                let asks = if is_known { None } else { self.interpreter.ask_too() };
+                Ok(match asks {
+                    Some(question) => self.ask_client(&question, Speaker::Client),
+                    None => self.ask_client(payload, Speaker::Cn),
+                })
+            }
             Credential::Relay => match self.interpreter.cn_says(said, self.channel)? {
-                Heard::Pass | Heard::ToClient(_) => {
+                Heard::Pass | Heard::ToClient(_) | Heard::Enough => {
                     let next = if said == [SHA2_FAST_OK] { Speaker::Cn } else { Speaker::Client };
                     Ok(self.ask_client(payload, next))
                 }

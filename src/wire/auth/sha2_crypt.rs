@@ -28,7 +28,7 @@ pub const PASSWORD_MAX: usize = 256;
 const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// A stored hash.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sha2Hash {
     rounds: u32,
     salt: [u8; SALT],

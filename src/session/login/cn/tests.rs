@@ -4,6 +4,8 @@ use super::super::Proof;
 use super::super::client::tests::face;
 use super::*;
 use crate::session::face::Face;
+use crate::session::user::Hashes;
+use crate::wire::auth::sha2_crypt::tests::secret;
 use crate::wire::auth::{caching_sha2_scramble, native_hash, native_key, native_scramble};
 use crate::wire::greeting::tests::{MARIADB_10_11, MYSQL_8};
 use crate::wire::login::tests::{LIBMARIADB, TRACKING};
@@ -188,9 +190,10 @@ fn left_by(steps: &[(&[u8], &[u8])]) -> Standing {
 fn a_relayed_login_leaves_a_witness_if_a_native_answer_was_the_last_word() {
     let (native, wrong) = (&native_scramble(&native_key("secret"), SALT_THERE)[..], &[7; 20][..]);
     let mut standing = left_by(&[(NATIVE_SWITCH, native)]);
-    let proof = standing.proof(&[native_hash(&native_key("secret"))]).expect("the hash fits");
+    let hashes = Hashes { native: [native_hash(&native_key("secret"))].into(), ..Hashes::default() };
+    let proof = standing.proof(Some(&hashes)).expect("the hash fits");
     assert_eq!(proof.native_key, Some(native_key("secret").into()));
-    let witnessed = Standing::Witnessed(Witness::new(*SALT_THERE, wrong).unwrap());
+    let witnessed = Standing::Witnessed(Witness::native(*SALT_THERE, wrong).unwrap());
     assert_eq!(left_by(&[(ED25519_SWITCH, &[9; 64]), (NATIVE_SWITCH, wrong)]), witnessed);
     let others: [&[(&[u8], &[u8])]; 6] = [
         &[],
@@ -203,6 +206,63 @@ fn a_relayed_login_leaves_a_witness_if_a_native_answer_was_the_last_word() {
     for steps in others {
         assert_eq!(left_by(steps), Standing::Unknown, "{steps:?}");
     }
+}
+
+/// A login of a user of whom a table has this hash.
+fn wanting(secrets: &Arc<[Arc<Sha2Secret>]>, private: bool) -> CnAuth {
+    let (login, channel) = (client(), ClientChannel { has_tls: private, ..ClientChannel::default() });
+    let cn = CnLogin::new(&login, b"napw", Credential::Relay).for_client(channel).known_by(secrets.clone());
+    let mut auth = cn.secured(WantsTls::No, true).greeting(MARIADB_10_11).unwrap().1;
+    let answer = caching_sha2_scramble("secret", SALT_THERE).to_vec();
+    assert_eq!(auth.from_cn(SHA2_SWITCH), to_client(SHA2_SWITCH, Speaker::Client));
+    assert_eq!(auth.from_client(&answer), Ok(CnStep::ToCn(answer)));
+    auth
+}
+
+fn shown() -> Standing {
+    Standing::Witnessed(Witness::Password("secret".into()))
+}
+
+#[test]
+fn a_password_that_is_wanted_is_left_behind_by_the_full_path() {
+    let secrets: Arc<[_]> = [Arc::new(Sha2Secret::new(secret()))].into();
+    let mut auth = wanting(&secrets, true);
+    assert_eq!(auth.from_cn(b"\x01\x04"), to_client(b"\x01\x04", Speaker::Client));
+    assert_eq!(auth.from_client(b"secret\0"), Ok(CnStep::ToCn(b"secret\0".to_vec())));
+    assert!(matches!(auth.from_cn(LOGGED_IN), Ok(CnStep::Seated { .. })));
+    assert_eq!(auth.standing(), shown());
+    let mut auth = wanting(&secrets, true);
+    assert!(auth.from_cn(b"\x01\x04").is_ok() && auth.from_client(b"secret\0").is_ok());
+    assert!(auth.from_cn(b"\x02second factor\0").is_ok() && auth.from_client(b"123456").is_ok());
+    assert!(matches!(auth.from_cn(LOGGED_IN), Ok(CnStep::Seated { .. })));
+    assert_eq!(auth.standing(), Standing::Unknown, "it was not enough");
+}
+
+#[test]
+fn by_the_fast_path_it_is_asked_for_until_it_is_known() {
+    let secrets: Arc<[_]> = [Arc::new(Sha2Secret::new(secret()))].into();
+    let left = |private, answer: &[u8]| {
+        let mut auth = wanting(&secrets, private);
+        let step = auth.from_cn(b"\x01\x03");
+        if step == to_client(b"\x01\x04", Speaker::Client) {
+            assert_eq!(auth.from_client(answer), Ok(CnStep::Wait), "the CN hears nothing of it");
+        } else {
+            assert_eq!(step, to_client(b"\x01\x03", Speaker::Cn));
+        }
+        assert!(matches!(auth.from_cn(LOGGED_IN), Ok(CnStep::Seated { .. })));
+        auth.standing()
+    };
+    let answered = Witness::sha2(*SALT_THERE, &caching_sha2_scramble("secret", SALT_THERE)).unwrap();
+    let answered = Standing::Witnessed(answered);
+    assert_eq!(left(true, b"secret\0"), shown());
+    assert_eq!(left(true, b"wrong\0"), answered, "the CN has taken another one");
+    assert_eq!(left(true, b""), answered);
+    assert_eq!(left(false, b""), answered, "it is not asked");
+    secrets[0].keep("secret".into());
+    assert_eq!(left(true, b"not asked any more"), answered);
+    let hashes = Hashes { sha2: secrets.clone(), ..Hashes::default() };
+    let proof = Proof::of(&"secret".into());
+    assert_eq!(left(true, b"").proof(Some(&hashes)), Some(&proof));
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! A CN's conversation with the login of corelane at it, and the client's that is relayed.
 
+use std::sync::Arc;
+
 use corelane::secret::Secret;
 use corelane::session::login::{
     AUTH_ROUNDS_MAX, ClientChannel, ClientLogin, CnAuth, CnLogin, CnLoginError, CnStep, Credential, Proof,
-    Speaker, Standing, WantsTls,
+    Speaker, Standing, WantsTls, Witness,
 };
+use corelane::session::user::{Hashes, Sha2Secret};
+use corelane::wire::auth::sha2_crypt::Sha2Hash;
 use corelane::wire::auth::{AuthMoreData, AuthSwitchRequest, CACHING_SHA2, NATIVE, native_hash, native_key};
 use corelane::wire::capability::Capabilities;
 use corelane::wire::greeting::{Greeting, SALT};
@@ -16,16 +20,26 @@ use super::{OWN_MAX, PASSWORD, PLUGINS, Script, contains, key, login};
 const SALT_HERE: &[u8; SALT] = b"abcdefghijklmnopqrst";
 const SALT_THERE: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRST\0VWXYZ012345";
 
-/// `first` tells how the two legs are and what is known of the user, `second` which plugin the client has named.
+/// `first` tells how the two legs are and what is known of the user, `second` which plugin the client has named and whether a table has a
+/// hash of `caching_sha2_password`.
 pub fn check(first: u8, second: u8, script: &mut Script<'_>) {
     let legs = Legs::new(first);
     let named = PLUGINS[usize::from(second) % PLUGINS.len()];
     let login = login(Some(named), b"", Capabilities::default());
-    let Some(auth) = greeted(&login, &legs, first, script) else { return };
+    let hashes = hashes(second & 0x80 != 0);
+    let Some(auth) = greeted(&login, &legs, &hashes, first, script) else { return };
     let client = Client::new(named, SALT_HERE, legs.client_tls, legs.client_local);
-    let talk =
-        Talk { auth, legs, client, is_relay: first & 3 == 0, turn: Speaker::Cn, witnessed: false, rounds: 0 };
-    talk.run(script);
+    let is_relay = first & 3 == 0;
+    let (turn, witnessed, showed, rounds) = (Speaker::Cn, false, false, 0);
+    Talk { auth, legs, client, hashes, is_relay, turn, witnessed, showed, rounds }.run(script);
+}
+
+/// What a table has of the user, of which nobody has shown the password yet.
+fn hashes(with_sha2: bool) -> Hashes {
+    let stored = [&b"$A$005$"[..], &[b's'; 20], &[b'd'; 43]].concat();
+    let secret = || Arc::new(Sha2Secret::new(Sha2Hash::read(&stored).expect("it is one")));
+    let sha2 = with_sha2.then(secret).into_iter().collect();
+    Hashes { native: [native_hash(&native_key(PASSWORD))].into(), sha2 }
 }
 
 /// Who may be overheard.
@@ -42,7 +56,13 @@ impl Legs {
 }
 
 /// The login packet is sent, if the CN's greeting is one.
-fn greeted(login: &ClientLogin, legs: &Legs, first: u8, script: &mut Script<'_>) -> Option<CnAuth> {
+fn greeted(
+    login: &ClientLogin,
+    legs: &Legs,
+    hashes: &Hashes,
+    first: u8,
+    script: &mut Script<'_>,
+) -> Option<CnAuth> {
     let credential = match first & 3 {
         0 => Credential::Relay,
         1 => Credential::Proof(Proof::of(&Secret::from(PASSWORD))),
@@ -54,6 +74,7 @@ fn greeted(login: &ClientLogin, legs: &Legs, first: u8, script: &mut Script<'_>)
     let cn = CnLogin::new(login, b"dora", credential)
         .for_client(channel)
         .believing_key(first & 0x80 != 0)
+        .known_by(hashes.sha2.clone())
         .secured(if first & 0x10 != 0 { WantsTls::Yes } else { WantsTls::No }, first & 0x20 != 0);
     let (kind, bytes) = script.next().unwrap_or((1, &[]));
     let greeting = if kind & 1 == 0 { bytes.to_vec() } else { greeting() };
@@ -81,10 +102,13 @@ struct Talk {
     auth: CnAuth,
     legs: Legs,
     client: Client,
+    hashes: Hashes,
     is_relay: bool,
     turn: Speaker,
     /// The client's last packet was its answer by the native plugin, and the CN has said nothing since.
     witnessed: bool,
+    /// It has answered by `caching_sha2_password` as one does who knows the password.
+    showed: bool,
     rounds: u32,
 }
 
@@ -134,9 +158,13 @@ impl Talk {
         let Ok(step) = step else { return false };
         self.turn = Speaker::Cn;
         self.witnessed = proves && self.client.plugin() == NATIVE;
+        self.showed |= proves && self.client.plugin() == CACHING_SHA2;
         match step {
             CnStep::ToCn(packet) => self.tell_cn(&packet),
             CnStep::ToClient { packet, next } => self.tell_client(&packet, next),
+            CnStep::Wait => {
+                assert!(self.client.private && !self.hashes.sha2.is_empty(), "it was not to be asked")
+            }
             other => panic!("{other:?}"),
         }
         false
@@ -163,11 +191,16 @@ impl Talk {
     fn check_standing(&mut self) -> bool {
         let auth = std::mem::replace(&mut self.auth, another());
         let mut standing = auth.standing();
-        let is_proven = standing.proof(&[native_hash(&native_key(PASSWORD))]).is_some();
-        match standing {
-            Standing::Proven(_) if !self.is_relay => {}
-            _ => assert!(!is_proven || self.witnessed),
+        let natively = standing.proof(Some(&self.hashes)).is_some();
+        if !self.is_relay {
+            return true;
         }
+        assert!(!natively || self.witnessed);
+        assert!(
+            !matches!(standing, Standing::Witnessed(Witness::Password(_))) || !self.hashes.sha2.is_empty()
+        );
+        self.hashes.sha2.iter().for_each(|secret| secret.keep(PASSWORD.into()));
+        assert!(standing.proof(Some(&self.hashes)).is_none() || self.witnessed || self.showed);
         true
     }
 }
