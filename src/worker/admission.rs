@@ -98,20 +98,25 @@ pub(super) fn names(
     worker.books.users.has_room(user).map_err(|full| too_many_of(&identity.user, full))
 }
 
+/// Who a session wants to be from now on.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    pub user: String,
+    pub tenant: String,
+}
+
 /// As another user, whom a session names by COM_CHANGE_USER: a CN of MySQL's takes the name as it is, one of MatrixOne's reads tenant
-/// and labels in it. Whether the password is right is for the CN to say, and the session counts as it did.
+/// and labels in it. Whether the password is right is not asked here.
 ///
 /// # Errors
 /// ERR 1045.
 pub(super) fn change(
-    worker: &Worker,
+    picture: &Picture,
     card: &Card,
     client: &Socket,
     cn: &Cn,
     ChangedUser { name, password }: ChangedUser<'_>,
-) -> Result<(), Refusal> {
-    let picture = worker.picture.borrow();
-    let Some(picture) = &*picture else { return Ok(()) };
+) -> Result<Newcomer, Refusal> {
     let certificate = certificate(client);
     let user = String::from_utf8_lossy(name).into_owned();
     let denied = || Refusal::AccessDenied { user: user.clone(), host: card.client().host(), password };
@@ -127,7 +132,16 @@ pub(super) fn change(
     };
     let lets_in =
         |access: &Access| access.lets_in_as(&user, &tenant, card.client().ip(), certificate.as_ref());
-    if picture.access.as_deref().is_none_or(lets_in) { Ok(()) } else { Err(denied()) }
+    if !picture.access.as_deref().is_none_or(lets_in) {
+        return Err(denied());
+    }
+    Ok(Newcomer { user, tenant })
+}
+
+/// The session is the newcomer's. It counts as it did.
+pub(super) fn renamed(card: &Card, newcomer: Newcomer) {
+    let mut bearer = card.bearer.borrow_mut();
+    (bearer.user, bearer.tenant) = (newcomer.user.into(), newcomer.tenant.into());
 }
 
 /// Counts it among those of its tenant and of its user, now that a CN has let it in.
