@@ -1,7 +1,8 @@
 //! Whether a client may come in: by `[access]`, and by how many there are of its kind.
 //!
 //! Asked three times in a login: when it is known where the client is, when it has said who it is, and when a CN has let it in, from
-//! when on it counts as a session of its user. Asked again of a session that wants to be another user's. Where nothing is limited it is
+//! when on it counts as a session of its user. Asked again of a session that wants to be another user's, before a CN hears of it, and when
+//! that is so. Where nothing is limited it is
 //! a look at what is not there. What is right is decided in
 //! [`crate::config::access`] and in [`super::book`].
 
@@ -109,8 +110,9 @@ pub(super) struct Newcomer {
 /// and labels in it. Whether the password is right is not asked here.
 ///
 /// # Errors
-/// ERR 1045.
+/// ERR 1045, and that there are too many of that user or tenant.
 pub(super) fn change(
+    worker: &Worker,
     picture: &Picture,
     card: &Card,
     client: &Socket,
@@ -135,13 +137,53 @@ pub(super) fn change(
     if !picture.access.as_deref().is_none_or(lets_in) {
         return Err(denied());
     }
-    Ok(Newcomer { user, tenant })
+    let newcomer = Newcomer { user, tenant };
+    let (other_tenant, other_user) = newcomer.differs(card);
+    let books = &worker.books;
+    if other_tenant {
+        books.tenants.has_room(|| &newcomer.tenant).map_err(|_| Refusal::TooManySessions)?;
+    }
+    if other_user {
+        books.users.has_room(|| newcomer.counted()).map_err(|full| newcomer.one_too_many(full))?;
+    }
+    Ok(newcomer)
 }
 
-/// The session is the newcomer's. It counts as it did.
-pub(super) fn renamed(card: &Card, newcomer: Newcomer) {
+/// The session is the newcomer's, and counts as that, no more as the one before.
+///
+/// # Errors
+/// There are too many of that user or tenant, as others were faster.
+pub(super) fn renamed(worker: &Worker, card: &Card, newcomer: &Newcomer) -> Result<(), Refusal> {
+    let (other_tenant, other_user) = newcomer.differs(card);
     let mut bearer = card.bearer.borrow_mut();
-    (bearer.user, bearer.tenant) = (newcomer.user.into(), newcomer.tenant.into());
+    (bearer.user, bearer.tenant) = (newcomer.user.as_str().into(), newcomer.tenant.as_str().into());
+    let (books, mut places) = (&worker.books, card.places.borrow_mut());
+    if other_tenant {
+        let entered = books.tenants.enter(|| &newcomer.tenant);
+        places.tenant = entered.map_err(|_| Refusal::TooManySessions)?;
+    }
+    if other_user {
+        let entered = books.users.enter(|| newcomer.counted());
+        places.user = entered.map_err(|full| newcomer.one_too_many(full))?;
+    }
+    Ok(())
+}
+
+impl Newcomer {
+    /// Whether the session is of another tenant, and of another user.
+    fn differs(&self, card: &Card) -> (bool, bool) {
+        let bearer = card.bearer.borrow();
+        let other_tenant = *bearer.tenant != *self.tenant;
+        (other_tenant, other_tenant || *bearer.user != *self.user)
+    }
+
+    fn counted(&self) -> String {
+        book::user(&self.tenant, &self.user)
+    }
+
+    fn one_too_many(&self, Full(limit): Full) -> Refusal {
+        Refusal::TooManyOfUser { user: self.user.clone(), limit }
+    }
 }
 
 /// Counts it among those of its tenant and of its user, now that a CN has let it in.

@@ -166,7 +166,7 @@ impl Changing<'_> {
             let_in => let_in?,
         };
         let (dialog, shown) = self.open(let_in, &login, picture.login.cn_timeout).await?;
-        admission::renamed(self.card, newcomer);
+        admission::renamed(self.worker, self.card, &newcomer)?;
         self.note(login, charset, proof);
         self.tell(client, &shown, picture).await?;
         Ok(Outcome::Changed(Box::new(dialog)))

@@ -39,6 +39,8 @@ pub(super) enum Ending {
     Unanswerable,
     /// The client has been told why, in the place of the reply to its last command.
     Told(EndedBy),
+    /// It has become a user's who has as many sessions as there may be, so many; or a tenant's.
+    OneTooMany { of_user: Option<u32> },
     /// An operator ends the session.
     Killed,
     /// Its CN is drained, and the time for that is over.

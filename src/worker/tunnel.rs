@@ -192,6 +192,11 @@ impl Tunnel<'_> {
         let parting = Parting { worker, client: &client, capabilities };
         match ending {
             Ending::Quit | Ending::ClientGone | Ending::Told(_) => parting.flush().await,
+            Ending::OneTooMany { of_user } => {
+                let user = card.bearer.borrow().user.to_string();
+                let of_user = of_user.map(|limit| Refusal::TooManyOfUser { user, limit });
+                parting.tell(&dialog, &of_user.unwrap_or(Refusal::TooManySessions)).await;
+            }
             Ending::CnClosed | Ending::CnBroken(_) | Ending::Unreadable => {
                 drop(seat);
                 card.cn.replace(None);
@@ -242,10 +247,7 @@ impl Tunnel<'_> {
                 Step::Move => Box::pin(self.take_offer()).await,
                 Step::Retrack => Box::pin(self.retrack()).await,
                 Step::Concern { length } => Box::pin(self.concern(length)).await,
-                Step::ChangedUser { let_in } => {
-                    self.changed_user(let_in);
-                    Ok(())
-                }
+                Step::ChangedUser { let_in } => self.changed_user(let_in),
                 Step::HandOver => match Box::pin(self.detach()).await {
                     Some(detached) => return detached,
                     None => Ok(()),
@@ -413,7 +415,7 @@ impl Tunnel<'_> {
         picture: &Picture,
     ) -> Result<(), Ending> {
         let (worker, card) = (self.worker, self.card);
-        let newcomer = match admission::change(picture, card, &self.client, &self.cn, user) {
+        let newcomer = match admission::change(worker, picture, card, &self.client, &self.cn, user) {
             Ok(newcomer) => newcomer,
             Err(refusal) => {
                 let client = card.client();
@@ -463,13 +465,15 @@ impl Tunnel<'_> {
     }
 
     /// The CN has answered a COM_CHANGE_USER that it was to judge. Nobody knows how to log in the user whom it has let in.
-    fn changed_user(&mut self, let_in: bool) {
-        let Some(newcomer) = self.newcomer.take().filter(|_| let_in) else { return };
+    fn changed_user(&mut self, let_in: bool) -> Result<(), Ending> {
+        let Some(newcomer) = self.newcomer.take().filter(|_| let_in) else { return Ok(()) };
         if self.cn.flavour == Flavour::Mysql {
             self.card.standing.take();
             self.card.passport.take();
         }
-        admission::renamed(self.card, *newcomer);
+        admission::renamed(self.worker, self.card, &newcomer).map_err(|refusal| Ending::OneTooMany {
+            of_user: if let Refusal::TooManyOfUser { limit, .. } = refusal { Some(limit) } else { None },
+        })
     }
 
     /// Takes a command that may be a KILL to the CN that it concerns.
@@ -542,9 +546,12 @@ fn ended_by(ending: Ending) -> EndedBy {
         Ending::Quit | Ending::ClientGone => EndedBy::Client,
         Ending::CnClosed | Ending::CnBroken(_) | Ending::Unreadable => EndedBy::Cn,
         Ending::Told(by) => by,
-        Ending::Unanswerable | Ending::Killed | Ending::Evicted | Ending::TimedOut(_) | Ending::ShutDown => {
-            EndedBy::Corelane
-        }
+        Ending::OneTooMany { .. }
+        | Ending::Unanswerable
+        | Ending::Killed
+        | Ending::Evicted
+        | Ending::TimedOut(_)
+        | Ending::ShutDown => EndedBy::Corelane,
     }
 }
 

@@ -64,6 +64,12 @@ fn denied(user: &str, password: &str) -> ErrPacket {
     ErrPacket { code: 1045, state: "28000".into(), message }
 }
 
+fn one_too_many(user: &str, limit: u32) -> ErrPacket {
+    let message =
+        format!("User '{user}' has exceeded the 'max_user_connections' resource (current value: {limit})");
+    ErrPacket { code: 1226, state: "42000".into(), message }
+}
+
 /// A client that becomes another user at once.
 fn changed(client: &mut RawClient, who: &LoginAs, collation: u16) {
     let ok = client.change_user(who, collation, NATIVE);
@@ -340,4 +346,70 @@ fn a_user_whom_corelane_does_not_know_is_the_cns_to_judge() {
     assert_eq!(client.packet()[0], 0);
     move_on(&proxy, id).expect("nothing holds it");
     assert_eq!(client.value("SELECT CURRENT_USER()").unwrap(), "app@%");
+}
+
+/// Logs in until somebody is refused, over all workers.
+fn fill(proxy: &Proxy, who: &LoginAs) -> Vec<RawClient> {
+    let mut clients = Vec::new();
+    while let Ok(client) = RawClient::login(proxy.port, who) {
+        clients.push(client);
+    }
+    clients
+}
+
+#[test]
+fn a_session_counts_as_the_user_that_it_became() {
+    for known in ["", OTHER_KNOWN] {
+        let proxy = Proxy::start(&(twins() + KNOWN + known + "[limits]\nsessions_per_user = 3\n"));
+        let mut apps = fill(&proxy, &APP);
+        assert_eq!(apps.len(), 3);
+        let change = |client: &mut RawClient, who: &LoginAs| {
+            let mut answer = client.change_user(who, UTF8MB4, "unheard_of");
+            if answer[0] == 0xfe {
+                client.answer_switch(&answer, who.password);
+                answer = client.packet();
+            }
+            err_of(&answer)
+        };
+        change(&mut apps[0], &APP).expect("to itself it may change, full or not");
+        let mut others = fill(&proxy, &OTHER);
+        assert_eq!(others.len(), 3);
+        assert_eq!(change(&mut apps[0], &OTHER), Err(one_too_many("sbtest", 3)), "{known}");
+        assert_eq!(apps[0].sequence, 1);
+        assert_eq!(apps[0].packets_to_end(), Vec::<Vec<u8>>::new(), "it has ended");
+        apps.remove(0);
+        wait_until("there is room for an app again", SOON, || {
+            apps.extend(RawClient::login(proxy.port, &APP));
+            apps.len() == 3
+        });
+        drop(apps.pop());
+        wait_until("one has left", SOON, || proxy.ctl("SHOW SESSIONS").len() == 5);
+        change(&mut others[0], &APP).expect("there is room for one");
+        assert!(fill(&proxy, &APP).is_empty(), "it counts as that");
+        assert_eq!(fill(&proxy, &OTHER).len(), 1, "and no more as the other");
+        drop(others.remove(0));
+        wait_until("its place is given back", SOON, || RawClient::login(proxy.port, &APP).is_ok());
+    }
+}
+
+#[test]
+fn who_comes_too_late_to_be_one_of_so_many_ends() {
+    let proxy = Proxy::start(&(twins() + KNOWN + "[limits]\nsessions_per_user = 2\n"));
+    let _one = RawClient::login(proxy.port, &OTHER).unwrap();
+    let mut clients = fill(&proxy, &APP);
+    assert_eq!(clients.len(), 2);
+    // While the CN asks, they count as who they are: nobody keeps others out whose password it does not know.
+    let asked: Vec<_> =
+        clients.iter_mut().map(|client| client.change_user(&OTHER, UTF8MB4, "unheard_of")).collect();
+    assert!(RawClient::login(proxy.port, &APP).is_err());
+    let mut outcomes = Vec::new();
+    for (client, asked) in clients.iter_mut().zip(&asked) {
+        client.answer_switch(asked, "sbtest");
+        assert_eq!(client.packet()[0], 0, "the CN lets it in");
+        client.command(Com::QUERY, b"SELECT 1");
+        let answer = client.packet();
+        outcomes.push(err_of(&answer).err());
+    }
+    assert_eq!(outcomes[0], None);
+    assert_eq!(outcomes[1], Some(one_too_many("sbtest", 2)));
 }
