@@ -503,3 +503,20 @@ fn a_session_that_arrives_at_a_worker_that_stops_is_told_so() {
     assert_eq!(keeper.value("SELECT 2").unwrap(), "2");
     workers.settle(0, 1);
 }
+
+/// The salt that it was greeted with goes along, and so does who it has become.
+#[test]
+fn a_session_becomes_another_users_wherever_it_lives() {
+    let workers = Workers::start_tracked();
+    let mut client = RawClient::login(workers.port, &APP).unwrap();
+    workers.hand_over(FIRST, SECOND, 1);
+    let latin1 = 8;
+    let ok = client.change_user(&LoginAs { database: "", ..APP }, latin1, "mysql_native_password");
+    assert_eq!((ok[0], client.sequence), (0, 1), "{ok:?}");
+    let begun = "SELECT CONCAT_WS(' ', CURRENT_USER(), IFNULL(DATABASE(), '-'), @@character_set_client)";
+    workers.hand_over(SECOND, FIRST, 1);
+    for _ in 0..2 {
+        assert_eq!(client.value(begun).unwrap(), "app@% - latin1");
+        workers.move_from(FIRST);
+    }
+}

@@ -64,7 +64,7 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    /// Reads what a handshake response or COM_CHANGE_USER carries.
+    /// Reads what a handshake response carries, or a COM_CHANGE_USER for a CN of MatrixOne's.
     ///
     /// An empty login name is MySQL's anonymous user, and for the CN to judge.
     pub fn read<K: AsRef<[u8]>, V: AsRef<[u8]>>(
@@ -106,6 +106,18 @@ impl Identity {
             login_name: login_name.into(),
             bare_name,
         })
+    }
+
+    /// A user of a CN's own, by the name that CNs of MySQL's know; it asks for no labels.
+    pub fn of_user(tenant: &str, name: &[u8]) -> Self {
+        Self {
+            tenant: tenant.to_owned(),
+            user: String::from_utf8_lossy(name).into_owned(),
+            role: None,
+            labels: BTreeMap::new(),
+            login_name: name.into(),
+            bare_name: name.into(),
+        }
     }
 
     /// Whether the session belongs to the super tenant, in whatever case it writes it.
@@ -252,6 +264,14 @@ mod tests {
         assert_eq!(identity.asked().to_string(), asked);
         assert_eq!(identity.cn_user(Flavour::Mysql), user.as_bytes());
         assert_eq!(identity.cn_user(Flavour::Matrixone), login_name.as_bytes());
+    }
+
+    #[test]
+    fn a_user_of_a_cns_own_has_a_name_and_nothing_else() {
+        let user = Identity::of_user("acme", b"svc:app?x=y");
+        assert_eq!((&*user.tenant, &*user.user), ("acme", "svc:app?x=y"));
+        assert_eq!(user.cn_user(Flavour::Mysql), b"svc:app?x=y");
+        assert!(user.role.is_none() && user.labels.is_empty());
     }
 
     #[test]

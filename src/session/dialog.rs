@@ -110,6 +110,8 @@ pub struct Dialog {
     overheard: bool,
     /// The CN's last packet was an ERR.
     failed: bool,
+    /// A change of the user has been answered; whether it was let in.
+    changed_user: Option<bool>,
 }
 
 /// A command that is owed a reply.
@@ -173,6 +175,7 @@ impl Dialog {
             watch: Watch::Off(Hold::Login),
             overheard: false,
             failed: false,
+            changed_user: None,
         }
     }
 
@@ -351,6 +354,12 @@ impl Dialog {
     #[must_use]
     pub fn current(&self) -> Option<Command> {
         self.front.map(|pending| pending.command)
+    }
+
+    /// Whether the CN has let in the user of a COM_CHANGE_USER that it has just answered; tells it once.
+    #[inline]
+    pub fn take_changed_user(&mut self) -> Option<bool> {
+        self.changed_user.take()
     }
 
     /// Commands in flight.
@@ -543,6 +552,9 @@ impl Dialog {
         match self.outcome {
             Outcome::More | Outcome::Malformed | Outcome::Foreign => 0,
             Outcome::Ended => {
+                if self.current() == Some(Command::ChangeUser) {
+                    self.changed_user = Some(!self.failed);
+                }
                 self.watch_replied();
                 self.next_reply();
                 1

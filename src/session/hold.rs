@@ -13,7 +13,8 @@ pub enum Hold {
     Login,
     /// The user logged in by itself through corelane: nobody else can log it in again.
     RelayLogin,
-    /// COM_CHANGE_USER: what it logged in with is no longer what corelane knows.
+    /// COM_CHANGE_USER: what it logged in with is no longer what corelane knows. Or a leg that was opened for a user whom corelane did not
+    /// know, and so does not tell of changes, is that of one whom it knows now.
     ChangedUser,
     /// Its CN belongs to no data set (`[[cn]] data`).
     NoDataSet,
@@ -151,7 +152,9 @@ impl Hold {
         match self {
             Self::Login => "it is logging in",
             Self::RelayLogin => "its user is not known to corelane, so nobody can log it in again",
-            Self::ChangedUser => "it changed its user, and corelane cannot log that one in again",
+            Self::ChangedUser => {
+                "it changed its user, and corelane cannot log that one in again, or its CN does not track it for that"
+            }
             Self::NoDataSet => "its CN belongs to no data set ([[cn]] data)",
             Self::QueryService => {
                 "its CN's query service is out of reach, or of a version that corelane does not know"

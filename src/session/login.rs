@@ -1,9 +1,10 @@
 //! The two logins of a session, as machines that take a packet and say what comes next.
 //!
-//! [`client`] is the login of a client at corelane: read what it sent; [`examiner`] checks a known user. [`cn`] is the login of corelane at a CN: with the [`Proof`] that the client's login left
-//! behind, in [`Credential::Relay`], where the CN asks the client through corelane, or by a [`Replay`] of the client's own
-//! packet, where the CN is one of MatrixOne's. What it leaves behind in turn is a [`Standing`]. Neither reads a socket, a clock or randomness: the salt comes from outside, and
-//! deadlines are the worker's.
+//! [`client`] is the login of a client at corelane: read what it sent; [`examiner`] checks a known user. [`cn`] is the login of corelane
+//! at a CN: with the [`Proof`] that the client's login left behind, in [`Credential::Relay`], where the CN asks the client through
+//! corelane, or by a [`Replay`] of the client's own packet, where the CN is one of MatrixOne's. What it leaves behind in turn is a
+//! [`Standing`]. [`change`] is both logins again, on the same legs, for a session that wants to be another user. Neither reads a socket,
+//! a clock or randomness: the salt comes from outside, and deadlines are the worker's.
 //!
 //! ```text
 //! client               corelane                CN
@@ -16,6 +17,7 @@
 //!   | <------------ OK -- | <------------- OK - | CnStep::Seated
 //! ```
 
+pub mod change;
 pub mod client;
 pub mod cn;
 pub mod examiner;
@@ -25,10 +27,12 @@ mod prover;
 pub mod replay;
 pub mod standing;
 
+pub use change::Change;
 pub use client::ClientLogin;
-pub use cn::{ClientChannel, CnAuth, CnLogin, CnLoginError, CnStep, Speaker, WantsTls};
+pub use cn::{ClientChannel, CnAuth, CnLogin, CnLoginError, CnStep, Speaker, Spoken, WantsTls};
 pub use examiner::{ClientStep, Examiner, Nonce, Question};
 pub use inspection::Inspection;
+pub use prover::Channel;
 pub use replay::{Replay, Sent};
 pub use standing::{Standing, Witness};
 

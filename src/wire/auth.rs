@@ -105,6 +105,14 @@ impl<'a> AuthSwitchRequest<'a> {
     }
 }
 
+/// The salt that a client has been shown by this packet, if it is a request for a plugin with a salt of the greeting's length: a client
+/// keeps it in the place of the greeting's.
+pub fn salt_shown(packet: &[u8]) -> Option<[u8; SALT]> {
+    let request = AuthSwitchRequest::read(packet).ok()?;
+    let keeps = matches!(Plugin::named(request.plugin), Some(Plugin::Native | Plugin::CachingSha2));
+    request.salt().ok().filter(|_| keeps)
+}
+
 /// Data of a plugin, from the server, behind the byte that keeps it apart from OK, ERR and switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuthMoreData<'a>(pub &'a [u8]);
@@ -201,6 +209,22 @@ mod tests {
     const ED25519_SWITCH: &[u8] =
         b"\xfeclient_ed25519\0s9\xb4vWPz_\xa5\xf2MIn\x07Yx6\x06\xfe\xc3\x98\x1e@\xae\xe4\
         \xe8\xeb\x05\x8dMv^";
+
+    #[test]
+    fn a_client_keeps_the_salt_of_some_plugins() {
+        let salt = *b"abcdefghijklmnopqrst";
+        let shown = |plugin: &str, data: &[u8]| {
+            let mut packet = Vec::new();
+            AuthSwitchRequest { plugin: plugin.as_bytes(), data }.write(&mut packet);
+            salt_shown(&packet)
+        };
+        for plugin in [NATIVE, CACHING_SHA2] {
+            assert_eq!(shown(plugin, b"abcdefghijklmnopqrst\0"), Some(salt));
+            assert_eq!(shown(plugin, b"abcdefg"), None);
+        }
+        assert_eq!(shown(ED25519, b"abcdefghijklmnopqrstuvwxyz012345"), None);
+        assert_eq!((salt_shown(b"\x01\x04"), salt_shown(b"\xfe")), (None, None));
+    }
 
     #[test]
     fn the_native_scramble_is_the_one_a_server_took() {

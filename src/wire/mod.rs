@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod capability;
+pub mod change_user;
 pub mod command;
 pub mod compressed;
 pub mod cursor;

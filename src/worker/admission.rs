@@ -1,7 +1,8 @@
 //! Whether a client may come in: by `[access]`, and by how many there are of its kind.
 //!
 //! Asked three times in a login: when it is known where the client is, when it has said who it is, and when a CN has let it in, from
-//! when on it counts as a session of its user. Asked again of a session that wants to be another user's. Where nothing is limited it is
+//! when on it counts as a session of its user. Asked again of a session that wants to be another user's, before a CN hears of it, and when
+//! that is so. Where nothing is limited it is
 //! a look at what is not there. What is right is decided in
 //! [`crate::config::access`] and in [`super::book`].
 
@@ -99,20 +100,26 @@ pub(super) fn names(
     worker.books.users.has_room(user).map_err(|full| too_many_of(&identity.user, full))
 }
 
+/// Who a session wants to be from now on.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    pub user: String,
+    pub tenant: String,
+}
+
 /// As another user, whom a session names by COM_CHANGE_USER: a CN of MySQL's takes the name as it is, one of MatrixOne's reads tenant
-/// and labels in it. Whether the password is right is for the CN to say, and the session counts as it did.
+/// and labels in it. Whether the password is right is not asked here.
 ///
 /// # Errors
-/// ERR 1045.
+/// ERR 1045, and that there are too many of that user or tenant.
 pub(super) fn change(
     worker: &Worker,
+    picture: &Picture,
     card: &Card,
     client: &Socket,
     cn: &Cn,
     ChangedUser { name, password }: ChangedUser<'_>,
-) -> Result<(), Refusal> {
-    let picture = worker.picture.borrow();
-    let Some(picture) = &*picture else { return Ok(()) };
+) -> Result<Newcomer, Refusal> {
     let certificate = certificate(client);
     let user = String::from_utf8_lossy(name).into_owned();
     let denied = || Refusal::AccessDenied { user: user.clone(), host: card.client().host(), password };
@@ -128,7 +135,56 @@ pub(super) fn change(
     };
     let lets_in =
         |access: &Access| access.lets_in_as(&user, &tenant, card.client().ip(), certificate.as_ref());
-    if picture.access.as_deref().is_none_or(lets_in) { Ok(()) } else { Err(denied()) }
+    if !picture.access.as_deref().is_none_or(lets_in) {
+        return Err(denied());
+    }
+    let newcomer = Newcomer { user, tenant };
+    let (other_tenant, other_user) = newcomer.differs(card);
+    let books = &worker.books;
+    if other_tenant {
+        books.tenants.has_room(|| &newcomer.tenant).map_err(|_| Refusal::TooManySessions)?;
+    }
+    if other_user {
+        books.users.has_room(|| newcomer.counted()).map_err(|full| newcomer.one_too_many(full))?;
+    }
+    Ok(newcomer)
+}
+
+/// The session is the newcomer's, and counts as that, no more as the one before.
+///
+/// # Errors
+/// There are too many of that user or tenant, as others were faster.
+pub(super) fn renamed(worker: &Worker, card: &Card, newcomer: &Newcomer) -> Result<(), Refusal> {
+    let (other_tenant, other_user) = newcomer.differs(card);
+    let mut bearer = card.bearer.borrow_mut();
+    (bearer.user, bearer.tenant) = (newcomer.user.as_str().into(), newcomer.tenant.as_str().into());
+    let (books, mut places) = (&worker.books, card.places.borrow_mut());
+    if other_tenant {
+        let entered = books.tenants.enter(&newcomer.tenant);
+        places.tenant = Some(entered.map_err(|_| Refusal::TooManySessions)?);
+    }
+    if other_user {
+        let entered = books.users.enter(&newcomer.counted());
+        places.user = Some(entered.map_err(|full| newcomer.one_too_many(full))?);
+    }
+    Ok(())
+}
+
+impl Newcomer {
+    /// Whether the session is of another tenant, and of another user.
+    fn differs(&self, card: &Card) -> (bool, bool) {
+        let bearer = card.bearer.borrow();
+        let other_tenant = *bearer.tenant != *self.tenant;
+        (other_tenant, other_tenant || *bearer.user != *self.user)
+    }
+
+    fn counted(&self) -> String {
+        book::user(&self.tenant, &self.user)
+    }
+
+    fn one_too_many(&self, Full(limit): Full) -> Refusal {
+        Refusal::TooManyOfUser { user: self.user.clone(), limit }
+    }
 }
 
 /// Counts it among those of its tenant and of its user, now that a CN has let it in.

@@ -1,16 +1,22 @@
-//! A login at a CN without the client: by what corelane knows of the user. For a session's second leg, and for a KILL.
+//! A login at a CN without the client, or a change of its user: by what corelane knows of the user. For a session's second leg, for a
+//! KILL, and for a session that becomes a known user's.
 //!
 //! The client is neither asked nor told; what the CN says in the end is the caller's.
 
-use std::time::Instant;
+use std::borrow::Borrow;
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
 
 use super::Worker;
 use super::approach::{Approached, Below, Passed, abandon, approach, compress};
 use super::leg::Leg;
 use crate::net::Origin;
+use crate::net::tls::Tls;
 use crate::reactor::Socket;
-use crate::route::Cn;
-use crate::session::login::{CnAuth, CnLogin, CnLoginError, CnStep};
+use crate::route::{Cn, Target};
+use crate::session::login::change::request;
+use crate::session::login::{Channel, ClientLogin, CnAuth, CnLogin, CnLoginError, CnStep, Proof, Spoken};
 use crate::session::refusal::Refusal;
 use crate::wire::reply::ErrPacket;
 use crate::wire::status::Status;
@@ -72,50 +78,88 @@ pub(super) async fn enter(
     let login = login.believing_key(worker.trusts_cn_keys());
     let below = Below { tcp: worker.cn_tcp(), tls: &tls, compression: worker.cn_compression() };
     let approached = approach(&worker.reactor, &limits, below, cn, origin, login).await;
-    let Approached { mut leg, mut auth, mut answer } =
-        approached.map_err(|Passed { refusal, failure }| {
-            if let Some(failure) = failure {
-                worker.report_failure(cn.slot, failure);
-            }
-            NotEntered::Passed(refusal)
-        })?;
+    let Approached { mut leg, mut auth, answer } = approached.map_err(|Passed { refusal, failure }| {
+        if let Some(failure) = failure {
+            worker.report_failure(cn.slot, failure);
+        }
+        NotEntered::Passed(refusal)
+    })?;
+    match authenticate(worker, &mut leg, &mut auth, answer, limits.cn_timeout).await {
+        Ok((_, status)) => {
+            compress(&leg, &auth);
+            Ok(Entered { socket: leg.socket, auth, status })
+        }
+        Err(error @ (NotEntered::Asks | NotEntered::Broken(_))) => {
+            abandon(&worker.reactor, leg);
+            Err(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A CN that has been asked to make a leg another user's, and has said something to that.
+pub(super) struct Asked<'a> {
+    worker: &'a Worker,
+    leg: Leg<&'a Socket>,
+    spoken: Spoken,
+    pub channel: Channel,
+    limit: Duration,
+    /// The payload of its first answer, which is a question for the password where all is well.
+    pub said: Vec<u8>,
+}
+
+impl<'a> Asked<'a> {
+    /// Asks it, on a leg that is between two commands, for the user of `login`. `charset` is the whole number of the login's collation.
+    pub async fn ask(
+        worker: &'a Worker,
+        cn: &Cn,
+        socket: &'a Socket,
+        spoken: Spoken,
+        (login, charset): (&ClientLogin, u16),
+    ) -> Result<Self, NotEntered> {
+        let limits = worker.login_limits().ok_or(NotEntered::Passed(Refusal::ShuttingDown))?;
+        let private = socket.layer(|_: &Tls| ()).is_some() || matches!(cn.target, Some(Target::Unix(_)));
+        let channel = Channel { private, believes_key: worker.trusts_cn_keys() };
+        let request = request(login, charset, spoken.capabilities).map_err(CnLoginError::from)?;
+        let (mut leg, limit) = (Leg::new(socket), limits.cn_timeout);
+        let asked = exchange(&mut leg, Some(&request));
+        let said = worker.reactor.until(Instant::now() + limit, asked).await.unwrap_or_else(too_long)?;
+        Ok(Self { worker, leg, spoken, channel, limit, said })
+    }
+
+    /// Answers it; its OK.
+    pub async fn prove(mut self, proof: Proof) -> Result<(Vec<u8>, Status), NotEntered> {
+        let mut auth = CnAuth::changing(proof, self.spoken, self.channel);
+        authenticate(self.worker, &mut self.leg, &mut auth, self.said, self.limit).await
+    }
+}
+
+/// Answers the CN, each time within `limit`, up to its OK, which this gives.
+async fn authenticate<S: Borrow<Socket>>(
+    worker: &Worker,
+    leg: &mut Leg<S>,
+    auth: &mut CnAuth,
+    mut answer: Vec<u8>,
+    limit: Duration,
+) -> Result<(Vec<u8>, Status), NotEntered> {
     loop {
-        let packet = match next(&mut auth, &answer) {
-            Ok(Turn::Ours(packet)) => packet,
-            Ok(Turn::In(status)) => {
-                compress(&leg, &auth);
-                return Ok(Entered { socket: leg.socket, auth, status });
-            }
-            Err(refused @ NotEntered::Refused(_)) => return Err(refused),
-            Err(error) => {
-                abandon(&worker.reactor, leg);
-                return Err(error);
-            }
+        let packet = match auth.from_cn(&answer)? {
+            CnStep::Seated { ok, status } => return Ok((ok, Status(status))),
+            CnStep::Refused { err, .. } => return Err(NotEntered::Refused(err)),
+            CnStep::ToCn(packet) => Some(Zeroizing::new(packet)),
+            CnStep::Wait => None,
+            CnStep::ToClient { .. } => return Err(NotEntered::Asks),
         };
-        let asked = exchange(&mut leg, packet.as_deref());
-        let answered = worker.reactor.until(Instant::now() + limits.cn_timeout, asked).await;
-        answer = answered.unwrap_or_else(|| Err(NotEntered::Lost("the login took too long".to_owned())))?;
+        let asked = exchange(leg, packet.as_deref().map(|packet| &packet[..]));
+        answer = worker.reactor.until(Instant::now() + limit, asked).await.unwrap_or_else(too_long)?;
     }
 }
 
-/// Whose turn it is after an answer of the CN's.
-enum Turn {
-    /// To send this, or only to listen.
-    Ours(Option<Vec<u8>>),
-    In(Status),
+fn too_long<T>() -> Result<T, NotEntered> {
+    Err(NotEntered::Lost("the login took too long".to_owned()))
 }
 
-fn next(auth: &mut CnAuth, answer: &[u8]) -> Result<Turn, NotEntered> {
-    match auth.from_cn(answer)? {
-        CnStep::Seated { status, .. } => Ok(Turn::In(Status(status))),
-        CnStep::Refused { err, .. } => Err(NotEntered::Refused(err)),
-        CnStep::ToCn(packet) => Ok(Turn::Ours(Some(packet))),
-        CnStep::Wait => Ok(Turn::Ours(None)),
-        CnStep::ToClient { .. } => Err(NotEntered::Asks),
-    }
-}
-
-async fn exchange(leg: &mut Leg, packet: Option<&[u8]>) -> Result<Vec<u8>, NotEntered> {
+async fn exchange<S: Borrow<Socket>>(leg: &mut Leg<S>, packet: Option<&[u8]>) -> Result<Vec<u8>, NotEntered> {
     let asked = async {
         if let Some(packet) = packet {
             leg.write(packet).await?;

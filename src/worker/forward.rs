@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 
 use super::Worker;
 use super::roster::{Activity, Call, Card};
-use crate::metrics::TimedOut;
+use crate::metrics::{EndedBy, TimedOut};
 use crate::reactor::{Received, Socket};
 use crate::session::dialog::{Dialog, Look, Shift, Stop, Untracked};
 use crate::session::restore;
@@ -37,8 +37,10 @@ pub(super) enum Ending {
     Unreadable,
     /// The client asks for what only a CN knew that the session has left.
     Unanswerable,
-    /// The client asks to be a user who may not come in, and has been told so.
-    Denied,
+    /// The client has been told why, in the place of the reply to its last command.
+    Told(EndedBy),
+    /// It has become a user's who has as many sessions as there may be, so many; or a tenant's.
+    OneTooMany { of_user: Option<u32> },
     /// An operator ends the session.
     Killed,
     /// Its CN is drained, and the time for that is over.
@@ -63,6 +65,10 @@ pub(super) enum Step {
     Concern {
         length: usize,
     },
+    /// The CN has answered a COM_CHANGE_USER.
+    ChangedUser {
+        let_in: bool,
+    },
 }
 
 /// How far the bytes have come; lives as long as the session.
@@ -78,6 +84,11 @@ impl Flow {
     /// The client's next command has been dealt with, or may go now.
     pub fn take_concern(&mut self) {
         self.client = Waiting::default();
+    }
+
+    /// More of the client's next command has to be seen: so many bytes.
+    pub fn await_concern(&mut self, length: usize) {
+        self.client = Waiting { known: length - 1, stop: Some(Stop::Concern { length }) };
     }
 
     /// Another CN's leg has taken the place of the present one: nothing of that one is waited for.
@@ -135,6 +146,9 @@ impl Relay<'_> {
         // speak that is held back.
         if step.is_none() {
             step = self.poll_cn(cx);
+            if let Some(let_in) = self.dialog.take_changed_user() {
+                step = step.or(Some(Step::ChangedUser { let_in }));
+            }
         }
         if step.is_none() {
             step = self.poll_client(cx);

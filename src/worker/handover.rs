@@ -29,7 +29,9 @@ use crate::metrics::Transit;
 use crate::reactor::{Layer, Socket};
 use crate::route::Cn;
 use crate::session::dialog::Dialog;
+use crate::session::login::Spoken;
 use crate::wire::capability::Capabilities;
+use crate::wire::greeting::SALT;
 
 /// A session that was called to go and is not idle once within this time stays.
 const HANDOVER_PATIENCE: Duration = Duration::from_millis(500);
@@ -42,6 +44,8 @@ pub(super) struct Luggage {
     pub cn_leg: PackedLeg,
     pub cn: Arc<Cn>,
     pub capabilities: Capabilities,
+    pub spoken: Spoken,
+    pub salt: [u8; SALT],
     pub dialog: Dialog,
     pub flow: Flow,
     pub transit: Transit,

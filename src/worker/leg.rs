@@ -3,6 +3,7 @@
 //! For the few small packets before the relay takes over; it copies, and has a limit. Bytes behind the
 //! packet that was read stay in the socket.
 
+use std::borrow::Borrow;
 use std::io;
 
 use crate::reactor::{Received, Socket};
@@ -26,15 +27,20 @@ pub(super) enum LegError {
     OutOfOrder { found: u8, expected: u8 },
 }
 
-/// A socket and the number of the next packet on it.
-pub struct Leg {
-    pub socket: Socket,
+/// A socket, its own or a session's, and the number of the next packet on it.
+pub struct Leg<S = Socket> {
+    pub socket: S,
     seq: u8,
 }
 
-impl Leg {
-    pub fn new(socket: Socket) -> Self {
-        Self { socket, seq: 0 }
+impl<S: Borrow<Socket>> Leg<S> {
+    pub fn new(socket: S) -> Self {
+        Self::at(socket, 0)
+    }
+
+    /// In the middle of a conversation.
+    pub fn at(socket: S, seq: u8) -> Self {
+        Self { socket, seq }
     }
 
     /// Reads the payload of the first packet of a CN, and counts on from its number: servers differ in how
@@ -80,14 +86,15 @@ impl Leg {
     pub async fn write(&mut self, payload: &[u8]) -> Result<(), LegError> {
         let mut bytes = Vec::with_capacity(HEADER + payload.len());
         frame::write_packet(&mut bytes, &mut self.seq, payload);
-        self.socket.send(bytes).await.map_err(LegError::Broken)
+        self.socket.borrow().send(bytes).await.map_err(LegError::Broken)
     }
 
     async fn fill(&self, bytes: &mut Vec<u8>, length: usize) -> Result<(), LegError> {
         while bytes.len() < length {
-            match self.socket.received().await {
+            let socket = self.socket.borrow();
+            match socket.received().await {
                 Received::Data => {
-                    self.socket.read_into(bytes, length - bytes.len());
+                    socket.read_into(bytes, length - bytes.len());
                 }
                 Received::End => return Err(LegError::Closed),
                 Received::Broken(errno) => return Err(LegError::Broken(io::Error::from_raw_os_error(errno))),

@@ -16,10 +16,11 @@ use zeroize::Zeroizing;
 use super::Worker;
 use super::admission::{self, Shown};
 use super::approach::{Approached, Below, Passed, abandon, approach, compress, leave, timed_out};
+use super::examination::{Unproven, examine};
 use super::failure::Failure;
 use super::known;
 use super::leg::{Leg, LegError};
-use super::migrate::{TalkError, converse};
+use super::opening::{LetIn, Opening};
 use super::proxy_header::{self, Unheard};
 use super::roster::{Bearer, Card};
 use super::tunnel;
@@ -33,17 +34,16 @@ use crate::net::tls::Tls;
 use crate::reactor::Socket;
 use crate::route::certificate::Certificate;
 use crate::route::{self, Cn, Flavour, Group, Identity, IdentityError, View};
-use crate::session::dialog::{Dialog, Noted, Watch, Watched};
+use crate::session::dialog::Dialog;
 use crate::session::face;
 use crate::session::hold::Hold;
 use crate::session::login::{
     ClientChannel, ClientLogin, ClientStep, CnAuth, CnLogin, CnStep, Credential, Examiner, Proof, Replay,
-    Sent, Speaker, replay,
+    Sent, Speaker, Spoken, replay,
 };
 use crate::session::refusal::Refusal;
-use crate::session::state::State;
-use crate::session::tracking::{self, Wishes};
 use crate::session::user::Sha2Secret;
+use crate::wire::auth::salt_shown;
 use crate::wire::capability::Capabilities;
 use crate::wire::compressed::codec::Packing;
 use crate::wire::greeting::SALT;
@@ -57,6 +57,9 @@ pub(super) struct Seated {
     pub seat: Seat,
     /// What the client and corelane speak.
     pub capabilities: Capabilities,
+    pub spoken: Spoken,
+    /// What the client was shown last.
+    pub salt: [u8; SALT],
     pub dialog: Dialog,
 }
 
@@ -65,6 +68,8 @@ pub(super) struct Seated {
 pub struct Passport {
     pub login: ClientLogin,
     pub identity: Identity,
+    /// It became so by a change of the user, with this collation: a login is followed by such a change, as that leaves a leg otherwise.
+    pub changed: Option<u16>,
 }
 
 /// A client that has sent its login, and what it has proven so far, to corelane or for a CN.
@@ -106,6 +111,7 @@ pub(super) async fn log_in(worker: &Rc<Worker>, card: &Card, client: Leg) -> Res
         has_header: false,
         heard: false,
         packing: None,
+        salt: [0; SALT],
     };
     let stopped = async {
         worker.out_of_patience.raised().await;
@@ -152,6 +158,8 @@ struct Driver<'a> {
     heard: bool,
     /// How its bytes are compressed once it has been let in.
     packing: Option<Packing>,
+    /// What the client was shown last.
+    salt: [u8; SALT],
 }
 
 impl Driver<'_> {
@@ -162,6 +170,7 @@ impl Driver<'_> {
         let access = self.picture.access.as_deref();
         admission::host(self.worker, access, self.card)?;
         let salt = fresh_salt()?;
+        self.salt = salt;
         let greeting = self.picture.face.greeting(&salt, self.card.id);
         self.write_client(&greeting).await?;
         let mut packet = self.read_client().await?;
@@ -315,6 +324,7 @@ impl Driver<'_> {
         if !applicant.login.answers_natively() {
             applicant.login.can_relay()?;
             applicant.salt = fresh_salt()?;
+            self.salt = applicant.salt;
             self.write_client(&replay::switch_request(&applicant.salt)).await?;
             switched = Some(self.read_client().await?);
         }
@@ -334,27 +344,15 @@ impl Driver<'_> {
     }
 
     /// Lets a known user prove who it is.
-    async fn prove(&mut self, mut step: ClientStep<'_>) -> Result<Proof, Failure> {
-        loop {
-            step = match step {
-                ClientStep::Verified { proof, say } => {
-                    if let Some(packet) = say {
-                        self.write_client(&packet).await?;
-                    }
-                    return Ok(proof);
-                }
-                ClientStep::Refused(refusal) => return Err(refusal.into()),
-                ClientStep::Think(thought) => {
-                    // By way of the ring, which has other sessions' packets by now.
-                    self.worker.reactor.sleep_until(Instant::now()).await;
-                    thought.go_on()
-                }
-                ClientStep::Ask { packet, next } => {
-                    self.write_client(&packet).await?;
-                    next.answer(&Zeroizing::new(self.read_client().await?))
-                }
-            };
-        }
+    async fn prove(&mut self, step: ClientStep<'_>) -> Result<Proof, Failure> {
+        let mut salt = self.salt;
+        let examined = examine(self.worker, &mut self.client, self.deadline, &mut salt, step).await;
+        self.salt = salt;
+        examined.map_err(|why| match why {
+            Unproven::Refused(refusal) => refusal.into(),
+            Unproven::Unheard(why) => self.unheard(why),
+            Unproven::Gone => Failure::ClientGone,
+        })
     }
 
     /// Tries CNs in the order of routing until one lets the session in, or the attempts are used up.
@@ -388,7 +386,8 @@ impl Driver<'_> {
                     self.card.group.replace(Some(Arc::new(group)));
                     if hold.is_none() || proven {
                         let Applicant { login, identity, .. } = applicant;
-                        self.card.passport.replace(Some(Arc::new(Passport { login, identity })));
+                        let passport = Passport { login: login.without_answer(), identity, changed: None };
+                        self.card.passport.replace(Some(Arc::new(passport)));
                     }
                     return Ok(*seated);
                 }
@@ -503,33 +502,22 @@ impl Driver<'_> {
             }
         };
         compress(&leg, &auth);
-        let mut dialog = Dialog::new(auth.capabilities, status);
-        dialog.stop_at_concerns();
-        if self.packing.is_some() || auth.compression.is_some() {
-            dialog.pace();
-        }
-        let notes = cn.flavour == Flavour::Matrixone;
-        let cannot_track = !notes && !auth.capabilities.has(Capabilities::SESSION_TRACK);
-        let ok = match hold.or(cannot_track.then_some(Hold::Tracking)) {
-            None if notes => {
-                dialog = dialog.with_matrixone();
-                dialog.watch(Watch::Noted(Box::new(Noted::new(auth.capabilities))));
-                ok
+        let opening = Opening {
+            worker: self.worker,
+            cn: &cn,
+            socket: &leg.socket,
+            spoken: auth.spoken(),
+            client: self.capabilities,
+            paced: self.packing.is_some() || auth.compression.is_some(),
+            limit: self.picture.login.cn_timeout,
+        };
+        let opened = opening.dialog(LetIn { ok: &ok, status, schema }, hold, Hold::Tracking).await;
+        let (dialog, ok) = match opened {
+            Ok(opened) => opened,
+            Err(cause) => {
+                leave(&self.worker.reactor, leg.socket);
+                return Err(Refusal::CnTracking { cn: cn.id.to_string(), cause }.into());
             }
-            Some(hold) => {
-                dialog.watch(Watch::Off(hold));
-                ok
-            }
-            None => match self.track(&leg, &auth, &ok, schema).await {
-                Ok((watch, shown)) => {
-                    dialog.watch(watch);
-                    shown
-                }
-                Err(cause) => {
-                    leave(&self.worker.reactor, leg.socket);
-                    return Err(Refusal::CnTracking { cn: cn.id.to_string(), cause }.into());
-                }
-            },
         };
         self.allow_more_time();
         if let Err(full) = admission::seated(self.worker, self.card) {
@@ -544,48 +532,11 @@ impl Driver<'_> {
         if let Some(packing) = self.packing {
             self.client.socket.put_on(Compression::server(packing));
         }
+        let spoken = auth.spoken();
         self.card.standing.replace(auth.standing());
         known::check(self.worker, self.card).await;
-        Ok(Seated { cn, cn_socket: leg.socket, seat, capabilities: self.capabilities, dialog })
-    }
-
-    /// Has the CN report what the session changes. Gives who takes note of it, and the login's OK as the client shall see it.
-    async fn track(
-        &self,
-        leg: &Leg,
-        auth: &CnAuth,
-        ok: &[u8],
-        schema: Option<&[u8]>,
-    ) -> Result<(Watch, Vec<u8>), String> {
-        let (cn, client) = (auth.capabilities, self.capabilities);
-        let limit = self.picture.login.cn_timeout;
-        let asked = match converse(self.worker, &leg.socket, tracking::script(auth.mariadb), cn, limit).await
-        {
-            Err(TalkError::Wrong(refused)) if tracking::wants_password(&refused) => {
-                return self.leave_untracked(leg, auth, ok).await;
-            }
-            asked => asked.map_err(|cause| cause.to_string())?,
-        };
-        let beginning = tracking::learn(asked).map_err(|cause| cause.to_string())?;
-        let shown =
-            tracking::rewrite(ok, cn, client, &beginning.wishes).map_err(|cause| cause.to_string())?;
-        let state = State::new(cn, auth.mariadb, beginning, schema);
-        let watched = Watched::new(state, client, cn);
-        Ok((Watch::On(Box::new(watched)), shown.unwrap_or_else(|| ok.to_vec())))
-    }
-
-    /// The user's password has expired, so the CN answers nothing before there is another one, which corelane would not know. MariaDB
-    /// obeys SET all the same, so what was asked of it is taken back.
-    async fn leave_untracked(&self, leg: &Leg, auth: &CnAuth, ok: &[u8]) -> Result<(Watch, Vec<u8>), String> {
-        let (cn, client) = (auth.capabilities, self.capabilities);
-        let limit = self.picture.login.cn_timeout;
-        match converse(self.worker, &leg.socket, tracking::untrack(client), cn, limit).await {
-            Ok(_) | Err(TalkError::Wrong(_)) => {}
-            Err(broken) => return Err(broken.to_string()),
-        }
-        let shown = tracking::rewrite(ok, cn, client, &Wishes::everything());
-        let shown = shown.map_err(|cause| cause.to_string())?;
-        Ok((Watch::Off(Hold::ChangedUser), shown.unwrap_or_else(|| ok.to_vec())))
+        let (cn_socket, capabilities, salt) = (leg.socket, self.capabilities, self.salt);
+        Ok(Seated { cn, cn_socket, seat, capabilities, spoken, salt, dialog })
     }
 
     /// The time that CNs take is not the client's.
@@ -608,6 +559,7 @@ impl Driver<'_> {
             let mut step = auth.from_cn(&answer).map_err(broken)?;
             while let CnStep::ToClient { packet, next } = &step {
                 self.write_client(packet).await?;
+                self.salt = salt_shown(packet).unwrap_or(self.salt);
                 if *next == Speaker::Cn {
                     break;
                 }
@@ -647,13 +599,21 @@ impl Driver<'_> {
         let read = self.client.read();
         match self.worker.reactor.until(self.deadline, read).await {
             Some(Ok(payload)) => Ok(payload),
-            Some(Err(LegError::Closed | LegError::Broken(_))) => Err(Failure::ClientGone),
-            Some(Err(LegError::ProxyHeader)) => Err(self.unasked_header().into()),
-            Some(Err(LegError::TooLong { .. })) if self.has_only(Flavour::Matrixone) => {
-                Err(Refusal::LoginTooLong.into())
+            Some(Err(error)) => Err(self.unheard(Some(error))),
+            None => Err(self.unheard(None)),
+        }
+    }
+
+    /// Why nothing was read of the client; none: not in time.
+    fn unheard(&self, why: Option<LegError>) -> Failure {
+        match why {
+            Some(LegError::Closed | LegError::Broken(_)) => Failure::ClientGone,
+            Some(LegError::ProxyHeader) => self.unasked_header().into(),
+            Some(LegError::TooLong { .. }) if self.has_only(Flavour::Matrixone) => {
+                Refusal::LoginTooLong.into()
             }
-            Some(Err(error)) => Err(Refusal::HandshakeBad { cause: error.to_string() }.into()),
-            None => Err(Refusal::LoginTimeout.into()),
+            Some(error) => Refusal::HandshakeBad { cause: error.to_string() }.into(),
+            None => Refusal::LoginTimeout.into(),
         }
     }
 
@@ -678,7 +638,7 @@ fn fresh_salt() -> Result<[u8; SALT], Refusal> {
     random().map(face::salt)
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Refusal> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], Refusal> {
     let mut random = [0; N];
     match getrandom::fill(&mut random) {
         Ok(()) => Ok(random),

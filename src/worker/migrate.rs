@@ -29,7 +29,7 @@ use tracing::{debug, error};
 
 use super::Worker;
 use super::approach::leave;
-use super::enter::{Entered, NotEntered, enter};
+use super::enter::{Asked, Entered, NotEntered, enter};
 use super::flag::Flag;
 use super::login::Passport;
 use super::offer::{Candidate, Offer, Outcome, Rehearsal, Rehearsed, Stays};
@@ -272,7 +272,7 @@ async fn attempt(
     let passport = order.card.passport.borrow().clone().zip(order.card.credential());
     let (passport, credential) = passport.ok_or_else(Stays::ended)?;
     let mut candidate =
-        open(worker, &order.card, &passport, credential, order.to.clone()).await.map_err(Stays::Failed)?;
+        open(worker, &order.card, passport, credential, order.to.clone()).await.map_err(Stays::Failed)?;
     candidate.transfer = transfer;
     if with_rehearsal
         && candidate.transfer.is_none()
@@ -407,7 +407,7 @@ pub(super) fn answer(worker: &Worker, ticket: Option<u64>, outcome: Result<Strin
 pub(super) async fn open(
     worker: &Rc<Worker>,
     card: &Card,
-    passport: &Passport,
+    passport: Arc<Passport>,
     credential: Credential,
     cn: Arc<Cn>,
 ) -> Result<Candidate, String> {
@@ -417,13 +417,19 @@ pub(super) async fn open(
     let seat = worker.seats.take(cn.slot);
     let tracked = cn.flavour == Flavour::Mysql;
     let user = passport.identity.cn_user(cn.flavour);
-    let login = CnLogin::new(&passport.login, user, credential).tracked(tracked);
-    let entered = enter(worker, &cn, card.origin.get(), login).await;
-    let Entered { socket, auth, status } = entered.map_err(|cause| match cause {
+    let login = CnLogin::new(&passport.login, user, credential.clone()).tracked(tracked);
+    let not_entered = |cause| match cause {
         NotEntered::Asks => format!("CN {} asks its user, who cannot be asked any more", cn.id),
         cause => cause.to_string(),
-    })?;
-    let (capabilities, connection_id) = (auth.capabilities, auth.connection_id);
+    };
+    let entered = enter(worker, &cn, card.origin.get(), login).await;
+    let Entered { socket, auth, mut status } = entered.map_err(not_entered)?;
+    let (capabilities, connection_id, mariadb) = (auth.capabilities, auth.connection_id, auth.mariadb);
+    if let (Some(charset), Credential::Proof(proof)) = (passport.changed, credential) {
+        let login = (&passport.login, charset);
+        let asked = Asked::ask(worker, &cn, &socket, auth.spoken(), login).await;
+        (_, status) = asked.map_err(not_entered)?.prove(proof).await.map_err(not_entered)?;
+    }
     let limit = worker.migration().restore_timeout;
     if tracked
         && let Err(cause) =
@@ -434,7 +440,19 @@ pub(super) async fn open(
     }
     let (answered_at, rehearsed) = (Instant::now(), Rehearsed::default());
     let transfer = None;
-    Ok(Candidate { cn, socket, seat, capabilities, connection_id, status, answered_at, rehearsed, transfer })
+    Ok(Candidate {
+        cn,
+        passport,
+        socket,
+        seat,
+        capabilities,
+        mariadb,
+        connection_id,
+        status,
+        answered_at,
+        rehearsed,
+        transfer,
+    })
 }
 
 /// Why a conversation with a CN came to nothing.

@@ -7,7 +7,9 @@
 mod admission;
 mod approach;
 mod book;
+mod change;
 mod enter;
+mod examination;
 mod failure;
 mod flag;
 mod forward;
@@ -22,6 +24,7 @@ mod listener;
 mod login;
 mod migrate;
 mod offer;
+mod opening;
 mod proxy_header;
 mod refuge;
 mod roster;

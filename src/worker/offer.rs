@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::flag::Flag;
+use super::login::Passport;
 use super::migrate::Reason;
 use super::transfer::Transfer;
 use crate::metrics::Seat;
@@ -19,9 +20,13 @@ use crate::wire::status::Status;
 /// A leg to a CN that is logged in and tracks the session, but serves nobody yet.
 pub struct Candidate {
     pub cn: Arc<Cn>,
+    /// Who it is logged in as.
+    pub passport: Arc<Passport>,
     pub socket: Socket,
     pub seat: Seat,
     pub capabilities: Capabilities,
+    /// The CN is a MariaDB.
+    pub mariadb: bool,
     /// The CN's id of it.
     pub connection_id: u32,
     pub status: Status,

@@ -200,7 +200,7 @@ impl Stranded<'_> {
     async fn carry_to(&mut self, refuge: Arc<Cn>) -> Result<Candidate, String> {
         let passport = self.card.passport.borrow().clone().zip(self.card.credential());
         let (passport, credential) = passport.ok_or_else(|| Hold::RelayLogin.why().to_owned())?;
-        let mut candidate = open(self.worker, self.card, &passport, credential, refuge).await?;
+        let mut candidate = open(self.worker, self.card, passport, credential, refuge).await?;
         match carry_over(self.worker, self.dialog, None, &mut candidate).await {
             Ok(()) => Ok(candidate),
             Err(cause) => {

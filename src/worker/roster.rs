@@ -307,6 +307,11 @@ impl Card {
         self.standing.borrow().inspect(hashes)
     }
 
+    /// Whether it is still the user's who logs in by this passport.
+    pub fn is_still(&self, passport: &Arc<Passport>) -> bool {
+        self.passport.borrow().as_ref().is_some_and(|own| Arc::ptr_eq(own, passport))
+    }
+
     /// What logs it in again; none where nothing does.
     pub fn credential(&self) -> Option<Credential> {
         self.standing.borrow().credential()

@@ -21,9 +21,11 @@ use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
 use tracing::{debug, info};
+use zeroize::Zeroizing;
 
-use super::admission;
+use super::admission::{self, Newcomer};
 use super::approach::leave;
+use super::change::{self, Answers, Changing, Outcome};
 use super::forward::{Ending, Flow, Relay, Step};
 use super::halt::{Killer, stop_orphan};
 use super::handover::{self, Luggage, PackedLeg};
@@ -34,7 +36,7 @@ use super::offer::{Candidate, Stays};
 use super::refuge::{Lost, Stranded};
 use super::roster::{Call, Card};
 use super::{SessionGuard, Worker, kill};
-use crate::mailbox::message::CnFailure;
+use crate::mailbox::message::{CnFailure, Picture};
 use crate::metrics::{EndedBy, Refused, Seat, TimedOut, Transit};
 use crate::net::compression::Compression;
 use crate::net::{self, Origin, Peer, keepalive};
@@ -42,11 +44,13 @@ use crate::reactor::{Received, Socket};
 use crate::route::{Cn, Flavour};
 use crate::session;
 use crate::session::dialog::Dialog;
+use crate::session::login::Spoken;
 use crate::session::refusal::Refusal;
 use crate::session::tracking;
 use crate::wire::capability::Capabilities;
 use crate::wire::command::ChangedUser;
 use crate::wire::frame;
+use crate::wire::greeting::SALT;
 
 /// How long a closing session waits for its last bytes to leave, and for the client to close.
 const LINGER: Duration = Duration::from_secs(1);
@@ -70,7 +74,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd, called: Option<Socke
         Err(why) => return worker.counters.refuse(why),
     };
     worker.counters.logins.add(1);
-    let Seated { cn, cn_socket, seat, capabilities, dialog } = seated;
+    let Seated { cn, cn_socket, seat, capabilities, spoken, salt, dialog } = seated;
     let flow = Flow::default();
     let tunnel = Box::new(Tunnel {
         worker,
@@ -80,8 +84,11 @@ pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd, called: Option<Socke
         cn_socket,
         seat,
         capabilities,
+        spoken,
+        salt,
         dialog,
         flow,
+        newcomer: None,
     });
     if let Some(luggage) = tunnel.run().await {
         handover::depart(session, luggage);
@@ -91,7 +98,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, fd: OwnedFd, called: Option<Socke
 /// Goes on with a session that came from another worker.
 pub(super) async fn resume(session: SessionGuard, luggage: Box<Luggage>) {
     let worker = &session.worker;
-    let Luggage { client, cn_leg, cn, capabilities, dialog, flow, transit } = *luggage;
+    let Luggage { client, cn_leg, cn, capabilities, spoken, salt, dialog, flow, transit } = *luggage;
     let tunnel = Box::new(Tunnel {
         worker,
         card: session.card(),
@@ -100,8 +107,11 @@ pub(super) async fn resume(session: SessionGuard, luggage: Box<Luggage>) {
         seat: worker.seats.take(cn.slot),
         cn,
         capabilities,
+        spoken,
+        salt,
         dialog,
         flow,
+        newcomer: None,
     });
     drop(transit);
     if let Some(luggage) = tunnel.run().await {
@@ -135,8 +145,13 @@ struct Tunnel<'a> {
     seat: Seat,
     /// What the client and corelane speak.
     capabilities: Capabilities,
+    spoken: Spoken,
+    /// What the client was shown last.
+    salt: [u8; SALT],
     dialog: Dialog,
     flow: Flow,
+    /// Who the session is if the CN lets in the user whom the command under way names.
+    newcomer: Option<Box<Newcomer>>,
 }
 
 impl Tunnel<'_> {
@@ -176,7 +191,12 @@ impl Tunnel<'_> {
         drop(cn_socket);
         let parting = Parting { worker, client: &client, capabilities };
         match ending {
-            Ending::Quit | Ending::ClientGone | Ending::Denied => parting.flush().await,
+            Ending::Quit | Ending::ClientGone | Ending::Told(_) => parting.flush().await,
+            Ending::OneTooMany { of_user } => {
+                let user = card.bearer.borrow().user.to_string();
+                let of_user = of_user.map(|limit| Refusal::TooManyOfUser { user, limit });
+                parting.tell(&dialog, &of_user.unwrap_or(Refusal::TooManySessions)).await;
+            }
             Ending::CnClosed | Ending::CnBroken(_) | Ending::Unreadable => {
                 drop(seat);
                 card.cn.replace(None);
@@ -227,6 +247,7 @@ impl Tunnel<'_> {
                 Step::Move => Box::pin(self.take_offer()).await,
                 Step::Retrack => Box::pin(self.retrack()).await,
                 Step::Concern { length } => Box::pin(self.concern(length)).await,
+                Step::ChangedUser { let_in } => self.changed_user(let_in),
                 Step::HandOver => match Box::pin(self.detach()).await {
                     Some(detached) => return detached,
                     None => Ok(()),
@@ -268,6 +289,8 @@ impl Tunnel<'_> {
             transit: Transit::begin(&self.worker.tally, self.cn.slot),
             cn: self.cn,
             capabilities: self.capabilities,
+            spoken: self.spoken,
+            salt: self.salt,
             dialog: self.dialog,
             flow: self.flow,
         })
@@ -284,6 +307,7 @@ impl Tunnel<'_> {
         let began = Instant::now();
         let moved = match is_over(self.worker, self.card, &candidate.cn, offer.reason) {
             Some(over) => Err(Unmoved::Stays(over)),
+            None if !self.card.is_still(&candidate.passport) => Err(Unmoved::Stays(Stays::Changed)),
             None => self.move_to(&mut candidate).await,
         };
         if moved.is_ok() {
@@ -324,7 +348,8 @@ impl Tunnel<'_> {
 
     /// Puts the candidate's leg in the place of the present one.
     fn go_on_with(&mut self, candidate: Candidate) {
-        let Candidate { cn, socket, seat, connection_id, .. } = candidate;
+        let Candidate { cn, socket, seat, capabilities, mariadb, connection_id, .. } = candidate;
+        self.spoken = Spoken { capabilities, mariadb };
         if Compression::is_on(&socket) {
             self.dialog.pace();
         }
@@ -370,20 +395,85 @@ impl Tunnel<'_> {
     /// Looks at the client's next command, which may be a KILL or name another user.
     async fn concern(&mut self, length: usize) -> Result<(), Ending> {
         self.flow.take_concern();
-        let command = self.client.peek(length);
+        // It may have a password in it.
+        let command = Zeroizing::new(self.client.peek(length));
         let user = command.get(frame::HEADER..).and_then(ChangedUser::read);
-        let Some(user) = user.filter(|_| self.dialog.opaque().is_none()) else {
-            return self.kill(length, &command).await;
+        let picture = self.worker.picture.borrow().clone();
+        match (user, picture) {
+            (Some(user), Some(picture)) if self.dialog.opaque().is_none() => {
+                self.change_user(&command, user, &picture).await
+            }
+            _ => self.kill(length, &command).await,
+        }
+    }
+
+    /// Takes a command that names another user to whom it is to judge.
+    async fn change_user(
+        &mut self,
+        command: &[u8],
+        user: ChangedUser<'_>,
+        picture: &Picture,
+    ) -> Result<(), Ending> {
+        let (worker, card) = (self.worker, self.card);
+        let newcomer = match admission::change(worker, picture, card, &self.client, &self.cn, user) {
+            Ok(newcomer) => newcomer,
+            Err(refusal) => {
+                let client = card.client();
+                info!(session = card.id.0, %client, "a change of its user is refused: {refusal}");
+                let err = change::refused(&refusal, self.capabilities);
+                self.client.send(err).await.map_err(|_| Ending::ClientGone)?;
+                return Err(Ending::Told(EndedBy::Corelane));
+            }
         };
-        let Err(refusal) = admission::change(self.worker, self.card, &self.client, &self.cn, user) else {
-            self.dialog.pass_concern();
-            return Ok(());
+        let changing = Changing {
+            worker,
+            card,
+            client: &self.client,
+            cn: &self.cn,
+            cn_socket: &self.cn_socket,
+            capabilities: self.capabilities,
+            spoken: self.spoken,
+            salt: &mut self.salt,
         };
-        info!(session = self.card.id.0, client = %self.card.client(), "a change of its user is refused: {refusal}");
-        let mut bytes = Vec::new();
-        frame::write_packet(&mut bytes, &mut 1, &refusal.packet(self.capabilities));
-        self.client.send(bytes).await.map_err(|_| Ending::ClientGone)?;
-        Err(Ending::Denied)
+        match changing.answers(command, user.name, picture) {
+            Answers::Corelane => {
+                take_command(worker, card, &self.client, command.len());
+                let ended = async { Err(called_to_end(worker, card).await) };
+                let changed = changing.run(&command[frame::HEADER..], newcomer, picture);
+                match ended.or(changed).await? {
+                    Outcome::Changed(dialog) => self.dialog = *dialog,
+                    Outcome::Asked { question, newcomer } => self.let_cn_ask(command, &question, newcomer),
+                }
+            }
+            Answers::NotYet(length) => self.flow.await_concern(length),
+            Answers::Cn => {
+                self.newcomer = Some(Box::new(newcomer));
+                self.dialog.pass_concern();
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on as if the command had been relayed, and the CN's first answer.
+    fn let_cn_ask(&mut self, command: &[u8], question: &[u8], newcomer: Newcomer) {
+        self.newcomer = Some(Box::new(newcomer));
+        self.dialog.pass_concern();
+        self.dialog.client_bytes(command);
+        let mut answer = Vec::new();
+        frame::write_packet(&mut answer, &mut 1, question);
+        self.dialog.cn_bytes(&answer);
+    }
+
+    /// The CN has answered a COM_CHANGE_USER that it was to judge. Nobody knows how to log in the user whom it has let in.
+    fn changed_user(&mut self, let_in: bool) -> Result<(), Ending> {
+        let Some(newcomer) = self.newcomer.take().filter(|_| let_in) else { return Ok(()) };
+        if self.cn.flavour == Flavour::Mysql {
+            self.card.standing.take();
+            self.card.passport.take();
+        }
+        admission::renamed(self.worker, self.card, &newcomer).map_err(|refusal| Ending::OneTooMany {
+            of_user: if let Refusal::TooManyOfUser { limit, .. } = refusal { Some(limit) } else { None },
+        })
     }
 
     /// Takes a command that may be a KILL to the CN that it concerns.
@@ -395,10 +485,7 @@ impl Tunnel<'_> {
             self.dialog.pass_concern();
             return Ok(());
         };
-        self.client.read_into(&mut Vec::new(), length);
-        self.worker.counters.bytes_in.add(length as u64);
-        self.worker.counters.commands.add(1);
-        self.card.commands.set(self.card.commands.get() + 1);
+        take_command(self.worker, self.card, &self.client, length);
         let ended = async { Err(called_to_end(self.worker, self.card).await) };
         let status = self.dialog.status();
         let asked = async {
@@ -438,6 +525,14 @@ impl Tunnel<'_> {
     }
 }
 
+/// Reads a command off the client's leg that does not go to the CN as it is.
+fn take_command(worker: &Worker, card: &Card, client: &Socket, length: usize) {
+    client.read_into(&mut Zeroizing::default(), length);
+    worker.counters.bytes_in.add(length as u64);
+    worker.counters.commands.add(1);
+    card.commands.set(card.commands.get() + 1);
+}
+
 fn too_long(over: TimedOut) -> Refusal {
     match over {
         TimedOut::Idle => Refusal::IdleTooLong,
@@ -450,7 +545,8 @@ fn ended_by(ending: Ending) -> EndedBy {
     match ending {
         Ending::Quit | Ending::ClientGone => EndedBy::Client,
         Ending::CnClosed | Ending::CnBroken(_) | Ending::Unreadable => EndedBy::Cn,
-        Ending::Denied
+        Ending::Told(by) => by,
+        Ending::OneTooMany { .. }
         | Ending::Unanswerable
         | Ending::Killed
         | Ending::Evicted

@@ -10,6 +10,7 @@ mod access;
 mod accounts;
 mod admin;
 mod auth;
+mod change;
 mod compression;
 mod discovery;
 mod galera;

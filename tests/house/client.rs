@@ -100,6 +100,8 @@ pub struct RawClient {
     pub sequence: u8,
     /// The id of the session, by the greeting.
     pub session: u32,
+    /// What it was shown last to answer to.
+    pub salt: Vec<u8>,
     /// What it asks for when it logs in, of [`Can`].
     pub capabilities: u32,
     /// The same of [`Extended`].
@@ -117,7 +119,7 @@ impl RawClient {
         stream.set_nodelay(true).expect("set TCP_NODELAY");
         let stream = BufReader::new(stream);
         let (capabilities, collation) = (Can::USUAL, COLLATION);
-        Self { stream, sequence: 0, session: 0, capabilities, extended: 0, collation }
+        Self { stream, sequence: 0, session: 0, salt: Vec::new(), capabilities, extended: 0, collation }
     }
 
     /// Connects and logs in with `mysql_native_password`, by an AuthSwitchRequest where one comes.
@@ -144,8 +146,8 @@ impl RawClient {
         let greeting = self.packet();
         check(&greeting)?;
         self.session = session_of_greeting(&greeting);
-        let salt = salt_of_greeting(&greeting);
-        let response = self.handshake_response(who, &salt);
+        self.salt = salt_of_greeting(&greeting);
+        let response = self.handshake_response(who, &self.salt);
         self.send(self.sequence.wrapping_add(1), &response);
         Ok(self.packet())
     }
@@ -172,8 +174,29 @@ impl RawClient {
 
     /// Answers an AuthSwitchRequest for `mysql_native_password`.
     pub fn answer_switch(&mut self, request: &[u8], password: &str) {
-        let scramble = answer_to_switch(request, password);
+        self.salt = salt_of_switch(request);
+        self.answer(password);
+    }
+
+    /// Answers to the salt that it was shown last, whatever it has been asked since.
+    pub fn answer(&mut self, password: &str) {
+        let scramble = native_scramble(password, &self.salt);
         self.send(self.sequence.wrapping_add(1), &scramble);
+    }
+
+    /// Sends a COM_CHANGE_USER as libmariadb does: with the answer to the salt that it was shown last. Gives what is said to it.
+    pub fn change_user(&mut self, who: &LoginAs, collation: u16, plugin: &str) -> Vec<u8> {
+        let scramble = native_scramble(who.password, &self.salt);
+        let mut change = [who.user.as_bytes(), b"\0"].concat();
+        change.push(u8::try_from(scramble.len()).expect("0 or 20"));
+        change.extend_from_slice(&scramble);
+        change.extend_from_slice(who.database.as_bytes());
+        change.push(0);
+        change.extend_from_slice(&collation.to_le_bytes());
+        change.extend_from_slice(plugin.as_bytes());
+        change.push(0);
+        self.command(Com::CHANGE_USER, &change);
+        self.packet()
     }
 
     /// Sends one packet, split into frames where it is longer than a frame may be.
@@ -357,10 +380,10 @@ fn session_of_greeting(greeting: &[u8]) -> u32 {
 }
 
 /// AuthSwitchRequest: 0xfe, plugin, salt with a closing zero.
-fn answer_to_switch(request: &[u8], password: &str) -> Vec<u8> {
+fn salt_of_switch(request: &[u8]) -> Vec<u8> {
     let end = 1 + request[1..].iter().position(|&byte| byte == 0).expect("the plugin's end");
     assert_eq!(&request[1..end], b"mysql_native_password", "the plugin asked for");
-    native_scramble(password, &request[end + 1..end + 21])
+    request[end + 1..end + 21].to_vec()
 }
 
 /// SHA1(password) XOR SHA1(salt + SHA1(SHA1(password))); nothing for an empty password.

@@ -24,7 +24,9 @@ mod proxy;
 mod scripted;
 
 pub use certificates::{Authority, Issued};
-pub use client::{Can, Com, ErrPacket, Extended, LoginAs, RawClient, check as err_of, frames, short_text};
+pub use client::{
+    Can, Com, ErrPacket, Extended, LoginAs, RawClient, check as err_of, frames, native_scramble, short_text,
+};
 pub use cluster::{Driver, cluster, connect, driver_error, driver_opts};
 pub use command_line::{command_line, refused, said};
 pub use galera::Galera;

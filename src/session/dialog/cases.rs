@@ -784,3 +784,23 @@ fn what_a_client_sets_of_its_own_tracking_is_learnt_later() {
     dialog.cn_bytes(&frame(1, b"\xfemysql_native_password\0abcdefghijklmnopqrst\0"));
     assert_eq!((dialog.untracked(), dialog.may_speak()), (None, true));
 }
+
+#[test]
+fn what_became_of_a_change_of_the_user_is_told_once() {
+    const DENIED: &[u8] = b"\xff\x15\x04#28000no";
+    for mut dialog in [watched(), Dialog::new(Capabilities::default(), Status::default())] {
+        for (answer, let_in) in [(OK, true), (DENIED, false)] {
+            dialog.client_bytes(&frame(0, b"\x11app\0\0\0"));
+            dialog.cn_bytes(&frame(1, b"\xfemysql_native_password\0abcdefghijklmnopqrst\0"));
+            assert_eq!(dialog.take_changed_user(), None);
+            dialog.client_bytes(&frame(2, &[7; 20]));
+            dialog.cn_bytes(&frame(3, answer));
+            assert_eq!((dialog.take_changed_user(), dialog.take_changed_user()), (Some(let_in), None));
+        }
+        for (command, answer) in [(&b"\x1f"[..], OK), (b"\x03x", DENIED)] {
+            dialog.client_bytes(&frame(0, command));
+            dialog.cn_bytes(&frame(1, answer));
+            assert_eq!(dialog.take_changed_user(), None, "another command's");
+        }
+    }
+}

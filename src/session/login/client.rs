@@ -3,10 +3,13 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 use crate::session::face::Face;
 use crate::session::refusal::Refusal;
 use crate::wire::auth::NATIVE;
 use crate::wire::capability::Capabilities;
+use crate::wire::change_user::ChangeUser;
 use crate::wire::compressed::codec::Algorithm;
 use crate::wire::login::{Answer, Attributes, HandshakeResponse};
 
@@ -25,7 +28,8 @@ pub struct ClientLogin {
     /// As it was sent: with tenant, role and labels, where there are any.
     pub user: Vec<u8>,
     pub database: Option<Vec<u8>>,
-    auth: Vec<u8>,
+    /// The password itself, by some plugins.
+    auth: Zeroizing<Vec<u8>>,
     plugin: Option<Vec<u8>>,
     attributes: Option<Vec<u8>>,
     /// By what its own connection is compressed from the end of the login on.
@@ -56,18 +60,38 @@ impl ClientLogin {
             charset: UTF8MB4,
             user: Vec::new(),
             database: None,
-            auth: Vec::new(),
+            auth: Zeroizing::default(),
             plugin: None,
             attributes: None,
         }
     }
 
-    /// Whether a packet asks for TLS in the place of a login.
+    /// What a session wants to be that has logged in with these capabilities, as if it had said so at a login.
+    pub fn changed(change: &ChangeUser<'_>, capabilities: Capabilities) -> Self {
+        Self {
+            capabilities,
+            max_packet: OWN_PACKET_MAX,
+            charset: change.charset.to_le_bytes()[0],
+            user: change.user.to_vec(),
+            database: change.database.map(<[u8]>::to_vec),
+            auth: change.auth.to_vec().into(),
+            plugin: change.plugin.map(<[u8]>::to_vec),
+            attributes: change.attributes.map(|attributes| attributes.0.to_vec()),
+            compression: None,
+        }
+    }
+
+    /// The same without its answer, which nobody needs any more.
+    pub fn without_answer(self) -> Self {
+        Self { auth: Zeroizing::default(), ..self }
+    }
+
     /// Whether something was sent that may be the answer to a password.
     pub fn has_password(&self) -> bool {
         !matches!(self.auth[..], [] | [0])
     }
 
+    /// Whether a packet asks for TLS in the place of a login.
     pub fn asks_for_tls(payload: &[u8]) -> bool {
         matches!(Answer::read(payload), Ok(Answer::Tls(_)))
     }
@@ -112,7 +136,7 @@ impl ClientLogin {
             charset: response.charset,
             user: response.user.to_vec(),
             database: response.database.map(<[u8]>::to_vec),
-            auth: response.auth.to_vec(),
+            auth: response.auth.to_vec().into(),
             plugin: response.plugin.map(<[u8]>::to_vec),
             attributes: response.attributes.map(|attributes| attributes.0.to_vec()),
             compression,
@@ -143,7 +167,7 @@ pub(super) mod tests {
     pub(in crate::session::login) fn login(plugin: Option<&str>, auth: &[u8]) -> ClientLogin {
         let mut login = ClientLogin::read(TRACKING, &face()).unwrap();
         login.plugin = plugin.map(|name| name.as_bytes().to_vec());
-        login.auth = auth.to_vec();
+        login.auth = auth.to_vec().into();
         login
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::interpreter::{Heard, Interpreter};
 use super::prover::{Channel, Prover, native_answer};
-use super::{AUTH_ROUNDS_MAX, ClientLogin, Credential, Standing, Witness};
+use super::{AUTH_ROUNDS_MAX, ClientLogin, Credential, Proof, Standing, Witness};
 use crate::session::user::Sha2Secret;
 use crate::wire;
 use crate::wire::auth::rsa::{RsaError, ServerKey};
@@ -27,7 +27,7 @@ use crate::wire::login::HandshakeResponse;
 use crate::wire::reply::{ERR, ErrPacket, OK, OkPacket};
 
 /// The plugin that no server has.
-const RELAY_PLUGIN: &str = "corelane_relay";
+pub(super) const RELAY_PLUGIN: &str = "corelane_relay";
 /// Its data: something, because a server may take nothing for an empty password.
 const RELAY_DATA: &[u8] = b"x";
 
@@ -67,6 +67,14 @@ pub enum CnLoginError {
     TooManyRounds,
     #[error("a packet of the client's while the CN was to speak")]
     OutOfTurn,
+}
+
+/// How a CN speaks on a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spoken {
+    pub capabilities: Capabilities,
+    /// The CN is a MariaDB.
+    pub mariadb: bool,
 }
 
 /// A login that waits for the CN's greeting.
@@ -290,7 +298,7 @@ pub enum CnStep {
 pub struct CnAuth {
     /// What the CN leg speaks.
     pub capabilities: Capabilities,
-    /// The CN's own id of the connection, which a KILL has to name.
+    /// The CN's own id of the connection, which a KILL has to name; none, 0, where its leg is as old as its session.
     pub connection_id: u32,
     /// The CN is a MariaDB.
     pub mariadb: bool,
@@ -315,6 +323,33 @@ pub struct CnAuth {
 }
 
 impl CnAuth {
+    /// The authentication of a leg that is to be another user's from now on, of whom corelane has this proof. The CN has been asked for
+    /// that by [`request`](super::change::request).
+    pub fn changing(proof: Proof, spoken: Spoken, channel: Channel) -> Self {
+        Self {
+            capabilities: spoken.capabilities,
+            connection_id: 0,
+            mariadb: spoken.mariadb,
+            credential: Credential::Proof(proof),
+            plugin: RELAY_PLUGIN.to_owned(),
+            rounds: 0,
+            speaker: Speaker::Cn,
+            asked: None,
+            witness: None,
+            secrets: Arc::default(),
+            has_tls: false,
+            compression: None,
+            exposes: false,
+            channel,
+            prover: Prover::default(),
+            interpreter: Interpreter::new(ClientChannel::default(), false),
+        }
+    }
+
+    pub fn spoken(&self) -> Spoken {
+        Spoken { capabilities: self.capabilities, mariadb: self.mariadb }
+    }
+
     /// Whether TLS begins on this leg before the login packet is sent, behind its first [`TLS_REQUEST`] bytes.
     pub fn has_tls(&self) -> bool {
         self.has_tls

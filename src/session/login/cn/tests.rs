@@ -291,3 +291,28 @@ proptest! {
         let _ = CnLogin::new(&client(), b"u", Credential::Relay).greeting(b"");
     }
 }
+
+#[test]
+fn a_leg_becomes_another_users_by_the_salt_that_its_cn_shows() {
+    let (spoken, channel) = (begin(Credential::Relay).spoken(), Channel::default());
+    let changing = |proof: Credential| {
+        let Credential::Proof(proof) = proof else { panic!("a proof") };
+        CnAuth::changing(proof, spoken, channel)
+    };
+    let mut auth = changing(proof("secret", false));
+    let answer = native_scramble(&native_key("secret"), SALT_THERE).to_vec();
+    assert_eq!(auth.from_cn(NATIVE_SWITCH), Ok(CnStep::ToCn(answer)));
+    let step = auth.from_cn(LOGGED_IN);
+    assert!(matches!(step, Ok(CnStep::Seated { .. })), "{step:?}");
+    assert_eq!(auth.spoken(), spoken);
+    let mut auth = changing(proof("secret", false));
+    let plugin = "caching_sha2_password".to_owned();
+    assert_eq!(auth.from_cn(SHA2_SWITCH), Err(CnLoginError::CannotProve { plugin }));
+    let mut auth = changing(proof("secret", true));
+    let answer = caching_sha2_scramble("secret", SALT_THERE).to_vec();
+    assert_eq!(auth.from_cn(SHA2_SWITCH), Ok(CnStep::ToCn(answer)));
+    assert_eq!(auth.from_cn(b"\x01\x03"), Ok(CnStep::Wait));
+    assert_eq!(auth.from_cn(b"\x01\x04"), Err(CnLoginError::NoKey));
+    let mut auth = changing(proof("", true));
+    assert_eq!(auth.from_cn(NATIVE_SWITCH), Ok(CnStep::ToCn(Vec::new())));
+}
