@@ -159,7 +159,7 @@ pub struct Card {
     cost: Cell<u32>,
     /// Who logs in again, with what the standing has for a proof; none where the session can never move, unless it left a proof at once.
     pub passport: RefCell<Option<Arc<Passport>>>,
-    /// Where it is counted, as far as sessions are limited.
+    /// Where it is counted, from when on it is.
     pub places: RefCell<Places>,
     /// None for a session that lives where it got its id.
     claim: RefCell<Option<Claim>>,
