@@ -174,7 +174,8 @@ mod tests {
         const BELIEVING: Channel = Channel { private: false, believes_key: true };
         const PRIVATE: Channel = Channel { private: true, believes_key: false };
         let (password, hash) = (KnownUser::with_password("secret"), KnownUser::with_native_hash([1; 20]));
-        let (sha2, proof) = (KnownUser::with_sha2_hash(sha2_crypt::tests::secret()), Proof::empty());
+        let sha2 = KnownUser::with_sha2_hash(sha2_crypt::tests::secret());
+        let proof = Proof { native_key: Some(native_key("secret").into()), password: None };
         let ways = [
             Change::Examined(&password),
             Change::Examined(&sha2),

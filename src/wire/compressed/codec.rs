@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::io::Write;
 
 use flate2::write::ZlibEncoder;
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Compress, Compression, Decompress, DecompressError, FlushCompress, FlushDecompress, Status};
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::stream::raw::{DParameter, Decoder, Operation};
 use zstd::stream::write::Encoder;
@@ -154,9 +154,7 @@ impl Unpacker {
         match self {
             Self::Zlib(context) => {
                 let before = (context.total_in(), context.total_out());
-                let status = context
-                    .decompress(packed, room, FlushDecompress::None)
-                    .map_err(|error| FrameError::Broken(error.to_string()))?;
+                let status = context.decompress(packed, room, FlushDecompress::None).map_err(no_deflate)?;
                 Ok(Step {
                     read: (context.total_in() - before.0) as usize,
                     written: (context.total_out() - before.1) as usize,
@@ -173,6 +171,11 @@ impl Unpacker {
             }
         }
     }
+}
+
+/// Without the library's own words, which depend on how the content is cut.
+fn no_deflate(_: DecompressError) -> FrameError {
+    FrameError::Broken("its deflate stream is broken".to_owned())
 }
 
 fn broken(error: std::io::Error) -> FrameError {
@@ -243,9 +246,7 @@ impl Contexts {
     fn inflate(&mut self, packed: &[u8], room: &mut [u8]) -> Result<usize, FrameError> {
         let context = self.inflate.get_or_insert_with(|| Decompress::new(true));
         context.reset(true);
-        let status = context
-            .decompress(packed, room, FlushDecompress::Finish)
-            .map_err(|error| FrameError::Broken(error.to_string()))?;
+        let status = context.decompress(packed, room, FlushDecompress::Finish).map_err(no_deflate)?;
         let (found, behind) = (context.total_out() as usize, packed.len() - context.total_in() as usize);
         match status {
             _ if found == room.len() => Err(FrameError::Longer { declared: room.len() - 1 }),
