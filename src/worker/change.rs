@@ -7,7 +7,7 @@
 //!    client's. If it was let in, the session begins anew on both of its connections: with a dialog of its own, as the CN has forgotten
 //!    all that it had, and with a passport and a proof by which it can move as that user.
 //!
-//! Invariants: whoever has not proven to be the user never becomes it, and who was told no is gone, as servers have it. Until the CN has
+//! Invariants: whoever has not proven to be the user never becomes it, and whom corelane tells no is gone, as MySQL has it. Until the CN has
 //! let the user in the card tells of the one before.
 
 use std::sync::Arc;
@@ -71,6 +71,9 @@ pub(super) enum Outcome {
     Changed(Box<Dialog>),
     /// The CN asks what only the client can answer, and the client has been told so: the payload of it. It is the CN's to judge from here.
     Asked { question: Vec<u8>, newcomer: Newcomer },
+    /// The CN has refused the user, and the client has been told so: the payload of it. Whether the session goes on as it was the CN
+    /// decides: MariaDB's do, MySQL's close it.
+    Refused { err: Vec<u8> },
 }
 
 /// Why the session has not become the user's.
@@ -130,7 +133,10 @@ impl Changing<'_> {
                 info!(session, client = %self.card.client(), "a change of its user is refused: {refusal}");
                 (refusal.packet(self.capabilities), by)
             }
-            Unchanged::ByCn(err) => (err, EndedBy::Cn),
+            Unchanged::ByCn(err) => {
+                client.write(&err).await.map_err(|_| Ending::ClientGone)?;
+                return Ok(Outcome::Refused { err });
+            }
             Unchanged::ClientGone => return Err(Ending::ClientGone),
         };
         client.write(&err).await.map_err(|_| Ending::ClientGone)?;

@@ -249,13 +249,13 @@ impl Movers {
 /// A move from its turn to its end.
 async fn conduct(worker: &Rc<Worker>, order: &Move, turn: Turn) -> Outcome {
     let until = Instant::now() + order.patience;
-    match attempt(worker, order, turn, until, true).await {
-        Err(Stays::Changed) => {
-            let turn = Movers::turn(worker, false).await;
-            attempt(worker, order, turn, until, false).await
-        }
-        outcome => outcome,
+    let mut outcome = attempt(worker, order, turn, until, true).await;
+    // Once for what was rehearsed, and as often as it becomes another user's meanwhile.
+    while outcome == Err(Stays::Changed) && Instant::now() < until {
+        let turn = Movers::turn(worker, false).await;
+        outcome = attempt(worker, order, turn, until, false).await;
     }
+    outcome
 }
 
 async fn attempt(

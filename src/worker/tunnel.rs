@@ -442,7 +442,11 @@ impl Tunnel<'_> {
                 let changed = changing.run(&command[frame::HEADER..], newcomer, picture);
                 match ended.or(changed).await? {
                     Outcome::Changed(dialog) => self.dialog = *dialog,
-                    Outcome::Asked { question, newcomer } => self.let_cn_ask(command, &question, newcomer),
+                    Outcome::Asked { question, newcomer } => {
+                        self.newcomer = Some(Box::new(newcomer));
+                        self.take_as_relayed(command, &question);
+                    }
+                    Outcome::Refused { err } => self.take_as_relayed(command, &err),
                 }
             }
             Answers::NotYet(length) => self.flow.await_concern(length),
@@ -454,13 +458,12 @@ impl Tunnel<'_> {
         Ok(())
     }
 
-    /// Goes on as if the command had been relayed, and the CN's first answer.
-    fn let_cn_ask(&mut self, command: &[u8], question: &[u8], newcomer: Newcomer) {
-        self.newcomer = Some(Box::new(newcomer));
+    /// Goes on as if the command had been relayed, and what the CN says to it.
+    fn take_as_relayed(&mut self, command: &[u8], said: &[u8]) {
         self.dialog.pass_concern();
         self.dialog.client_bytes(command);
         let mut answer = Vec::new();
-        frame::write_packet(&mut answer, &mut 1, question);
+        frame::write_packet(&mut answer, &mut 1, said);
         self.dialog.cn_bytes(&answer);
     }
 

@@ -513,7 +513,11 @@ impl Drawing {
                 let text = b"LOAD DATA LOCAL INFILE 'f' INTO TABLE t1 (id, a, b)".to_vec();
                 self.say(Step::Infile(text, file), &[]);
             }
-            16 if !self.calm => self.start_anew(Step::ChangeUser(schema), &["changed_user"]),
+            16 if !self.calm => {
+                // A session that was refused to be who it wants is held.
+                let holds: &[_] = if schema == b"nosuch_schema" { &["changed_user"] } else { &[] };
+                self.start_anew(Step::ChangeUser(schema), holds);
+            }
             _ => self.start_anew(Step::ResetConnection, &[]),
         }
     }

@@ -222,7 +222,12 @@ fn what_the_cn_says_of_a_known_user_is_passed_on() {
     let nobody = LoginAs { user: "nobody", ..APP };
     let err = client.change_user(&nobody, UTF8MB4, NATIVE);
     assert_eq!((err_of(&err).unwrap_err().code, client.sequence), (1045, 1));
-    assert_eq!(client.packets_to_end(), Vec::<Vec<u8>>::new());
+    assert_eq!(client.value("SELECT CURRENT_USER()").unwrap(), "app@%", "MariaDB goes on");
+    let shown = row(&proxy, client.session);
+    assert_eq!((&shown["user"], &shown["hold"]), (&"app".into(), &"changed_user".into()));
+    changed(&mut client, &APP, UTF8MB4);
+    move_on(&proxy, client.session).expect("nothing holds it");
+    assert_eq!(client.value("SELECT CURRENT_USER()").unwrap(), "app@%");
     let mut client = RawClient::login(proxy.port, &APP).unwrap();
     let err = client.change_user(&LoginAs { password: "of before", ..OTHER }, UTF8MB4, NATIVE);
     assert_eq!(err_of(&err).unwrap_err().code, 1045);
