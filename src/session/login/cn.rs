@@ -221,7 +221,7 @@ impl<'a> CnLogin<'a> {
             witness: None,
             has_tls,
             compression,
-            exposes: self.client.has_tls && !has_tls && !self.local,
+            exposes: (self.client.has_tls || self.client.local) && !has_tls && !self.local,
             channel: Channel { private: has_tls || self.local, believes_key: self.believes_key },
             prover: Prover::default(),
             interpreter: Interpreter::new(self.client, !self.secrets.is_empty()),
@@ -315,7 +315,7 @@ pub struct CnAuth {
     has_tls: bool,
     /// By what the leg is compressed once the CN has let it in.
     pub compression: Option<Packing>,
-    /// What the client says through TLS would be heard on this leg.
+    /// What the client says in private, through TLS or a Unix socket, would be heard on this leg.
     exposes: bool,
     channel: Channel,
     prover: Prover,
@@ -493,8 +493,10 @@ pub(super) const PROMISED: Capabilities = {
     Capabilities(all)
 };
 
-/// Plugins by which a client with TLS sends its password as it is. `dialog` is MariaDB's for PAM.
-const IN_CLEAR: [&str; 3] = ["mysql_clear_password", "sha256_password", "dialog"];
+/// Plugins by which a client that nobody can overhear sends its password as it is, or a token that is as good. `dialog` is MariaDB's for
+/// PAM.
+const IN_CLEAR: [&str; 4] =
+    ["mysql_clear_password", "sha256_password", "dialog", "authentication_openid_connect_client"];
 
 /// What changes the form of packets, or which commands a client sends.
 const PROMISES: [(Capabilities, &str); 9] = [

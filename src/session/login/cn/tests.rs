@@ -140,6 +140,23 @@ fn a_cn_that_can_be_overheard_gets_no_password_by_a_way_around() {
 }
 
 #[test]
+fn what_is_said_in_private_is_not_passed_on_where_it_is_heard() {
+    let switched = |channel: ClientChannel, plugin: &str| {
+        let login = client();
+        let cn = CnLogin::new(&login, b"napw", Credential::Relay).for_client(channel);
+        cn.greeting(MARIADB_10_11).unwrap().1.from_cn(&[b"\xfe", plugin.as_bytes(), b"\0"].concat())
+    };
+    let tls = ClientChannel { has_tls: true, ..ClientChannel::default() };
+    let local = ClientChannel { local: true, ..ClientChannel::default() };
+    for plugin in IN_CLEAR {
+        for private in [&tls, &local] {
+            assert_eq!(switched(private.clone(), plugin), Err(CnLoginError::Unprotected), "{plugin}");
+        }
+        assert!(switched(ClientChannel::default(), plugin).is_ok(), "{plugin}: it could be heard before");
+    }
+}
+
+#[test]
 fn an_err_is_passed_as_it_is() {
     let err = b"\xff\x19\x04#42000Unknown database 'nodb'";
     let refused = CnStep::Refused { err: err.to_vec(), code: 1049 };
