@@ -1,5 +1,5 @@
 //! Any bytes as compressed frames, in any pieces and with any room: neither makes a difference, and a frame gives what it says or an
-//! error.
+//! error. Of several things that are wrong with one, another may be met first.
 //!
 //! Input: one byte that says how large the pieces are and by which algorithm they are packed, then the stream.
 
@@ -19,13 +19,13 @@ pub fn check(data: &[u8]) {
         write_frame(Packing { algorithm, level: 1 }, *number, plain, &mut written);
     }
     let again = read(algorithm, &written, written.len().max(1), usize::MAX);
-    assert_eq!((again.frames, again.error), (whole.frames, None));
+    assert_eq!((again.frames, again.failed), (whole.frames, false));
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Read {
     frames: Vec<(u8, Vec<u8>)>,
-    error: Option<String>,
+    failed: bool,
 }
 
 /// All whole frames up to the first error, the stream coming in pieces of `piece` bytes.
@@ -55,9 +55,9 @@ fn read(algorithm: Algorithm, stream: &[u8], piece: usize, room: usize) -> Read 
                     }
                 }
                 Ok(None) => break,
-                Err(error) => return Read { frames: read, error: Some(error.to_string()) },
+                Err(_) => return Read { frames: read, failed: true },
             }
         }
     }
-    Read { frames: read, error: None }
+    Read { frames: read, failed: false }
 }
