@@ -24,8 +24,9 @@ use super::{Received, Receiving, Rest, Sending, Socket, State};
 use crate::reactor::wake::Wakers;
 use crate::reactor::{Core, Slot};
 
-/// Bytes of a session's own that may wait unread before a layer opens no more.
-const ROOM: usize = 256 << 10;
+/// Bytes of a session's own that may wait unread before a layer opens no more. All sessions that want more get as many each turn, so that
+/// those who have little to say do not wait long.
+const ROOM: usize = 64 << 10;
 /// Bytes that it opens at a time when a session wants more than that.
 const BEYOND: usize = 16 << 10;
 

@@ -65,11 +65,11 @@ def read_arguments():
 
 
 class Others:
-    """The well-behaved sessions, a process of their own on corelane's CPU."""
+    """The well-behaved sessions, on a CN of their own: a process on corelane's CPU."""
 
     def __init__(self, arguments):
         home = os.path.dirname(os.path.abspath(__file__))
-        command = [sys.executable, "-B", f"{home}/bystanders.py", f"--port={arguments.port}", "--users=sbtest,known"]
+        command = [sys.executable, "-B", f"{home}/bystanders.py", f"--port={arguments.port}", "--users=others:sbtest,others:known"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         os.sched_setaffinity(self.process.pid, {arguments.house_cpu})
         # Until all have logged in.

@@ -33,7 +33,7 @@ def tls_volley(stage, payloads, ways):
     return volley(stage.port, payloads, ways, header=packet(1, ssl_request()))
 
 
-@attack("garbage in the place of a ClientHello, and floods of alerts", "TLS (alert|handshake), closed|closed|hung up")
+@attack("garbage in the place of a ClientHello, and floods of alerts", "TLS (alert|handshake), (closed|reset)|closed|hung up")
 def tls_garbage(stage, until):
     noise = random.Random(5)
     hello = client_hello()
