@@ -221,3 +221,21 @@ fn the_architecture_names_every_file() {
     }
     broken("the architecture lists the files as they are", &breaches);
 }
+
+/// A merge that was taken as it came leaves them in pages, which nothing else reads.
+#[test]
+fn no_page_has_a_mark_of_a_merge() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["docs", "config", "tests/acceptance", "tests/fuzz", "bench", "."];
+    let pages = folders.iter().flat_map(|folder| fs::read_dir(root.join(folder)).expect("read a folder"));
+    let pages = pages.map(|entry| entry.expect("an entry").path());
+    let mut read = 0;
+    for page in pages.filter(|page| page.extension().is_some_and(|ext| ext == "md" || ext == "toml")) {
+        let text = fs::read_to_string(&page).expect("read a page");
+        let marked =
+            text.lines().position(|line| ["<<<<<<< ", ">>>>>>> "].iter().any(|mark| line.starts_with(mark)));
+        assert_eq!(marked.map(|at| at + 1), None, "{}", page.display());
+        read += 1;
+    }
+    assert!(read > 8, "the pages are found: {read}");
+}
