@@ -25,6 +25,9 @@ pub mod limits;
 mod listen;
 mod memory;
 pub mod probe;
+mod ration;
+#[cfg(test)]
+mod rig;
 mod ring;
 mod signal;
 mod socket;
@@ -49,6 +52,7 @@ pub use socket::{Layer, Received, Socket};
 
 use buffers::{Buffers, Group};
 use files::Files;
+use ration::Ration;
 use ring::Ring;
 use timer::Wheel;
 use wake::Wakers;
@@ -85,6 +89,8 @@ struct Core {
     buffers: Buffers,
     files: Files,
     timers: Wheel,
+    bulk: Ration,
+    handshakes: Ration,
     /// Receives that found no buffer so far.
     starvations: u64,
     /// Blocks for reuse. Boxed, because the kernel reads one where it lies while it is in flight.
@@ -166,6 +172,8 @@ impl Reactor {
             buffers,
             files,
             timers: Wheel::new(Instant::now()),
+            bulk: Ration::new(ration::BYTES),
+            handshakes: Ration::new(ration::STEPS),
             starvations: 0,
             gathers: Vec::new(),
         };
@@ -189,10 +197,14 @@ impl Reactor {
     /// Submits, waits, dispatches.
     fn turn(&self) {
         self.turns.set(self.turns.get() + 1);
-        let mut core = self.core.borrow_mut();
+        let core = &mut *self.core.borrow_mut();
         core.buffers.lend();
-        let timeout = core.next_timer();
-        core.ring.wait(self.spin, timeout);
+        let patience = core.patience();
+        core.files.close_some(&mut core.ring);
+        let spin = if patience == Some(Duration::ZERO) { Duration::ZERO } else { self.spin };
+        core.ring.wait(spin, patience);
+        core.files.settle(&mut core.ring);
+        core.renew_rations(&self.wakers);
         core.dispatch(&self.wakers);
         core.fire_timers(&self.wakers);
     }
@@ -226,7 +238,8 @@ impl Reactor {
 
     /// Whether nothing hangs on the ring any more.
     pub fn is_empty(&self) -> bool {
-        self.core.borrow().slots.is_empty()
+        let core = self.core.borrow();
+        core.slots.is_empty() && core.files.are_gone()
     }
 
     /// Turns so far.
@@ -290,6 +303,35 @@ impl Drop for Timer<'_> {
 }
 
 impl Core {
+    /// How long a turn may wait; none if for ever.
+    fn patience(&self) -> Option<Duration> {
+        if self.bulk.is_awaited() || self.handshakes.is_awaited() {
+            return Some(Duration::ZERO);
+        }
+        let timer = self.next_timer();
+        if self.files.are_gone() {
+            return timer;
+        }
+        Some(timer.map_or(files::PAUSE, |timer| timer.min(files::PAUSE)))
+    }
+
+    /// Gives those a turn that have waited for it.
+    #[inline]
+    fn renew_rations(&mut self, wakers: &Wakers) {
+        for _ in 0..self.bulk.renew() {
+            let slot = self.bulk.next();
+            if let Some(Slot::Socket(socket)) = slot.and_then(|slot| self.slots.get_mut(slot)) {
+                socket.have_turn(wakers);
+            }
+        }
+        self.handshakes.renew();
+        while !self.handshakes.is_used_up()
+            && let Some(slot) = self.handshakes.next()
+        {
+            self.open_held(slot, wakers);
+        }
+    }
+
     fn next_timer(&self) -> Option<Duration> {
         if self.timers.is_empty() { None } else { self.timers.next(Instant::now()) }
     }

@@ -104,6 +104,7 @@ fn check_operations(ring: &Ring) -> Result<(), Unfit> {
         (opcode::Read::CODE, "read"),
         (opcode::AsyncCancel::CODE, "async cancel"),
         (opcode::Shutdown::CODE, "shutdown"),
+        (opcode::Close::CODE, "close"),
     ];
     match needed.iter().find(|(code, _)| !probe.is_supported(*code)) {
         Some((_, name)) => Err(Unfit::FeatureMissing(name)),

@@ -106,6 +106,11 @@ impl Ring {
         false
     }
 
+    /// Whether the kernel has taken all that was queued.
+    pub fn is_drained(&mut self) -> bool {
+        self.uring.submission().is_empty()
+    }
+
     /// Moves completions into `into`; an empty slice means that there are no more.
     #[inline]
     pub fn completions<'a>(&mut self, into: &'a mut [MaybeUninit<cqueue::Entry>]) -> &'a mut [cqueue::Entry] {

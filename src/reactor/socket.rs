@@ -12,8 +12,8 @@
 //!
 //! **Sending.** One send at a time: [`send`].
 //!
-//! **Closing.** Dropping a [`Socket`] cancels what is in flight; the file is closed, and buffers come back, with
-//! the last completion.
+//! **Closing.** Dropping a [`Socket`] cancels what is in flight; buffers come back with the last completion, and the file is closed
+//! soon after, as told in [`files`](super::files).
 //!
 //! **Layers.** A socket may have TLS and compression on: [`layer`].
 //!
@@ -35,6 +35,7 @@ use socket2::SockAddr;
 
 use super::buffers::{Chain, SMALL_BYTES};
 use super::files::File;
+use super::ration::LIGHT_BYTES;
 use super::wake::Wakers;
 use super::{Core, Op, Reactor, Slot};
 use detach::Descriptor;
@@ -100,8 +101,9 @@ pub(super) struct State {
     descriptor: Descriptor,
     layer: Option<Box<Fitted>>,
     waker: Option<Waker>,
-    /// The task waits for bytes, or for the send to end.
+    /// The task waits for bytes, for its turn to pass them on, or for the send to end.
     wants_receive: bool,
+    wants_turn: bool,
     wants_sent: bool,
     /// Operations whose last completion has not come.
     in_flight: u8,
@@ -263,6 +265,25 @@ impl Socket {
         self.reactor.core.borrow_mut().socket(self.slot).bulk
     }
 
+    /// Whether what is unread may be passed on in this turn, which is in question only where there is much of it. If not, the task is woken
+    /// in the next one.
+    #[inline]
+    pub fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let core = &mut *self.reactor.core.borrow_mut();
+        if !core.bulk.is_used_up() {
+            return Poll::Ready(());
+        }
+        let Some(Slot::Socket(state)) = core.slots.get_mut(self.slot) else { return Poll::Ready(()) };
+        if state.received.bytes() <= LIGHT_BYTES && !state.has_more() {
+            return Poll::Ready(());
+        }
+        state.wait(cx);
+        if !std::mem::replace(&mut state.wants_turn, true) {
+            core.bulk.wait(self.slot);
+        }
+        Poll::Pending
+    }
+
     /// Whether a send may be started. If not, the task is woken when it may.
     #[inline]
     pub fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<Result<(), i32>> {
@@ -284,10 +305,11 @@ impl Socket {
     #[inline]
     pub fn forward(&self, from: &Self, n: usize) {
         let core = &mut *self.reactor.core.borrow_mut();
-        let source = core.socket(from.slot);
         if n == 0 {
             return;
         }
+        core.bulk.take(n);
+        let source = core.socket(from.slot);
         let chain = source.received.take();
         let rest = Rest { bytes: chain.bytes() - n, owner: (from.slot, source.birth) };
         source.rest_is_away = rest.bytes > 0;
@@ -344,9 +366,17 @@ impl State {
             layer: None,
             waker: None,
             wants_receive: false,
+            wants_turn: false,
             wants_sent: false,
             in_flight: 0,
             closing: false,
+        }
+    }
+
+    /// Wakes the task if it has waited for its turn.
+    pub(super) fn have_turn(&mut self, wakers: &Wakers) {
+        if std::mem::take(&mut self.wants_turn) {
+            self.wake(wakers);
         }
     }
 
@@ -552,7 +582,7 @@ impl Core {
         }
         if let Slot::Socket(state) = self.slots.remove(slot) {
             self.buffers.release(state.received);
-            self.files.close(&self.ring, state.file);
+            self.files.close(state.file);
         }
     }
 }

@@ -378,7 +378,7 @@ impl Statement {
             b'[' if self.brackets => self.effects.add(Effect::Unreadable),
             _ => {}
         }
-        if !matches!(self.phase, Phase::Rest) {
+        if !matches!(self.phase, Phase::Rest | Phase::Verb) {
             self.marked(mark);
         }
         if key == Key::Dot && self.prev.last == Key::System {

@@ -165,6 +165,9 @@ impl Relay<'_> {
     #[inline]
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Option<Step> {
         loop {
+            if self.client.poll_turn(cx).is_pending() {
+                return None;
+            }
             if self.client.is_bulk() && self.cn.poll_sent(cx).is_pending() {
                 return self.client.broken().map(|_| Step::End(Ending::ClientGone));
             }
@@ -240,6 +243,9 @@ impl Relay<'_> {
     #[inline]
     fn poll_cn(&mut self, cx: &mut Context<'_>) -> Option<Step> {
         loop {
+            if self.cn.poll_turn(cx).is_pending() {
+                return None;
+            }
             if self.cn.is_bulk() && self.client.poll_sent(cx).is_pending() {
                 return None;
             }

@@ -137,47 +137,9 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::reactor::Received;
     use crate::reactor::buffers::SMALL_BYTES;
-    use crate::reactor::{Config, Received, executor};
-
-    /// Runs `test` on a reactor of its own; `files` as in [`Config`].
-    fn on_reactor<T: 'static>(files: u32, test: impl AsyncFnOnce(Reactor) -> T + 'static) -> T {
-        let cpu = core_affinity::get_core_ids().expect("CPUs are known")[0].id;
-        executor::run(cpu, async move {
-            let config = Config { buffer_bytes: 0, files, spin: Duration::ZERO };
-            let reactor = Reactor::new(&config).expect("this machine has io_uring");
-            let outcome = std::rc::Rc::new(std::cell::RefCell::new(None));
-            let (own, kept) = (reactor.clone(), outcome.clone());
-            reactor.spawn(async move {
-                let done = test(own).await;
-                kept.replace(Some(done));
-            });
-            reactor.run(|| outcome.borrow().is_some()).await;
-            reactor.run(|| reactor.is_empty()).await;
-            outcome.take().expect("the test has run")
-        })
-        .expect("a core to run on")
-    }
-
-    fn pair(reactor: &Reactor) -> (UnixStream, Socket) {
-        let (peer, own) = UnixStream::pair().expect("a pair of sockets");
-        (peer, Socket::adopt(reactor, own.into()))
-    }
-
-    async fn read(socket: &Socket, length: usize) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while bytes.len() < length {
-            assert_eq!(socket.received().await, Received::Data);
-            let missing = length - bytes.len();
-            socket.read_into(&mut bytes, missing);
-        }
-        bytes
-    }
-
-    /// Bytes that differ from their neighbours near and far.
-    fn pattern(length: usize) -> Vec<u8> {
-        (0..length).map(|at| (at ^ (at >> 8)) as u8).collect()
-    }
+    use crate::reactor::rig::{Turned, on_reactor, pair, pattern, read, turned};
 
     #[test]
     fn unread_bytes_go_along_and_come_first() {
@@ -207,58 +169,6 @@ mod tests {
                 assert_eq!(&back, b"back");
             });
         }
-    }
-
-    /// Turns the other way each byte that comes and goes, and says so at first; a zero off the wire is the peer's farewell.
-    struct Turned {
-        said: bool,
-        ended: bool,
-    }
-
-    impl Layer for Turned {
-        fn open(
-            &mut self,
-            sealed: &[u8],
-            _room: usize,
-            plain: &mut Vec<u8>,
-            wire: &mut Vec<u8>,
-        ) -> Result<(), String> {
-            if !std::mem::replace(&mut self.said, true) {
-                wire.extend(b"turned");
-            }
-            self.ended |= sealed.contains(&0);
-            if sealed.contains(&1) {
-                wire.extend(b"alert");
-                return Err("a one".to_owned());
-            }
-            plain.extend(sealed.iter().filter(|byte| **byte != 0).map(|byte| !byte));
-            Ok(())
-        }
-
-        fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), String> {
-            wire.extend(plain.iter().map(|byte| !byte));
-            Ok(())
-        }
-
-        fn close(&mut self, wire: &mut Vec<u8>) {
-            wire.push(0);
-        }
-
-        fn is_ready(&self) -> bool {
-            self.said
-        }
-
-        fn has_ended(&self) -> bool {
-            self.ended
-        }
-
-        fn parts(&self) -> Vec<&dyn std::any::Any> {
-            vec![self]
-        }
-    }
-
-    fn turned(bytes: &[u8]) -> Vec<u8> {
-        bytes.iter().map(|byte| !byte).collect()
     }
 
     #[test]

@@ -8,6 +8,9 @@
 //! A layer may make many bytes of few. It opens no more than there is room for ([`ROOM`]), keeps the others as they came, and nothing more
 //! is received meanwhile; when the session wants bytes and has read what there were, it goes on.
 //!
+//! A step of a handshake takes long, so of those that come at a time few are done in a turn ([`ration`](crate::reactor::ration)). What has come
+//! for the others is held, and nothing more is received.
+//!
 //! Received bytes are copied out of their buffers here, and come into memory of their own; a socket without a layer pays for all this
 //! with one look whether it has one.
 //!
@@ -24,9 +27,8 @@ use super::{Received, Receiving, Rest, Sending, Socket, State};
 use crate::reactor::wake::Wakers;
 use crate::reactor::{Core, Slot};
 
-/// Bytes of a session's own that may wait unread before a layer opens no more. All sessions that want more get as many each turn, so that
-/// those who have little to say do not wait long.
-const ROOM: usize = 64 << 10;
+/// Bytes of a session's own that may wait unread before a layer opens no more: what is opened waits for its turn to be passed on.
+const ROOM: usize = 32 << 10;
 /// Bytes that it opens at a time when a session wants more than that.
 const BEYOND: usize = 16 << 10;
 
@@ -86,6 +88,8 @@ pub trait Layer: Any + Send {
 /// A socket's layer, and what is on its way through it.
 pub(super) struct Fitted {
     layer: Box<dyn Layer>,
+    /// Bytes off the wire that wait for the turn in which the handshake may go on.
+    held: Vec<u8>,
     /// Bytes for the wire that wait until the kernel takes more.
     wire: Vec<u8>,
     /// Why it has failed.
@@ -143,12 +147,16 @@ impl Socket {
             if fitted.layer.is_ready() {
                 return Poll::Ready(Ok(()));
             }
+            state.wants_receive = true;
+            if !fitted.held.is_empty() {
+                state.wait(cx);
+                return Poll::Pending;
+            }
             if let Some(ended) = state.ended {
                 return Poll::Ready(Err(ended
                     .into_result()
                     .map_or_else(|error| error.to_string(), |()| String::new())));
             }
-            state.wants_receive = true;
             state.wait(cx);
             if state.receiving == Receiving::Idle {
                 core.arm(self.slot);
@@ -174,7 +182,7 @@ impl Socket {
 
 impl Fitted {
     fn new(layer: Box<dyn Layer>) -> Self {
-        Self { layer, wire: Vec::new(), failure: None, ends: false }
+        Self { layer, held: Vec::new(), wire: Vec::new(), failure: None, ends: false }
     }
 
     /// Takes note of what opening has come to.
@@ -189,9 +197,11 @@ impl Fitted {
 }
 
 impl State {
-    /// Whether a layer has stopped opening for want of room.
+    /// Whether a layer has stopped opening, for want of room or of its turn.
     pub(super) fn has_more(&self) -> bool {
-        self.layer.as_ref().is_some_and(|fitted| fitted.failure.is_none() && fitted.layer.has_more())
+        self.layer.as_ref().is_some_and(|fitted| {
+            fitted.failure.is_none() && (fitted.layer.has_more() || !fitted.held.is_empty())
+        })
     }
 
     /// Tells a layer that what it gave has left.
@@ -214,6 +224,12 @@ impl Core {
     pub(super) fn open(&mut self, slot: usize, received: Chain) {
         let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
         let Some(fitted) = state.layer.as_deref_mut() else { return };
+        if !fitted.layer.is_ready() && fitted.failure.is_none() && !received.is_empty() {
+            if self.handshakes.is_used_up() || !fitted.held.is_empty() {
+                return self.hold(slot, received);
+            }
+            self.handshakes.take(1);
+        }
         let (mut plain, mut opened) = (Vec::new(), Ok(()));
         let mut room = ROOM.saturating_sub(state.received.bytes());
         let mut open = |chunk: &[u8]| {
@@ -230,6 +246,32 @@ impl Core {
         self.buffers.release(received);
         self.buffers.bring(&mut state.received, plain.into());
         fitted.note(opened, &mut state.ended);
+    }
+
+    /// Keeps bytes off the wire until the handshake may go on.
+    fn hold(&mut self, slot: usize, received: Chain) {
+        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
+        let Some(fitted) = state.layer.as_deref_mut() else { return };
+        if fitted.held.is_empty() {
+            self.handshakes.wait(slot);
+        }
+        self.buffers.each(&received, |chunk| fitted.held.extend_from_slice(chunk));
+        self.buffers.release(received);
+    }
+
+    /// The turn has come in which a handshake may go on.
+    #[cold]
+    pub(in crate::reactor) fn open_held(&mut self, slot: usize, wakers: &Wakers) {
+        let Some(Slot::Socket(state)) = self.slots.get_mut(slot) else { return };
+        let Some(fitted) = state.layer.as_deref_mut() else { return };
+        let (held, mut received) = (std::mem::take(&mut fitted.held), Chain::EMPTY);
+        if held.is_empty() || state.closing {
+            return;
+        }
+        self.buffers.bring(&mut received, held.into());
+        self.open(slot, received);
+        self.say(slot);
+        self.socket(slot).wake(wakers);
     }
 
     /// Opens more of what has come until more than `known` bytes are unread; false if there are no more.

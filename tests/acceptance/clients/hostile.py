@@ -65,13 +65,14 @@ def read_arguments():
 
 
 class Others:
-    """The well-behaved sessions, on a CN of their own: a process on corelane's CPU."""
+    """The well-behaved sessions, on a CN of their own: a process on corelane's CPU, which it takes when it has something to do."""
 
     def __init__(self, arguments):
         home = os.path.dirname(os.path.abspath(__file__))
         command = [sys.executable, "-B", f"{home}/bystanders.py", f"--port={arguments.port}", "--users=others:sbtest,others:known"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         os.sched_setaffinity(self.process.pid, {arguments.house_cpu})
+        os.sched_setscheduler(self.process.pid, os.SCHED_RR, os.sched_param(1))
         # Until all have logged in.
         self.window()
 
