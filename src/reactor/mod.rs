@@ -201,8 +201,7 @@ impl Reactor {
         core.buffers.lend();
         let patience = core.patience();
         core.files.close_some(&mut core.ring);
-        let spin = if patience == Some(Duration::ZERO) { Duration::ZERO } else { self.spin };
-        core.ring.wait(spin, patience);
+        core.ring.wait(self.spin, patience);
         core.files.settle(&mut core.ring);
         core.renew_rations(&self.wakers);
         core.dispatch(&self.wakers);

@@ -70,9 +70,12 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued and waits for a completion, at most for `timeout`; spins for `spin` first.
+    /// Submits what is queued and waits for a completion, at most for `timeout`; spins for `spin` first. Without time to wait it
+    /// takes what is there.
     pub fn wait(&mut self, spin: Duration, timeout: Option<Duration>) {
-        if spin.is_zero() || !self.spin(spin) {
+        if timeout == Some(Duration::ZERO) {
+            self.enter(0, None, ENTER_GETEVENTS);
+        } else if spin.is_zero() || !self.spin(spin) {
             self.enter(1, timeout, ENTER_GETEVENTS);
         }
     }
