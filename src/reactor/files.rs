@@ -96,6 +96,7 @@ impl Files {
         let some = AT_LEAST.max(self.leaving.len() / SHARE);
         for _ in 0..some {
             let Some(file) = self.leaving.pop_front() else { return };
+            // A descriptor is closed by being dropped.
             if let File::Place(place) = file {
                 // One that fails leaves a file in its place, which the next one replaces.
                 let close = opcode::Close::new(types::Fixed(place)).build();

@@ -82,7 +82,7 @@ impl Ring {
 
     /// Waits awake until there are completions or the time is over. True if there are some.
     fn spin(&mut self, spin: Duration) -> bool {
-        if !self.uring.submission().is_empty() {
+        if !self.is_drained() {
             self.enter(0, None, 0);
         }
         let end = Instant::now() + spin;
